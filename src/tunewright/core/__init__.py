@@ -1,0 +1,1 @@
+"""Torch-free ground: records, the run store, configuration, plugins, files, seeds and errors."""

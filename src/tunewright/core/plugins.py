@@ -1,0 +1,124 @@
+"""The folder is the registry: file name = plugin name, and outside packages use entry points.
+
+A plugin is a frozen value that is its own configuration: `method: {name: lora, r: 16}` becomes `Lora(r=16)`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from importlib.metadata import entry_points
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tunewright.core.errors import UserError, nearest, unknown
+
+KINDS = {
+    "formats": "tunewright.data.formats",
+    "families": "tunewright.models.families",
+    "methods": "tunewright.methods",
+    "objectives": "tunewright.objectives",
+    "gradients": "tunewright.gradients",
+    "metrics": "tunewright.evaluate.metrics",
+    "baselines": "tunewright.evaluate.baselines",
+    "probes": "tunewright.evaluate.probes",
+    "recipes": "tunewright.recipes",
+}
+"""Kind of plugin -> the folder that is its registry; the entry-point group is `tunewright.<kind>`."""
+
+
+class Plugin(BaseModel):
+    """Base of every plugin: immutable, strict, documented by its own docstring and fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    aliases: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def plugin_name(cls) -> str:
+        """The name in plans: the file's name, or the one an entry point gave."""
+        return _OUTSIDE_NAMES.get(cls, cls.__module__.rsplit(".", 1)[-1])
+
+    @classmethod
+    def summary(cls) -> str:
+        """First line of the docstring."""
+        return (cls.__doc__ or "").strip().splitlines()[0]
+
+
+_OUTSIDE_NAMES: dict[type[Plugin], str] = {}
+
+
+def names(kind: str) -> list[str]:
+    """All plugin names of a kind, inside and outside, sorted."""
+    package = importlib.import_module(KINDS[kind])
+    inside = {m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_") and not m.ispkg}
+    return sorted(inside | {point.name for point in entry_points(group=f"tunewright.{kind}")})
+
+
+def find(kind: str, name: str) -> type[Any]:
+    """The plugin class of a name or alias.
+
+    Raises:
+        UserError: No plugin has that name; the sentence names the nearest.
+    """
+    known = names(kind)
+    if name in known:
+        return _load(kind, name)
+    for candidate in known:
+        plugin = _load(kind, candidate)
+        if name in plugin.aliases:
+            return plugin
+    raise unknown(kind.rstrip("s") if kind != "families" else "family", name, known)
+
+
+def everything(kind: str) -> list[type[Any]]:
+    """All plugin classes of a kind, by name."""
+    return [_load(kind, name) for name in names(kind)]
+
+
+def build(kind: str, setting: str | dict[str, Any]) -> Any:
+    """A plugin value from what stands in a plan: a name, or `{name: ..., field: ...}`.
+
+    Raises:
+        UserError: Unknown name or field, or a value out of range; all faults at once.
+    """
+    fields = {"name": setting} if isinstance(setting, str) else dict(setting)
+    what = kind.rstrip("s")
+    if not isinstance(fields.get("name"), str):
+        raise UserError(f"{what}: needs a 'name'. Allowed: {', '.join(names(kind))}.")
+    plugin = find(kind, fields.pop("name"))
+    try:
+        return plugin(**fields)
+    except ValidationError as error:
+        raise UserError(describe(error, what, list(plugin.model_fields))) from None
+
+
+def describe(error: ValidationError, where: str, allowed: list[str]) -> list[str]:
+    """Pydantic's findings as sentences: where, what was found, what is expected."""
+    sentences = []
+    for item in error.errors():
+        path = ".".join(str(step) for step in (where, *item["loc"]) if step != "")
+        if item["type"] == "extra_forbidden":
+            key = str(item["loc"][-1])
+            sentences.append(f"{path}: unknown key.{nearest(key, allowed)} Allowed: {', '.join(sorted(allowed))}.")
+        else:
+            sentences.append(f"{path}: found {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}.")
+    return sentences
+
+
+def _load(kind: str, name: str) -> type[Any]:
+    for point in entry_points(group=f"tunewright.{kind}"):
+        if point.name == name:
+            plugin: type[Plugin] = point.load()
+            _OUTSIDE_NAMES[plugin] = name
+            return plugin
+    module = importlib.import_module(f"{KINDS[kind]}.{name}")
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Plugin) and value.__module__ == module.__name__
+        and not value.__name__.startswith("_")
+    ]
+    if len(found) != 1:
+        raise TypeError(f"{module.__name__} must define exactly one public plugin class, found {len(found)}")
+    return found[0]

@@ -1,0 +1,92 @@
+"""The one example type that every format produces and every family consumes."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+PartKind = Literal["text", "audio", "image", "number", "tags"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of content: text, or a value that a family understands (waveform, picture, number)."""
+
+    kind: PartKind
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of the context."""
+
+    role: str
+    parts: tuple[Part, ...]
+    weight: float = 0.0
+    """How much the turn is trained on; only assistant turns may carry more than 0."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What the chat template may ask for beside the content: tool_calls, name, tool_call_id."""
+
+    @property
+    def text(self) -> str:
+        """The text of the turn; parts of other kinds are named in angle brackets."""
+        return text_of(self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One alternative for the last turn."""
+
+    parts: tuple[Part, ...]
+    rank: int = 0
+    """0 is the wanted answer; higher is worse (preferences)."""
+    weight: float = 1.0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The text of the answer."""
+        return text_of(self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A context and the alternatives for what comes next.
+
+    Supervised data has one answer, a preference has ranked answers, a label is a short answer, and plain
+    text is an answer without context.
+    """
+
+    context: tuple[Turn, ...]
+    answers: tuple[Answer, ...]
+    id: str = ""
+    source: str = ""
+    """Where it was read: `file:line`."""
+    unit: str | None = None
+    """Whom it belongs to (worker, speaker, patient): units are never split and are what is resampled."""
+    label: bool = False
+    """True when the answer is one of a closed set of labels."""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    slices: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def answer(self) -> Answer:
+        """The wanted answer (the first of lowest rank)."""
+        return min(self.answers, key=lambda answer: answer.rank)
+
+    @property
+    def prompt_text(self) -> str:
+        """The context as plain text, one turn a line."""
+        return "\n".join(turn.text for turn in self.context)
+
+
+def text_of(parts: tuple[Part, ...]) -> str:
+    """Joins text parts; other kinds appear as `<kind>`."""
+    return "".join(str(part.value) if part.kind == "text" else f"<{part.kind}>" for part in parts)
+
+
+def text_part(text: str) -> Part:
+    """A text part in Unicode NFC, so that equal-looking texts are equal everywhere."""
+    return Part("text", unicodedata.normalize("NFC", text))

@@ -1,0 +1,114 @@
+"""The sections of a plan: what may be set, with which default, checked strictly."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """Strict and frozen: an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(Section):
+    """Where the rows are and how they are read."""
+
+    path: str = ""
+    """File, or folder with train/valid/test files."""
+    format: str = "auto"
+    """A format plugin's name; auto = detected from the rows."""
+    map: dict[str, str] = Field(default_factory=dict)
+    """Our field = your column: text=review,label=score."""
+    instruction: str = ""
+    """Put before the text of label rows; empty = the recipe's own."""
+    on_bad_row: Literal["stop", "skip"] = "stop"
+    on_overlong: Literal["error", "drop", "truncate-context", "split"] = "error"
+    on_overlap: Literal["error", "drop"] = "error"
+    """Rows of train that also stand in validation or test, in splits given by the user: drop takes them out of train."""
+    splits: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    """Shares of train, validation, test by unit, when the user gives no splits."""
+    max_test_units: int = Field(1000, gt=0)
+    max_train_rows: int | None = Field(None, gt=0)
+    """Take at most so many training rows (by content hash)."""
+    unit: str | None = None
+    """Column that says whom a row belongs to; `unit` is found by itself."""
+    slices: tuple[str, ...] = ()
+    """Columns kept for tables by subgroup."""
+    source: str | None = None
+    licence: str | None = None
+    consent: str | None = None
+    use: str | None = None
+    """A limit of use to print in the report, as 'not for clinical use'."""
+
+
+class TrainSettings(Section):
+    """The loop, under Hugging Face's names. None = chosen by the recipe from the number of rows."""
+
+    learning_rate: float | None = Field(None, gt=0)
+    num_train_epochs: float | None = Field(None, gt=0)
+    max_steps: int | None = Field(None, gt=0)
+    per_device_train_batch_size: int = Field(8, gt=0)
+    gradient_accumulation_steps: int = Field(1, gt=0)
+    max_length: int = Field(1024, gt=1)
+    save_steps: int | None = Field(None, gt=0)
+    """None = about ten checkpoints a run."""
+    save_total_limit: int = Field(2, ge=1)
+    eval_steps: int | None = Field(None, gt=0)
+    """None = about eight validations a run."""
+    warmup_ratio: float = Field(0.05, ge=0, le=1)
+    warmup_steps: int | None = Field(None, ge=0)
+    lr_scheduler_type: Literal["cosine", "linear", "constant"] = "cosine"
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    adam_epsilon: float = Field(1e-8, gt=0)
+    early_stopping_patience: int = Field(3, ge=0)
+    """Validations without a better loss before stopping; 0 = never. On when there is a validation split."""
+    packing: bool = True
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of frozen weights; trained ones are float32. auto = bfloat16 where measured to be faster."""
+    threads: int | None = Field(None, gt=0)
+
+
+class EvaluateSettings(Section):
+    """What is asked of base and tuned."""
+
+    metrics: tuple[str, ...] | None = None
+    """None = the recipe's."""
+    primary: tuple[str, ...] | None = None
+    probes: tuple[str, ...] = ("retention",)
+    baselines: tuple[str, ...] | None = None
+    """None = the recipe's; `scratch` adds the same architecture from random weights, same rows and steps."""
+    resamples: int = Field(2000, ge=200)
+    max_new_tokens: int = Field(64, gt=0)
+    stop_rate_rows: int = Field(24, ge=0)
+    """Test rows that are answered freely to see whether the model stops."""
+    precision: Literal["float32", "train"] = "train"
+
+
+class GateSettings(Section):
+    """Limits that the result must keep; no gate unless planned. A gate looks at the interval's bound."""
+
+    min_gain: float | None = None
+    max_loss_increase: float | None = Field(None, ge=0)
+    require: Literal["better", "not_worse"] = "better"
+
+
+class PlanSettings(Section):
+    """A whole plan. `method` and `objective` name plugins."""
+
+    model: str = "smollm2"
+    data: DataSettings = DataSettings()
+    recipe: str | None = None
+    method: dict[str, Any] | str = "lora"
+    objective: dict[str, Any] | str = "next_token"
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    gates: GateSettings = GateSettings()
+    privacy: None = None
+    seed: int = Field(0, ge=0)
+    seeds: Literal[1] = 1

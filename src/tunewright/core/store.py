@@ -1,0 +1,146 @@
+"""A run is a folder: create, append, lock, resume. Nothing here knows torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from tunewright.core.errors import UserError
+from tunewright.core.files import read_json, write_json
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder. Paths are properties; each stage leaves files that the next reads."""
+
+    folder: Path
+
+    @classmethod
+    def create(cls, out: Path | None, name: str) -> Run:
+        """Makes a new run folder: `out` itself if given, else `runs/<date>-<name>` with a number if taken.
+
+        Raises:
+            UserError: `out` exists and is not empty.
+        """
+        if out is not None:
+            if out.exists() and (not out.is_dir() or any(out.iterdir())):
+                raise UserError(
+                    f"{out} exists and is not empty. Give another --out, or `tunewright resume {out}` to go on with it."
+                )
+            out.mkdir(parents=True, exist_ok=True)
+            return cls(out)
+        stem = f"{date.today().isoformat()}-{re.sub(r'[^A-Za-z0-9_.]+', '-', name).strip('-').lower() or 'run'}"
+        for number in range(1, 10_000):
+            folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            return cls(folder)
+        raise UserError(f"runs/{stem}-* is full; give --out.")
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Opens an existing run.
+
+        Raises:
+            UserError: The folder is not a run.
+        """
+        if not (folder / "plan.yaml").is_file():
+            raise UserError(f"{folder} is not a run folder (no plan.yaml in it). Runs are listed by `ls runs`.")
+        return cls(folder)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.resolve().name
+
+    @property
+    def plan_file(self) -> Path:
+        """plan.yaml"""
+        return self.folder / "plan.yaml"
+
+    @property
+    def events_file(self) -> Path:
+        """events.jsonl"""
+        return self.folder / "events.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """checkpoints/"""
+        return self.folder / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """model/"""
+        return self.folder / "model"
+
+    @property
+    def evaluations(self) -> Path:
+        """evaluations/"""
+        return self.folder / "evaluations"
+
+    def read(self, name: str) -> Any:
+        """A JSON file of the run by name (`data.json`, `evaluations/comparison.json`); None when absent."""
+        path = self.folder / name
+        return read_json(path) if path.is_file() else None
+
+    def write(self, name: str, value: Any) -> None:
+        """Writes a JSON file of the run, whole or not at all."""
+        write_json(self.folder / name, value)
+
+    def append(self, event: Mapping[str, Any]) -> None:
+        """Appends one event, a line of JSON, flushed to disk."""
+        with open(self.events_file, "a", encoding="utf-8") as file:
+            file.write(json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """All whole events, or those of one type; a torn last line is left out."""
+        if not self.events_file.is_file():
+            return []
+        found: list[dict[str, Any]] = []
+        for line in self.events_file.read_text(encoding="utf-8").splitlines():
+            try:
+                event = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if kind is None or event.get("type") == kind:
+                found.append(event)
+        return found
+
+    def cut_events(self, length: int) -> None:
+        """Cuts events.jsonl to its first `length` bytes: what a checkpoint had seen."""
+        if self.events_file.exists():
+            os.truncate(self.events_file, min(length, self.events_file.stat().st_size))
+
+    def events_length(self) -> int:
+        """Bytes of events.jsonl now."""
+        return self.events_file.stat().st_size if self.events_file.exists() else 0
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Holds the run's lock: one writer per run folder.
+
+        Raises:
+            UserError: Another process writes to this run.
+        """
+        lock = FileLock(self.folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(f"{self.folder} is being written by another process. Wait for it, or stop it.") from None
+        try:
+            yield
+        finally:
+            lock.release()

@@ -1,0 +1,59 @@
+"""What a family makes of an example, torch-free: inputs, explicit targets, and how it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunewright.core.blocks import Span
+from tunewright.core.records import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An example as arrays, before batching."""
+
+    example: Example
+    inputs: Mapping[str, NDArray[np.generic]]
+    """The family's own arrays; text has `input_ids` of shape [length]."""
+    length: int
+    """Positions this takes in a packed batch."""
+    positions: NDArray[np.int64]
+    """[targets] where, within the example, each target is predicted from."""
+    targets: NDArray[np.int64]
+    """[targets] what is to be predicted there."""
+    weights: NDArray[np.float32]
+    """[targets] how much each counts."""
+    notes: Mapping[str, bool | int] = field(default_factory=dict)
+    """What the checks ask: `stop_trained`, `double_bos`, `answer_bytes`, `cut` (context tokens removed)."""
+
+
+class Encoder(Protocol):
+    """Turns examples into arrays; one function for training, evaluation and prediction."""
+
+    def encode(self, example: Example) -> Sequence[Encoded]:
+        """Encodes one example: usually one piece, none if dropped as too long, several if split.
+
+        Raises:
+            Overlong: The example is longer than allowed and the plan says `on_overlong: error`.
+            Unencodable: The example can't be rendered (a role the template refuses); says why.
+        """
+
+    def render(self, encoded: Encoded) -> list[Span]:
+        """The encoded example as readable text, with what is trained marked."""
+
+
+class Unencodable(ValueError):
+    """This example cannot be encoded; the message says what was found and what is allowed."""
+
+
+class Overlong(Unencodable):
+    """The example is longer than `max_length`."""
+
+    def __init__(self, length: int, allowed: int) -> None:
+        self.length = length
+        super().__init__(f"{length} tokens, allowed are {allowed} (train.max_length)")

@@ -1,0 +1,1 @@
+"""Suites, metrics, baselines, probes, comparison and verdict."""

@@ -1,0 +1,118 @@
+"""What evaluation's plugins agree on: outcomes of a model on examples, metrics, baselines and probes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunewright.core.blocks import Block
+from tunewright.core.records import Example
+
+Floats = NDArray[np.float64]
+Need = Literal["answer", "choices", "text", "loss"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one model did with one example; what was not asked for is None."""
+
+    example: Example
+    answer_log_prob: float | None = None
+    """Summed over the answer's tokens, the stop token included; nats."""
+    answer_tokens: int = 0
+    answer_bytes: int = 0
+    choices: Floats | None = None
+    """[labels] summed log-probability of each label, in the order of the label list."""
+    text: str | None = None
+    """Greedy answer."""
+    stopped: bool | None = None
+    loss_sum: float | None = None
+    """The objective's own loss and count, for families without token probabilities."""
+    loss_count: float = 0.0
+
+
+class Metric(Protocol):
+    """A figure over examples, resampled as rightly as a mean."""
+
+    needs: ClassVar[Need]
+    higher_is_better: ClassVar[bool]
+    closed_set: ClassVar[bool]
+    """True when a trivial answer (majority, prior) has a score to beat."""
+
+    def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
+        """The numbers of one example; None when this example has none (it is then left out for both models)."""
+
+    def summarise(self, records: Floats, weights: Floats) -> Floats:
+        """[resamples] the figure for each weighting.
+
+        Args:
+            records: [n, numbers] one line an example.
+            weights: [resamples, n] how often (or how much) each example counts.
+        """
+
+
+class Baseline(Protocol):
+    """A cheap answerer fitted on the training rows and asked about the same test rows."""
+
+    trivial: ClassVar[bool]
+    """Majority and prior: a closed-set metric must beat them to be called better."""
+
+    def outcomes(self, train: Sequence[Example], test: Sequence[Example], labels: Sequence[str]) -> list[Outcome]:
+        """One outcome a test example, with `choices` filled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of a probe on base and tuned."""
+
+    name: str
+    base: float
+    tuned: float
+    difference: float
+    low: float
+    high: float
+    n: int
+    unit: str = "text"
+    higher_is_better: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What a probe found; written to `evaluations/probe_<name>.json`."""
+
+    figures: tuple[Figure, ...]
+    blocks: tuple[Block, ...] = ()
+    sentence: str = ""
+    """One line for the printed verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Base against tuned on one metric; difference = tuned - base; the interval is of the difference, 95 %."""
+
+    name: str
+    base: float
+    tuned: float
+    difference: float
+    low: float
+    high: float
+    n: int
+    """Units, not rows: what was resampled."""
+    unit: str
+    higher_is_better: bool
+    smallest_detectable: float
+    p_value: float
+    """Two-sided, for the Holm correction over primary metrics."""
+    decision: Literal["better", "worse", "cannot_tell"]
+    primary: bool = False
+    baselines: dict[str, float] = field(default_factory=dict)
+    margins: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Per baseline, the interval of tuned - baseline (sign as in the metric)."""
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is going on, done, total."""

@@ -1,0 +1,195 @@
+"""Protocols and values that families, methods, objectives and gradients share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tunewright.core.records import Example
+from tunewright.data.encoder import Encoded, Encoder
+
+LossOn = Literal["answers", "last", "all"]
+Overlength = Literal["error", "drop", "truncate-context", "split"]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One row's place in a batch: positions `start:stop` of the flattened batch.
+
+    `parent` is the index of a segment that this one may also attend to (a shared prefix).
+    """
+
+    example: int
+    unit: str | None
+    group: int
+    start: int
+    stop: int
+    parent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What is to be predicted: explicit positions and targets, never shifted labels."""
+
+    position_T: Tensor
+    target_T: Tensor
+    weight_T: Tensor
+    segment_T: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Encoded examples, collated by their family; packed end to end or padded."""
+
+    inputs: Mapping[str, Tensor]
+    segments: tuple[Segment, ...]
+    targets: Targets
+    ids: tuple[str, ...]
+    tokens: int
+    """Tokens of the rows, padding excluded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Sums and counts per segment; averaging happens once, over the whole optimiser step."""
+
+    sum_S: Tensor
+    count_S: Tensor
+    separable: bool = True
+    """Whether a segment's loss depends on that segment alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a model came from."""
+
+    name: str
+    folder: Path
+    digest: str
+    """Hash of the weight files and the configuration."""
+    licence: str = "not stated"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """An opened model: the module, its tokenizer or processor, its family and origin."""
+
+    module: nn.Module
+    tokenizer: Any
+    family: Family
+    origin: Origin
+    packs: bool = True
+    """Whether packed rows were measured to equal rows alone; otherwise batches are padded."""
+
+    def with_module(self, module: nn.Module) -> LoadedModel:
+        """The same model with another module (an adapter around it)."""
+        return replace(self, module=module)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A greedy continuation, and whether it ended by itself."""
+
+    text: str
+    stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeSettings:
+    """What an encoder must know of the plan."""
+
+    max_length: int = 1024
+    on_overlong: Overlength = "error"
+    loss_on: LossOn = "answers"
+
+
+class Family(Protocol):
+    """One kind of model. Capabilities say which objectives and metrics it can serve."""
+
+    capabilities: frozenset[str]
+    """Some of: token_log_probs, choices, generate, blocks, denoise ..."""
+
+    def match(self, folder: Path) -> bool:
+        """Whether this family opens the model in that folder."""
+
+    def open(self, origin: Origin, dtype: torch.dtype) -> LoadedModel:
+        """Opens the model for evaluation or training, frozen."""
+
+    def from_scratch(self, model: LoadedModel, seed: int) -> LoadedModel:
+        """The same architecture with freshly drawn weights."""
+
+    def encoder(self, model: LoadedModel, settings: EncodeSettings) -> Encoder:
+        """The one encoder for training, evaluation and prediction."""
+
+    def collate(self, model: LoadedModel, rows: Sequence[Encoded]) -> Batch:
+        """Packs or pads encoded rows into one batch."""
+
+    def adapter_targets(self, model: LoadedModel) -> list[str]:
+        """Names of the linear modules that adapters attach to (`all-linear`)."""
+
+    def blocks(self, model: LoadedModel) -> list[str]:
+        """Names of the stacked blocks, bottom to top, then of what stands above them."""
+
+    def token_log_probs(self, model: LoadedModel, batch: Batch) -> Tensor:
+        """[targets] log-probability of each target; differentiable."""
+
+    def choices(
+        self, model: LoadedModel, contexts: Sequence[Example], answers: Sequence[Sequence[str]], terminator: bool
+    ) -> Iterator[NDArray[np.float64]]:
+        """For each context, in order, the summed log-probability of each of its answers."""
+
+    def generate(self, model: LoadedModel, contexts: Sequence[Example], max_new_tokens: int) -> Iterator[Generation]:
+        """Greedy continuation of each context, in order."""
+
+
+class Method(Protocol):
+    """Which weights train."""
+
+    def attach(self, model: LoadedModel, seed: int) -> LoadedModel:
+        """Freezes everything but the trained weights (float32); draws new ones from the seed."""
+
+    def trained(self, model: LoadedModel) -> dict[str, nn.Parameter]:
+        """The trained weights by name, in a fixed order."""
+
+    def off(self, model: LoadedModel) -> AbstractContextManager[None]:
+        """Within it the model answers as the base did; methods that overwrite weights refuse."""
+
+    def save(self, model: LoadedModel, folder: Path) -> None:
+        """Writes the result in the layout of its library."""
+
+    def load(self, model: LoadedModel, folder: Path) -> LoadedModel:
+        """Opens what `save` wrote, on a freshly opened base."""
+
+    def merge(self, model: LoadedModel) -> LoadedModel:
+        """The plain model with the change folded in."""
+
+
+class Objective(Protocol):
+    """What is minimised."""
+
+    needs: frozenset[str]
+    """Capabilities the family must have."""
+
+    def check(self, examples: Sequence[Example]) -> list[str]:
+        """What in the data this objective cannot use; empty when all is well."""
+
+    def loss(self, model: LoadedModel, batch: Batch, seed: int) -> Loss:
+        """The loss of each segment; what is random is keyed by the seed and the example's id."""
+
+
+class Gradients(Protocol):
+    """How a micro-batch becomes gradients."""
+
+    def accumulate(self, loss: Loss, count: float) -> None:
+        """Adds one micro-batch; `count` is that of the whole optimiser step, known before its first forward."""
+
+    def finish(self, trained: Sequence[nn.Parameter]) -> None:
+        """Called once before the optimiser step."""
