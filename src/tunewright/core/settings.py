@@ -27,7 +27,7 @@ class DataSettings(Section):
     on_bad_row: Literal["stop", "skip"] = "stop"
     on_overlong: Literal["error", "drop", "truncate-context", "split"] = "error"
     on_overlap: Literal["error", "drop"] = "error"
-    """Rows of train that also stand in validation or test, in splits given by the user: drop takes them out of train."""
+    """Rows of train that also stand in validation or test, where the user gave the splits; drop leaves them out."""
     splits: tuple[float, float, float] = (0.7, 0.1, 0.2)
     """Shares of train, validation, test by unit, when the user gives no splits."""
     max_test_units: int = Field(1000, gt=0)
@@ -85,8 +85,8 @@ class EvaluateSettings(Section):
     """None = the recipe's; `scratch` adds the same architecture from random weights, same rows and steps."""
     resamples: int = Field(2000, ge=200)
     max_new_tokens: int = Field(64, gt=0)
-    stop_rate_rows: int = Field(24, ge=0)
-    """Test rows that are answered freely to see whether the model stops."""
+    generated_rows: int = Field(32, ge=0)
+    """Test rows (chosen by content) that are answered freely: stop rate, exact match, ROUGE-L."""
     precision: Literal["float32", "train"] = "train"
 
 

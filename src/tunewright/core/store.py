@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -104,6 +105,12 @@ class Run:
             file.write(json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def note(self, sentence: str) -> None:
+        """Tells the user something that is no event of the run itself, and keeps it in notes.txt."""
+        logging.getLogger("tunewright").warning(sentence)
+        with open(self.folder / "notes.txt", "a", encoding="utf-8") as file:
+            file.write(sentence + "\n")
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         """All whole events, or those of one type; a torn last line is left out."""

@@ -1,0 +1,1 @@
+"""Families of models, packed attention, scoring, generation and weight files."""

@@ -142,11 +142,22 @@ class Family(Protocol):
         """[targets] log-probability of each target; differentiable."""
 
     def choices(
-        self, model: LoadedModel, contexts: Sequence[Example], answers: Sequence[Sequence[str]], terminator: bool
+        self,
+        model: LoadedModel,
+        contexts: Sequence[Example],
+        answers: Sequence[Sequence[str]],
+        terminator: bool,
+        settings: EncodeSettings | None = None,
     ) -> Iterator[NDArray[np.float64]]:
         """For each context, in order, the summed log-probability of each of its answers."""
 
-    def generate(self, model: LoadedModel, contexts: Sequence[Example], max_new_tokens: int) -> Iterator[Generation]:
+    def generate(
+        self,
+        model: LoadedModel,
+        contexts: Sequence[Example],
+        max_new_tokens: int,
+        settings: EncodeSettings | None = None,
+    ) -> Iterator[Generation]:
         """Greedy continuation of each context, in order."""
 
 

@@ -1,0 +1,1 @@
+"""One loop for every method, objective, modality and way of making gradients."""

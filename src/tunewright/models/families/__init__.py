@@ -1,0 +1,1 @@
+"""One kind of model a file; the contract is `tunewright.models.contracts.Family`."""

@@ -1,0 +1,197 @@
+"""The verbs. Each imports what it needs when it runs, so that help is instant and needs no torch."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from tunewright import __version__
+from tunewright.cli.listing import describe_kind, kinds
+from tunewright.cli.options import Sets, about_data
+from tunewright.core.errors import UserError
+
+if TYPE_CHECKING:
+    from tunewright.core.config import Request
+
+app = typer.Typer(
+    help="Fine-tune a model on your rows, and prove what that did: what got better, what broke, what leaked.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
+
+
+def _call(module: str, verb: str, *arguments: Any) -> int:
+    """Calls a verb of the pipeline, prints its lines and gives its exit code."""
+    result = getattr(import_module(f"tunewright.pipeline.{module}"), verb)(*arguments)
+    for line in result.lines:
+        typer.echo(line)
+    return int(result.exit_code)
+
+
+@app.callback(invoke_without_command=True)
+def _whole(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"tunewright {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+@about_data
+def check(
+    request: Request,
+    show_mask: Annotated[int, typer.Option(metavar="N", min=0, help="Print N rows with what is trained marked.")] = 0,
+) -> int:
+    """Find what would spoil a run before it starts."""
+    return _call("tune", "check", request, show_mask)
+
+
+@app.command()
+@about_data
+def plan(
+    request: Request,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of plan files instead.")] = False,
+) -> int:
+    """Print every setting, its origin, and the cost."""
+    if schema:
+        from tunewright.core.config import schema as plan_schema
+
+        typer.echo(json.dumps(plan_schema(), indent=1, ensure_ascii=False))
+        return 0
+    return _call("tune", "plan", request)
+
+
+@app.command()
+@about_data
+def train(request: Request) -> int:
+    """Train, and no more."""
+    return _call("tune", "train", request)
+
+
+@app.command()
+@about_data
+def tune(request: Request) -> int:
+    """Check, train, evaluate and report, in a row."""
+    from tunewright.cli.progress import Progress
+
+    with Progress.on_stderr() as console:
+        return _call("tune", "tune", request, console)
+
+
+@app.command()
+def evaluate(run: RunFolder, sets: Sets = []) -> int:  # noqa: B006
+    """Judge a run's tuned model against its base again."""
+    return _call("evaluate", "evaluate", run, list(sets))
+
+
+@app.command()
+def compare(runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two runs or more.")]) -> int:
+    """Set runs on the same rows side by side."""
+    if len(runs) < 2:
+        raise UserError(f"compare: found {len(runs)} run; needs two or more, as `tunewright compare RUN RUN`.")
+    return _call("compare", "compare", list(runs))
+
+
+@app.command()
+def report(run: RunFolder) -> int:
+    """Write a run's report again from its folder."""
+    from tunewright.core.store import Run
+
+    opened = Run.open(run)
+    import_module("tunewright.report").write(opened)
+    typer.echo(str(run / "report.html"))
+    return 0
+
+
+@app.command()
+def resume(run: RunFolder) -> int:
+    """Go on with an interrupted run to its end."""
+    return _call("resume", "resume", run)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="What to list; without it, the kinds there are.")] = None,
+) -> int:
+    """List plugins of a kind with their settings."""
+    for line in kinds() if kind is None else describe_kind(kind):
+        typer.echo(line)
+    return 0
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A known name, or an id of the Hugging Face hub.")],
+    accept_licence: Annotated[bool, typer.Option("--accept-licence", help="You have read it and agree.")] = False,
+) -> int:
+    """Download a model or data set into the cache."""
+    def say(sentence: str) -> None:
+        typer.echo(sentence, err=True)
+
+    typer.echo(str(import_module("tunewright.pipeline.fetch").fetch(name, say, accept_licence=accept_licence)))
+    return 0
+
+
+@app.command()
+def doctor() -> int:
+    """Say what works here, and how to get the rest."""
+    rows = import_module("tunewright.pipeline.doctor").doctor()
+    width = max((len(what) for what, _, _ in rows), default=0)
+    for what, state, sentence in rows:
+        typer.echo(f"{what:<{width}}  {state:<8}  {sentence}")
+    return 0
+
+
+@app.command()
+def delete(run: RunFolder, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> int:
+    """Delete a run folder with everything in it."""
+    from tunewright.core.store import Run
+
+    folder = Run.open(run).folder
+    if not yes and not typer.confirm(f"Delete {folder} and everything in it?"):
+        typer.echo("Nothing was deleted.")
+        return 0
+    import_module("tunewright.pipeline.delete").delete(folder)
+    typer.echo(f"Deleted {folder}.")
+    return 0
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    rows: Annotated[Path, typer.Argument(metavar="ROWS", help="CSV or jsonl.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The same rows with prediction, probability, abstain.")],
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", min=0, max=1, help="Abstain where so many right answers cannot be expected."),
+    ] = None,
+) -> int:
+    """Answer new rows with a run's model."""
+    return _call("predict", "predict", run, rows, out, min_accuracy)
+
+
+@app.command()
+def score(
+    rows: Annotated[Path, typer.Option(metavar="FILE", help='jsonl: {"context": ..., "answers": [...]} a line.')],
+    json_out: Annotated[Path, typer.Option("--json", metavar="OUT", help="Where to write the log-probabilities.")],
+    model: Annotated[str | None, typer.Option(help="Model folder or name.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of a run, in place of --model.")] = None,
+    terminator: Annotated[bool, typer.Option("--terminator", help="Count the stop token after each answer.")] = False,
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float64"], typer.Option(help="Of weights and cache.")
+    ] = "float32",
+) -> int:
+    """Write the log-probability of given answers."""
+    if (model is None) == (run is None):
+        raise UserError("score: give either --model M or --run RUN.")
+    return _call("score", "score", model, run, rows, json_out, terminator, precision)

@@ -1,0 +1,91 @@
+"""From exceptions to exit codes: what the user can mend, what was interrupted, what is a fault of ours."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from tunewright.cli.app import app
+from tunewright.core.errors import Interrupted, UserError
+
+INTERNAL, USER, INTERRUPTED = 1, 2, 130
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+"""The base of typer's own findings (unknown option, missing argument); it has no public name in every version."""
+
+
+def guarded(argv: Sequence[str] | None) -> int:
+    """Runs the command line; no exception leaves, and no traceback is shown unless TUNEWRIGHT_DEBUG=1."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    started = time.time()
+    try:
+        # Not `app()`: it turns Ctrl-C into an exit code, and then nothing could be said.
+        command = typer.main.get_command(app)
+        with command.make_context("tunewright", words) as context:
+            code = command.invoke(context)
+        sys.stdout.flush()
+        return int(code or 0)
+    except typer.Exit as error:
+        return error.exit_code
+    except UserError as error:
+        for problem in error.problems:
+            _say(problem if isinstance(error, Interrupted) else f"error: {problem}")
+        return error.exit_code
+    except _UsageError as error:
+        error.show()  # type: ignore[attr-defined]
+        return USER
+    except (KeyboardInterrupt, typer.Abort):
+        run = newest_run(words, started)
+        known = f"Go on with `tunewright resume {run}`." if run else "Nothing was started that could be gone on with."
+        _say(f"Stopped. {known}")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) went away; nothing more can be said, and Python must not try at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001  (the one place where nothing may pass)
+        return _ours(error, newest_run(words, started))
+
+
+def newest_run(words: Sequence[str], since: float) -> Path | None:
+    """The run this command worked on: one named in its words, or the newest under runs/ touched since it began."""
+    named = [Path(word.rpartition("=")[2] or ".") for word in words]
+    found = [(_touched(folder), folder) for folder in [*named, *Path("runs").glob("*/")]]
+    recent = [(when, folder) for when, folder in found if when >= since - 1]
+    return max(recent)[1] if recent else None
+
+
+def _touched(folder: Path) -> float:
+    """When something was last written at the top of a run folder; 0 when it is none."""
+    try:
+        if not (folder / "plan.yaml").is_file():
+            return 0.0
+        return max(path.stat().st_mtime for path in [folder, *folder.iterdir()])
+    except OSError:  # a word that is no path at all (too long), or a file that has just gone
+        return 0.0
+
+
+def _ours(error: Exception, run: Path | None) -> int:
+    text = "".join(traceback.format_exception(error))
+    if os.environ.get("TUNEWRIGHT_DEBUG") == "1":
+        _say(text)
+    summary = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    try:
+        file, name = tempfile.mkstemp(prefix="tunewright-fault-", suffix=".txt", dir=run)
+        with open(file, "w", encoding="utf-8") as out:
+            out.write(text)
+        kept = f"The details are in {name}; please report them."
+    except OSError as unwritable:
+        kept = f"The details could not be written ({unwritable.strerror}); TUNEWRIGHT_DEBUG=1 shows them."
+    _say(f"This is a fault of ours ({summary}). {kept}")
+    return INTERNAL
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,50 @@
+"""What plugins there are, told by the code itself: names, aliases, first sentences and fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tunewright.core.errors import unknown
+
+
+def kinds() -> list[str]:
+    """A line for each kind: its name and the names of its plugins."""
+    from tunewright.core import plugins
+
+    width = max(map(len, plugins.KINDS))
+    return [f"{kind:<{width}}  {', '.join(plugins.names(kind))}" for kind in plugins.KINDS]
+
+
+def describe_kind(kind: str) -> list[str]:
+    """Every plugin of a kind with its fields.
+
+    Raises:
+        UserError: There is no such kind.
+    """
+    from tunewright.core import plugins
+
+    singular = {_singular(name): name for name in plugins.KINDS}
+    kind = singular.get(kind, kind)
+    if kind not in plugins.KINDS:
+        raise unknown("kind", kind, plugins.KINDS)
+    return [line for plugin in plugins.everything(kind) for line in _describe(plugin)]
+
+
+def _singular(kind: str) -> str:
+    return "family" if kind == "families" else kind.removesuffix("s")
+
+
+def _describe(plugin: Any) -> Iterator[str]:
+    also = f" (also {', '.join(plugin.aliases)})" if plugin.aliases else ""
+    yield f"{plugin.plugin_name()}{also}: {plugin.summary()}"
+    for name, info in plugin.model_fields.items():
+        default = "required" if info.is_required() else f"default {info.get_default(call_default_factory=True)!r}"
+        about = f"  {info.description}" if info.description else ""
+        yield f"    {name}: {_shape(info.annotation)}, {default}{about}"
+
+
+def _shape(annotation: Any) -> str:
+    """A type as it is written in code."""
+    plain = annotation.__name__ if type(annotation) is type else str(annotation)
+    return plain.replace("typing.", "").replace("NoneType", "None")

@@ -1,0 +1,247 @@
+"""A data set opened whole: its examples in three splits, and all that is known of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tunewright.core.errors import UserError
+from tunewright.core.files import digest
+from tunewright.core.records import Example
+from tunewright.core.settings import DataSettings
+from tunewright.data import findings
+from tunewright.data.duplicates import SEARCHED, Groups, Identity, identify, near_groups
+from tunewright.data.formats import counted
+from tunewright.data.readers import Bad
+from tunewright.data.reading import BadRows, find_files, mixed_kinds, open_file, open_rows
+from tunewright.data.splits import NAMES, Overlap, make_splits, overlap_counts, overlaps
+
+__all__ = ["Dataset", "Progress", "open_dataset", "open_rows"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is going on, done, total (0 = not known)."""
+_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Examples in three splits, each ordered by content, and what is known of them."""
+
+    train: tuple[Example, ...]
+    valid: tuple[Example, ...]
+    test: tuple[Example, ...]
+    labels: tuple[str, ...] | None
+    """The closed set of answers, sorted; None when answers are free."""
+    splits_given: bool
+    fingerprint: str
+    """Hash of all rows and of the split each is in; the order of rows in the files does not matter."""
+    facts: dict[str, Any]
+    """JSON-able: what `data.json` holds of the rows."""
+
+
+@dataclass(slots=True)
+class _Collected:
+    """Everything read, row by row in parallel lists."""
+
+    format: str = ""
+    examples: list[Example] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    splits: list[str | None] = field(default_factory=list)
+    bad: list[Bad] = field(default_factory=list)
+    file_facts: list[dict[str, Any]] = field(default_factory=list)
+
+    def drop(self, places: set[tuple[str, int]]) -> None:
+        """Takes out rows that were found bad after they were parsed."""
+        keep = [i for i, place in enumerate(zip(self.files, self.lines, strict=True)) if place not in places]
+        for name in ("examples", "files", "lines", "splits"):
+            column = getattr(self, name)
+            setattr(self, name, [column[i] for i in keep])
+
+
+def open_dataset(settings: DataSettings, progress: Progress | None = None, *, seed: int = 0) -> Dataset:
+    """Reads, checks and splits a data set.
+
+    Args:
+        settings: Where the rows are and how they are read.
+        progress: Told what is going on.
+        seed: Moves which units land in which split, when the user gives no splits.
+
+    Raises:
+        UserError: Something in the files or settings cannot stand; all faults of a stage at once, each with its mend.
+    """
+    tell = progress or (lambda what, done, total: None)
+    if not settings.path:
+        raise UserError("data.path: no file was given. Name a file, or a folder with train, valid and test files.")
+    read = _collect(find_files(Path(settings.path)), settings, tell)
+    labels = findings.closed_set(read.examples, read.format)
+    if labels and read.format != "label":
+        read.examples = [replace(example, label=True) for example in read.examples]
+    tell("looking for duplicates", 0, len(read.examples))
+    rows = identify(read.examples, settings.instruction)
+    read.examples = findings.named(read.examples, read.files, rows)
+    near, coverage = near_groups([row.near for row in rows])
+    if coverage < 1:
+        tell(f"near duplicates: searched {coverage:.0%} of the rows (at most {SEARCHED} long ones)", 1, 1)
+    split, found, carved = _split(read, rows, near, settings, seed)
+    facts = _facts(read, settings) | {
+        **findings.duplicate_facts(read.examples, rows, near, coverage),
+        **findings.contradiction_facts(read.examples, rows),
+        # Measured on the final splits, not assumed: after a drop, or in our own splits, all must be 0.
+        "overlap": overlap_counts(overlaps(rows, split, near)),
+        "overlap_given": overlap_counts(found),
+        "splits_made": carved,
+    }
+    return _assemble(read, rows, split, labels, facts, settings)
+
+
+def _collect(files: dict[str, Path], settings: DataSettings, tell: Progress) -> _Collected:
+    read = _Collected()
+    problems: list[str] = []
+    for name, path in files.items():
+        try:
+            _collect_file(name, path, settings, read, tell)
+        except BadRows as error:
+            read.bad += error.bad
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(problems + list(map(str, read.bad[:_LISTED])))
+    twice = findings.repeated_ids(read.examples, read.files, read.lines)
+    read.bad = sorted({*read.bad, *twice}, key=lambda bad: (bad.file, bad.line))
+    read.drop({(bad.file, bad.line) for bad in read.bad})
+    if read.bad and (settings.on_bad_row == "stop" or not read.examples or any(bad.stops for bad in read.bad)):
+        raise BadRows(read.bad)
+    return read
+
+
+def _collect_file(name: str, path: Path, settings: DataSettings, read: _Collected, tell: Progress) -> None:
+    # The format is found once, from train, so that all files are read alike.
+    opened = open_file(path, settings.model_copy(update={"format": read.format}) if read.format else settings)
+    read.format = opened.format
+    kinds: dict[str, list[tuple[int, Any]]] = {column: [] for column in opened.uniform}
+    good = before = len(read.examples)
+    for item in opened.rows:
+        if isinstance(item.result, Bad):
+            read.bad.append(item.result)
+            continue
+        good += 1
+        read.examples.append(item.result)
+        read.files.append(str(path))
+        read.lines.append(item.line)
+        read.splits.append(name or item.split)
+        for column, values in kinds.items():
+            values.append((item.line, item.row.get(settings.map.get(column, column))))
+        if good % 5000 == 0:
+            tell(f"reading {path.name}", good - before, 0)
+    for column, values in kinds.items():
+        read.bad += mixed_kinds(path, settings.map.get(column, column), values)
+    with open(path, "rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    read.file_facts.append({"file": str(path), "sha256": sha256, "rows": good - before, "bytes": path.stat().st_size})
+
+
+def _split(
+    read: _Collected, rows: list[Identity], near: Groups, settings: DataSettings, seed: int
+) -> tuple[list[str], list[Overlap], list[str]]:
+    """The split of each row ('' = dropped), the overlaps found in given splits, and the splits that were carved."""
+    given = [name or "" for name in read.splits]
+    if set(given) <= {"", "train"}:
+        return make_splits(rows, near, settings.splits, settings.max_test_units, seed), [], ["valid", "test"]
+    if "" in given:
+        # Only a file without a `split` in some of its rows: half a split is none.
+        missing = [f"{read.files[i]}, line {read.lines[i]}" for i, name in enumerate(given) if not name]
+        raise UserError(
+            f"The column 'split' is missing in {counted(len(missing), 'row')} ({', '.join(missing[:5])}); expected it in "
+            "all or none. Fill it in, or delete it."
+        )
+    found = overlaps(rows, given, near)
+    if found and settings.on_overlap == "error":
+        raise UserError(_overlap_sentences(read, given, found))
+    for overlap in found:
+        given[overlap.row] = ""
+    train = [i for i, name in enumerate(given) if name == "train"]
+    if not train:
+        raise UserError("Every row of train also stands in validation or test: nothing is left. Give other splits.")
+    if "test" in given:
+        return given, found, []
+    # Validation chooses the checkpoint, so it cannot be the proof: the test comes out of train.
+    groups = Groups(len(train))
+    groups.join_equal(near.root(i) for i in train)
+    shares = (1 - settings.splits[2], 0.0, settings.splits[2])
+    for i, name in zip(
+        train, make_splits([rows[i] for i in train], groups, shares, settings.max_test_units, seed), strict=True
+    ):
+        given[i] = name
+    return given, found, ["test"]
+
+
+def _overlap_sentences(read: _Collected, split: Sequence[str], found: Sequence[Overlap]) -> list[str]:
+    words = {
+        "exact": "the same row as",
+        "prompt_only": "the same prompt as",
+        "near": "nearly the same text as",
+        "unit": "the same unit as",
+    }
+    sentences = [
+        f"{read.files[o.row]}, line {read.lines[o.row]} ({split[o.row]}) has {words[o.kind]} "
+        f"{read.files[o.held_out]}, line {read.lines[o.held_out]} ({split[o.held_out]})."
+        for o in found[:_LISTED]
+    ]
+    rest = [f"... and {len(found) - _LISTED} more."] if len(found) > _LISTED else []
+    kinds = ", ".join(f"{kind} {count}" for kind, count in overlap_counts(found).items() if count)
+    end = (
+        f"{counted(len(found), 'row')} overlap ({kinds}); what is tested must be unseen. Take them out of one side, "
+        "or set data.on_overlap: drop to take them out of train (and out of validation where test has them)."
+    )
+    return [*sentences, *rest, end]
+
+
+def _facts(read: _Collected, settings: DataSettings) -> dict[str, Any]:
+    stated = {name: getattr(settings, name) or "not stated" for name in ("source", "licence", "consent")}
+    return {
+        "path": settings.path,
+        "format": read.format,
+        "instruction": settings.instruction,
+        "files": read.file_facts,
+        "rows": len(read.examples),
+        "bad": [asdict(bad) for bad in read.bad],
+        **stated,
+        "use": settings.use,
+    }
+
+
+def _assemble(
+    read: _Collected,
+    rows: Sequence[Identity],
+    split: Sequence[str],
+    labels: tuple[str, ...] | None,
+    facts: dict[str, Any],
+    settings: DataSettings,
+) -> Dataset:
+    order = sorted(range(len(rows)), key=lambda i: (rows[i].content, read.examples[i].source))
+    members = {name: [i for i in order if split[i] == name] for name in NAMES}
+    cut = max(0, len(members["train"]) - settings.max_train_rows) if settings.max_train_rows else 0
+    members["train"] = members["train"][: settings.max_train_rows]
+    examples = {name: tuple(read.examples[i] for i in group) for name, group in members.items()}
+    fingerprint = digest({name: [rows[i].content for i in group] for name, group in members.items()})
+    label_counts = Counter(row.answer.text for group in examples.values() for row in group) if labels else None
+    unseen = sorted({row.answer.text for row in examples["test"]} - {row.answer.text for row in examples["train"]})
+    facts |= findings.counts(examples) | {
+        "unit": settings.unit or ("unit" if any(row.unit for row in rows) else "row"),
+        "labels": list(labels) if labels else None,
+        "label_counts": dict(sorted(label_counts.items())) if label_counts is not None else None,
+        "labels_unseen_in_train": unseen if labels else [],
+        "dropped": {
+            "bad_rows": len({(b.file, b.line) for b in read.bad}),
+            "overlap": split.count(""),
+            "max_train_rows": cut,
+        },
+        "splits_given": len(facts["splits_made"]) < 2,
+        "fingerprint": fingerprint,
+    }
+    return Dataset(**examples, labels=labels, splits_given=facts["splits_given"], fingerprint=fingerprint, facts=facts)

@@ -1,0 +1,106 @@
+"""What formats share: reading a text, a weight and JSON out of a column."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tunewright.core.records import Answer, Turn, text_part
+from tunewright.data.formats import Flaw, Row, shown
+
+
+def has_all(columns: set[str], needed: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether each needed column, or another name of it, is there."""
+    return all(columns & {name, *others} for name, others in needed.items())
+
+
+def value(row: Row, needed: Mapping[str, tuple[str, ...]], field: str) -> Any:
+    """The value of a field under its own or another name; None when absent."""
+    for name in (field, *needed.get(field, ())):
+        if row.get(name) is not None:
+            return row[name]
+    return None
+
+
+def text(found: Any, field: str) -> str:
+    """A text that is not empty, unchanged.
+
+    Raises:
+        Flaw: It is missing, empty, not text, or holds NUL.
+    """
+    if not isinstance(found, str):
+        mend = "write it as text, in quotes" if found is not None else "fill it in or delete the row"
+        raise Flaw(field, shown(found), "text", mend)
+    if not found.strip():
+        raise Flaw(field, shown(found), "text that is not empty", "fill it in or delete the row")
+    if "\0" in found:
+        raise Flaw(field, "a NUL character", "text", "remove it")
+    return found
+
+
+def user(words: str) -> Turn:
+    """A user turn of plain text."""
+    return Turn("user", (text_part(words),))
+
+
+def said(words: str) -> Answer:
+    """An answer of plain text."""
+    return Answer((text_part(words),))
+
+
+def weight(found: Any, field: str) -> float:
+    """A weight: a finite number from 0 up; tables may hold it as text.
+
+    Raises:
+        Flaw: It is something else.
+    """
+    try:
+        number = math.nan if isinstance(found, bool) else float(found)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise Flaw(field, shown(found), "a number from 0 up", "write 0 to not train on it, 1 to train on it")
+    return number
+
+
+def from_json(found: Any, field: str) -> Any:
+    """JSON given as such or as a string.
+
+    Raises:
+        Flaw: The string is not JSON.
+    """
+    if not isinstance(found, str):
+        return found
+    try:
+        return json.loads(found)
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        raise Flaw(field, f"broken JSON ({reason}) in {shown(found)}", "JSON", "correct the JSON") from None
+
+
+def objects(found: Any, field: str) -> list[Mapping[str, Any]]:
+    """A list of objects, given as JSON or as a JSON string; empty when absent.
+
+    Raises:
+        Flaw: It is something else.
+    """
+    items = from_json(found, field) if found is not None and found != "" else []
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise Flaw(field, shown(items), "a list of objects", "write '[{...}, ...]'")
+    return items
+
+
+def first_object(found: Any) -> Mapping[str, Any]:
+    """The first object of a list (or of its JSON string), empty when there is none: for detection only."""
+    try:
+        items = from_json(found, "")
+    except Flaw:
+        return {}
+    return items[0] if isinstance(items, list) and items and isinstance(items[0], dict) else {}
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names as a sentence lists them."""
+    return ", ".join(names)

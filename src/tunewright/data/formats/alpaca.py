@@ -1,0 +1,45 @@
+"""Instructions in Alpaca's shape."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from tunewright.core.plugins import Plugin
+from tunewright.core.records import Example, Turn, text_part
+from tunewright.data.formats import Flaw, How, Row, shown
+from tunewright.data.formats._common import from_json, has_all, said, text, user, value
+
+
+class Alpaca(Plugin):
+    """Instructions: `instruction`, `input`, `output`, with `system` and `history` when filled."""
+
+    columns: ClassVar[dict[str, tuple[str, ...]]] = {"instruction": (), "output": ("response",)}
+    optional: ClassVar[tuple[str, ...]] = ("input", "system", "history")
+    answers: ClassVar[tuple[str, ...]] = ("output",)
+    uniform: ClassVar[tuple[str, ...]] = ()
+
+    def detect(self, columns: set[str], row: Row) -> float:
+        """Sure when instruction and output are there."""
+        return 0.9 if has_all(columns, self.columns) else 0.0
+
+    def parse(self, row: Row, how: How) -> Example:
+        """Instruction and input, a blank line between, are the user's turn."""
+        context = []
+        if row.get("system"):
+            context.append(Turn("system", (text_part(text(row["system"], "system")),)))
+        for question, answer in _history(row.get("history")):
+            context += [user(question), Turn("assistant", (text_part(answer),))]
+        asked = text(row.get("instruction"), "instruction")
+        if row.get("input"):
+            asked = f"{asked}\n\n{text(row['input'], 'input')}"
+        output = value(row, self.columns, "output")
+        answers = () if output is None and not how.answers_needed else (said(text(output, "output")),)
+        return Example((*context, user(asked)), answers)
+
+
+def _history(found: object) -> list[tuple[str, str]]:
+    """Earlier turns as pairs of question and answer; they are context and not trained."""
+    pairs = from_json(found, "history") if found else []
+    if not isinstance(pairs, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        raise Flaw("history", shown(pairs), "a list of [question, answer]", 'write \'[["...", "..."], ...]\'')
+    return [(text(asked, "history"), text(answer, "history")) for asked, answer in pairs]

@@ -1,0 +1,303 @@
+"""Rows -> examples: which files, which format, which columns; every fault with its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from tunewright.core.errors import UserError, nearest
+from tunewright.core.plugins import everything, find
+from tunewright.core.records import Answer, Example, Turn
+from tunewright.core.settings import DataSettings
+from tunewright.data.formats import KINDS, Flaw, Format, How, counted, shown
+from tunewright.data.formats._common import weight
+from tunewright.data.readers import READERS, Bad, Row, read_rows
+
+SPLITS = {
+    "train": ("train", "training"),
+    "valid": ("valid", "val", "validation", "dev", "eval"),
+    "test": ("test", "testing"),
+}
+"""Our name of a split -> names that are taken for it, in files and in the `split` column."""
+CARRIED = ("id", "unit", "split", "weight")
+_IN_MESSAGES = ("role", "content", "from", "value")
+_SAMPLE = 100
+
+
+class BadRows(UserError):
+    """Rows that cannot be read; `bad` has all of them, the message the first twenty."""
+
+    def __init__(self, bad: list[Bad], shown_rows: int = 20) -> None:
+        self.bad = bad
+        rest = len(bad) - shown_rows
+        more = [f"... and {counted(rest, 'more bad row')}."] if rest > 0 else []
+        skip = "" if any(one.stops for one in bad) else ", or set data.on_bad_row: skip to go on without them"
+        end = f"{counted(len(bad), 'bad row')}. Mend them{skip}."
+        super().__init__([*map(str, bad[:shown_rows]), *more, end])
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One row: where it stood, its original columns, and what became of it."""
+
+    line: int
+    row: Mapping[str, Any]
+    result: Example | Bad
+    split: str | None = None
+
+
+@dataclass(slots=True)
+class Opened:
+    """One file, its format known, its rows not yet read."""
+
+    path: Path
+    format: str
+    uniform: tuple[str, ...]
+    """Columns that must hold one kind of value throughout."""
+    rows: Iterator[Read] = field(repr=False)
+
+
+def find_files(path: Path) -> dict[str, Path]:
+    """The files of a data set: split -> file; a single file stands under the name '' (no split given).
+
+    Raises:
+        UserError: Nothing is there, no file has a split's name, or two files claim one split.
+    """
+    if not path.is_dir():
+        return {"": path}
+    found: dict[str, list[Path]] = {}
+    for file in sorted(path.iterdir()):
+        split = split_name(file.stem)
+        if split and file.suffix.lower() in READERS:
+            found.setdefault(split, []).append(file)
+    if "train" not in found:
+        there = ", ".join(sorted(p.name for p in path.iterdir())[:10]) or "nothing"
+        raise UserError(
+            f"{path} is a folder without a train file; found {there}. Expected train, valid, test with one of "
+            f"{', '.join(READERS)} (train.jsonl). Rename the files, or give one file."
+        )
+    twice = [files for files in found.values() if len(files) > 1]
+    if twice:
+        raise UserError(
+            f"{path}: {' and '.join(p.name for p in files)} are the same split. Leave one." for files in twice
+        )
+    files = {split: found[split][0] for split in SPLITS if split in found}
+    return files if len(files) > 1 else {"": files["train"]}
+
+
+def split_name(word: str) -> str | None:
+    """Our name of a split for any of its names, else None."""
+    return next((ours for ours, names in SPLITS.items() if word.strip().lower() in names), None)
+
+
+def open_rows(path: Path | str, settings: DataSettings) -> Iterator[tuple[dict[str, Any], Example | Bad]]:
+    """Rows to be answered, streaming: the original columns, and the example (its answers may be missing) or the fault.
+
+    Raises:
+        UserError: The file cannot be read, or no format fits its columns.
+    """
+    for read in open_file(Path(path), settings, answers_needed=False).rows:
+        if isinstance(read.result, Bad) and read.result.stops:
+            raise BadRows([read.result])
+        yield dict(read.row), read.result
+
+
+def open_file(path: Path, settings: DataSettings, answers_needed: bool = True) -> Opened:
+    """Looks at the first rows of a file, finds its format, and reads on lazily.
+
+    Raises:
+        UserError: The file cannot be read, a column that the settings name is absent, or no format fits.
+    """
+    rows = read_rows(path)
+    sample: list[tuple[int, Row | Bad]] = []
+    good: list[Row] = []
+    for line, item in rows:
+        sample.append((line, item))
+        if not isinstance(item, Bad):
+            good.append(item)
+        if len(good) == _SAMPLE:
+            break
+    _check_map(settings.map)
+    if not good:
+        raise BadRows([item for _, item in sample if isinstance(item, Bad)])
+    if answers_needed:
+        _check_columns(path, {column for row in good for column in row}, settings)
+    name = _format_name(path, [_renamed(row, settings.map) for row in good], settings, answers_needed)
+    plugin: Format = find("formats", name)()
+    how = How(settings.instruction, {k: v for k, v in settings.map.items() if k in _IN_MESSAGES}, answers_needed)
+    reads = (_read(path, line, item, plugin, how, settings) for line, item in chain(sample, rows))
+    return Opened(path, name, plugin.uniform, reads)
+
+
+def _check_map(renames: Mapping[str, str]) -> None:
+    known = {*CARRIED, *_IN_MESSAGES}
+    for plugin in everything("formats"):
+        known |= {*plugin.columns, *plugin.optional}
+    problems = [
+        f"--map {ours}={theirs}: '{ours}' is not one of our fields.{nearest(ours, sorted(known))} "
+        f"Allowed: {', '.join(sorted(known))}. Write ours=theirs."
+        for ours, theirs in renames.items()
+        if ours not in known
+    ]
+    if problems:
+        raise UserError(problems)
+
+
+def _check_columns(path: Path, columns: set[str], settings: DataSettings) -> None:
+    wanted = {f"--map {o}={t}": t for o, t in settings.map.items() if o not in _IN_MESSAGES}
+    if settings.unit:
+        wanted["data.unit"] = settings.unit
+    wanted |= {f"data.slices ({name})": name for name in settings.slices}
+    problems = [
+        f"{path}: {what} names the column '{name}', which is not there.{nearest(name, sorted(columns))} "
+        f"Found: {', '.join(sorted(columns))}. Correct the name."
+        for what, name in wanted.items()
+        if name not in columns
+    ]
+    if problems:
+        raise UserError(problems)
+
+
+def _renamed(row: Row, renames: Mapping[str, str]) -> Row:
+    """The row under our names; a column of the user's that bears a mapped name gives way."""
+    if not renames:
+        return row
+    theirs = {t: o for o, t in renames.items() if o not in _IN_MESSAGES}
+    kept = {name: value for name, value in row.items() if name not in theirs and name not in theirs.values()}
+    return kept | {ours: row.get(name) for name, ours in theirs.items()}
+
+
+def _format_name(path: Path, rows: list[Row], settings: DataSettings, answers_needed: bool) -> str:
+    columns = {column for row in rows for column in row}
+    if settings.format != "auto":
+        plugin = find("formats", settings.format)
+        optional = () if answers_needed else plugin.answers
+        missing = [n for n, others in plugin.columns.items() if n not in optional and not columns & {n, *others}]
+        if missing:
+            raise UserError(
+                f"{path}: format {settings.format} needs the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
+                f"found {', '.join(sorted(columns))}. Name yours with --map {missing[0]}=YOUR_COLUMN, or give another "
+                "--format."
+            )
+        name: str = plugin.plugin_name()
+        return name
+    scores = {p.plugin_name(): sum(p().detect(set(row), row) for row in rows) for p in everything("formats")}
+    if not answers_needed:
+        # A text alone is a question here; as plain text it would be its own answer.
+        scores["text"] = 0.0
+    best, name = max((score, name) for name, score in scores.items())
+    if not best:
+        name = "" if answers_needed else _unanswered(columns)
+    if not name:
+        shapes = "; ".join(f"{p.plugin_name()}: {', '.join(p.columns)}" for p in everything("formats"))
+        raise UserError(
+            f"{path}: no format fits the columns {', '.join(sorted(columns)) or '(none)'}. Known: {shapes}. "
+            "Name your columns with --map ours=theirs, as --map text=review --map label=stars."
+        )
+    return name
+
+
+def _unanswered(columns: set[str]) -> str:
+    """The first format whose columns, but for the answer, are there."""
+    for plugin in everything("formats"):
+        asked = {n: others for n, others in plugin.columns.items() if n not in plugin.answers}
+        if asked and all(columns & {n, *others} for n, others in asked.items()):
+            name: str = plugin.plugin_name()
+            return name
+    return ""
+
+
+def _read(path: Path, line: int, item: Row | Bad, plugin: Format, how: How, settings: DataSettings) -> Read:
+    if isinstance(item, Bad):
+        return Read(line, {}, item)
+    row = _renamed(item, settings.map)
+    if not how.answers_needed:
+        row = {name: value for name, value in row.items() if value != "" and name not in ("split", "weight")}
+    try:
+        split = _split(row)
+        return Read(line, item, _carry(plugin.parse(row, how), row, item, f"{path.name}:{line}", settings), split)
+    except Flaw as flaw:
+        return Read(
+            line, item, Bad(str(path), line, _theirs(flaw.field, settings.map), flaw.found, flaw.expected, flaw.mend)
+        )
+
+
+def _theirs(place: str, renames: Mapping[str, str]) -> str:
+    """The place of a fault under the user's own column name: `messages[2].role` -> `chat[2].role`."""
+    name = re.split(r"[.\[]", place, maxsplit=1)[0]
+    return renames.get(name, name) + place[len(name) :]
+
+
+def _split(row: Row) -> str | None:
+    found = row.get("split")
+    if "split" not in row:
+        return None
+    split = split_name(found) if isinstance(found, str) else None
+    if split is None:
+        raise Flaw("split", shown(found), f"one of {', '.join(SPLITS)}", "correct it, or map it away")
+    return split
+
+
+def _carry(example: Example, row: Row, original: Row, source: str, settings: DataSettings) -> Example:
+    """Adds what is kept beside the words: id, unit, weight, slices, and where the row stood."""
+    if row.get("weight") is not None:
+        example = _scaled(example, weight(row["weight"], "weight"))
+    unit_column = settings.unit or "unit"
+    unit = original.get(settings.unit) if settings.unit else row.get("unit")
+    if settings.unit and example.answers and (unit is None or unit == ""):
+        raise Flaw(unit_column, shown(unit), "whom the row belongs to", "fill it in or delete the row")
+    return replace(
+        example,
+        id=_name(row.get("id"), "id") or "",
+        unit=_name(unit, unit_column),
+        source=source,
+        slices={name: str(original[name]) for name in settings.slices if original.get(name) not in (None, "")},
+    )
+
+
+def _name(found: Any, column: str) -> str | None:
+    if found is None or found == "":
+        return None
+    if isinstance(found, bool) or not isinstance(found, str | int | float):
+        raise Flaw(column, shown(found), "text or a number", "write it as text")
+    return str(found)
+
+
+def _scaled(example: Example, by: float) -> Example:
+    def scaled(thing: Any) -> Any:
+        return replace(thing, weight=thing.weight * by)
+
+    context: tuple[Turn, ...] = tuple(map(scaled, example.context))
+    answers: tuple[Answer, ...] = tuple(map(scaled, example.answers))
+    return replace(example, context=context, answers=answers)
+
+
+def mixed_kinds(path: Path, column: str, kinds: list[tuple[int, Any]]) -> list[Bad]:
+    """Rows whose value in a column is of a rarer kind than most (numbers among texts).
+
+    Args:
+        path: The file.
+        column: The column that must be uniform.
+        kinds: Line and value of each row.
+    """
+    by_kind: dict[str, list[tuple[int, Any]]] = {}
+    for line, value in kinds:
+        by_kind.setdefault(KINDS.get(type(value), type(value).__name__), []).append((line, value))
+    usual = max(by_kind, key=lambda kind: len(by_kind[kind]), default="")
+    return [
+        Bad(
+            str(path),
+            line,
+            column,
+            shown(value),
+            f"{usual}, as in {len(by_kind[usual])} other rows",
+            f"write it as {usual}",
+        )
+        for kind, rows in sorted(by_kind.items())
+        if kind != usual
+        for line, value in rows
+    ]

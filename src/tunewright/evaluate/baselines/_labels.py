@@ -1,0 +1,38 @@
+"""What baselines share of labels: training labels as indices, and log-probabilities with a floor."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunewright.core.errors import UserError
+from tunewright.core.records import Example
+from tunewright.evaluate.contracts import Floats
+
+FLOOR = -30.0
+"""Log-probability of what a baseline holds impossible: finite, so that it can be written as JSON."""
+
+
+def label_indices(train: Sequence[Example], labels: Sequence[str]) -> NDArray[np.int64]:
+    """[train] index of each row's label; -1 where the list lacks it.
+
+    Raises:
+        UserError: No training row has a label of the list.
+    """
+    places = {unicodedata.normalize("NFC", label): index for index, label in enumerate(labels)}
+    found = [places.get(unicodedata.normalize("NFC", example.answer.text), -1) for example in train]
+    if max(found, default=-1) < 0:
+        raise UserError(
+            f"None of {len(train)} training rows has one of the labels {', '.join(map(repr, labels[:5]))}: "
+            "a baseline needs labelled training rows. Check the label column, or leave evaluate.baselines empty."
+        )
+    return np.array(found, dtype=np.int64)
+
+
+def log_prior(indices: NDArray[np.int64], count: int) -> Floats:
+    """[labels] log share of each label, with Laplace's add-one so that an unseen label stays possible."""
+    seen = np.bincount(indices[indices >= 0], minlength=count) + 1.0
+    return np.asarray(np.log(seen / seen.sum()))

@@ -1,0 +1,54 @@
+"""TF-IDF and logistic regression: the text classifier that a fine-tuned model has to be worth more than."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+
+from tunewright.core.records import Example
+from tunewright.evaluate.baselines._labels import FLOOR, log_prior
+from tunewright.evaluate.contracts import Floats
+from tunewright.evaluate.metrics._words import words
+
+
+def question(example: Example) -> str:
+    """What is asked: the text of the last user turn, or of the whole context where no turn is a user's."""
+    asked = [turn.text for turn in example.context if turn.role == "user"]
+    return asked[-1] if asked else example.prompt_text
+
+
+def text_log_probs(
+    train: Sequence[str], indices: NDArray[np.int64], test: Sequence[str], count: int, strength: float
+) -> Floats:
+    """[test, labels] log-probabilities of a classifier fitted on the training texts.
+
+    Args:
+        train: Texts.
+        indices: [train] their labels.
+        test: Texts to answer.
+        count: Labels in the list; those without a training text get the floor.
+        strength: Inverse of the L2 penalty.
+    """
+    known = np.unique(indices)
+    tokens = [words(text) for text in train]
+    if len(known) < 2 or not any(tokens):
+        return np.tile(log_prior(indices, count), (len(test), 1))
+    # Words come ready from `words`, so any script is split; the analyser only pairs them.
+    tfidf = TfidfVectorizer(
+        sublinear_tf=True, ngram_range=(1, 2), tokenizer=words, token_pattern=None, lowercase=False
+    )
+    model = Pipeline([("tfidf", tfidf), ("regression", LogisticRegression(C=strength, max_iter=1000))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(list(train), indices)
+    answers = np.full((len(test), count), FLOOR)
+    if len(test):
+        answers[:, known] = np.maximum(model.predict_log_proba(list(test)), FLOOR)
+    return answers

@@ -1,0 +1,29 @@
+"""The most frequent training label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from tunewright.core.plugins import Plugin
+from tunewright.core.records import Example
+from tunewright.evaluate.baselines._labels import FLOOR, label_indices, log_prior
+from tunewright.evaluate.contracts import Outcome
+
+
+class Majority(Plugin):
+    """Always the most frequent training label, and certain of it."""
+
+    trivial: ClassVar[bool] = True
+
+    def outcomes(self, train: Sequence[Example], test: Sequence[Example], labels: Sequence[str]) -> list[Outcome]:
+        """One outcome a test example.
+
+        Raises:
+            UserError: No training row has a label of the list.
+        """
+        choices = np.full(len(labels), FLOOR)
+        choices[np.argmax(log_prior(label_indices(train, labels), len(labels)))] = 0.0
+        return [Outcome(example, choices=choices) for example in test]

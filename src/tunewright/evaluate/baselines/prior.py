@@ -1,0 +1,26 @@
+"""The frequencies of the training labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from tunewright.core.plugins import Plugin
+from tunewright.core.records import Example
+from tunewright.evaluate.baselines._labels import label_indices, log_prior
+from tunewright.evaluate.contracts import Outcome
+
+
+class Prior(Plugin):
+    """The frequencies of the training labels, whatever is asked: honest probabilities without reading a word."""
+
+    trivial: ClassVar[bool] = True
+
+    def outcomes(self, train: Sequence[Example], test: Sequence[Example], labels: Sequence[str]) -> list[Outcome]:
+        """One outcome a test example.
+
+        Raises:
+            UserError: No training row has a label of the list.
+        """
+        choices = log_prior(label_indices(train, labels), len(labels))
+        return [Outcome(example, choices=choices) for example in test]

@@ -1,0 +1,196 @@
+"""What the report shows of base and tuned on the test rows: figures, classes, confusion, calibration, examples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal, Unpack
+
+import numpy as np
+
+from tunewright.core.blocks import Bar, Bars, Bin, Block, Cell, Pair, Pairs, Reliability, Table
+from tunewright.evaluate.bootstrap import estimate, wilson
+from tunewright.evaluate.compare import How, metric_name, unit_of
+from tunewright.evaluate.contracts import Metric, Outcome
+from tunewright.evaluate.metrics._closed import chosen, probabilities, truth
+
+Answered = Mapping[str, Sequence[Outcome]]
+"""Outcomes by who answered: `base`, `tuned`; the same examples in the same order."""
+SHOWN = 8
+"""Examples in each direction."""
+CONFUSIONS = 15
+"""Most rows of the confusion table."""
+BINS = 10
+
+
+def outcome_blocks(
+    base: Sequence[Outcome],
+    tuned: Sequence[Outcome],
+    baselines: Mapping[str, Sequence[Outcome]],
+    metrics: Sequence[Metric],
+    labels: Sequence[str],
+    **how: Unpack[How],
+) -> list[Block]:
+    """All blocks that the outcomes allow; takes what `compare_outcomes` takes.
+
+    Raises:
+        UserError: A figure is not finite.
+    """
+    found: list[Block] = []
+    primary = [metric for metric in metrics if metric_name(metric) in how.get("primary", ())]
+    for metric in primary:
+        found += figure_bars({"base": base, "tuned": tuned, **baselines}, metric, labels, how)
+    models = {"base": base, "tuned": tuned}
+    if labels and all(chosen(outcome) is not None for outcome in (*base, *tuned)):
+        found += [per_class_table(base, tuned, labels), *confusion_tables(models, labels), reliability(models, labels)]
+    if primary:
+        found += changed_examples(base, tuned, primary[0], labels)
+    return found
+
+
+def figure_bars(answered: Answered, metric: Metric, labels: Sequence[str], how: How) -> list[Block]:
+    """Base, tuned and baselines on one metric with their own 95 % intervals; nothing where no row has it."""
+    bars = []
+    for name, outcomes in answered.items():
+        records = [(outcome, metric.record(outcome, labels)) for outcome in outcomes]
+        kept = [(outcome, record) for outcome, record in records if record is not None]
+        if not kept:
+            continue
+        units = [unit_of(outcome) for outcome, _ in kept]
+        numbers = np.array([record for _, record in kept])
+        value, low, high = estimate(metric, numbers, units, how.get("seed", 0), how.get("resamples", 2000))
+        role: Literal["base", "tuned", "baseline"] = (
+            "base" if name == "base" else "tuned" if name == "tuned" else "baseline"
+        )
+        bars.append(Bar(label=name, value=value, low=low, high=high, role=role))
+    direction = "Higher" if metric.higher_is_better else "Lower"
+    note = f"{direction} is better. Each interval is of one model alone; the verdict rests on the paired difference."
+    return [Bars(title=metric_name(metric), note=note, section="result", bars=bars)] if bars else []
+
+
+def per_class_table(base: Sequence[Outcome], tuned: Sequence[Outcome], labels: Sequence[str]) -> Table:
+    """Sensitivity and specificity of each label with Wilson intervals, base and tuned; n = rows that truly have it."""
+    rows: list[list[Cell]] = []
+    true = np.array([truth(outcome, labels) for outcome in base])
+    said = [np.array([chosen(outcome) for outcome in outcomes]) for outcomes in (base, tuned)]
+    for index, label in enumerate(labels):
+        is_true = true == index
+        cells: list[Cell] = [label, int(is_true.sum())]
+        for answers in said:
+            cells.append(_share(int((is_true & (answers == index)).sum()), int(is_true.sum())))
+            cells.append(_share(int((~is_true & (answers != index)).sum()), int((~is_true).sum())))
+        rows.append(cells)
+    columns = ["label", "n", *(f"{who} {what}" for who in ("base", "tuned") for what in ("sensitivity", "specificity"))]
+    return Table(
+        title="By label",
+        note="Sensitivity: of rows with the label, how many got it. Specificity: of the others, how many did not. "
+        "In brackets the 95 % interval (Wilson), which takes rows as independent.",
+        section="classes",
+        columns=columns,
+        rows=rows,
+    )
+
+
+def confusion_tables(answered: Answered, labels: Sequence[str]) -> list[Block]:
+    """The pairs (true, given) that are confused most by tuned, with how often base confused them."""
+    counts = {
+        name: Counter((truth(o, labels), chosen(o)) for o in outcomes if truth(o, labels) != chosen(o))
+        for name, outcomes in answered.items()
+    }
+    confused = {pair for count in counts.values() for pair in count}
+    either = sorted(confused, key=lambda pair: (-counts["tuned"][pair], -counts["base"][pair], pair))
+    names = [*labels, "(not in the label list)"]
+    rows: list[list[Cell]] = [
+        [names[true], names[said], counts["base"][true, said], counts["tuned"][true, said]]
+        for true, said in either[:CONFUSIONS]
+        if said is not None
+    ]
+    columns = ["true label", "answered", "base", "tuned"]
+    note = f"Rows answered wrongly, by pair of labels; the {CONFUSIONS} commonest of {len(either)} pairs."
+    return [Table(title="Confused labels", note=note, section="classes", columns=columns, rows=rows)] if rows else []
+
+
+def reliability(answered: Answered, labels: Sequence[str]) -> Reliability:
+    """Stated confidence against how often it was right, in bins of equal numbers of rows."""
+    series: dict[str, list[Bin]] = {}
+    for name, outcomes in answered.items():
+        stated = np.array([probabilities(o.choices).max() for o in outcomes if o.choices is not None])
+        right = np.array([chosen(o) == truth(o, labels) for o in outcomes if o.choices is not None])
+        parts = np.array_split(np.argsort(stated, kind="stable"), BINS)
+        series[name] = [
+            Bin(confidence=float(stated[part].mean()), accuracy=float(right[part].mean()), count=len(part))
+            for part in parts
+            if len(part)
+        ]
+    return Reliability(
+        title="Is the stated confidence right?",
+        note="On the diagonal, what is said with 80 % confidence is right in 80 % of rows; below it is overconfidence.",
+        section="classes",
+        series=series,
+    )
+
+
+def changed_examples(
+    base: Sequence[Outcome], tuned: Sequence[Outcome], metric: Metric, labels: Sequence[str]
+) -> list[Block]:
+    """The examples on which a metric rose and fell most, `SHOWN` of each."""
+    gains = _gains(base, tuned, metric, labels)
+    sign = 1 if metric.higher_is_better else -1
+    ranked = sorted((row for row in gains if gains[row]), key=lambda row: (-sign * gains[row], base[row].example.id))
+    found: list[Block] = []
+    for title, rows in (
+        ("What got better", [row for row in ranked if sign * gains[row] > 0][:SHOWN]),
+        ("What got worse", [row for row in reversed(ranked) if sign * gains[row] < 0][:SHOWN]),
+    ):
+        if rows:
+            note = f"Test rows whose {metric_name(metric)} changed most."
+            pairs = [_pair(base[row], tuned[row], labels, f"{metric_name(metric)} {gains[row]:+.3g}") for row in rows]
+            found.append(Pairs(title=title, note=note, section="examples", pairs=pairs))
+    return found
+
+
+def _gains(
+    base: Sequence[Outcome], tuned: Sequence[Outcome], metric: Metric, labels: Sequence[str]
+) -> dict[int, float]:
+    """Row -> tuned minus base, each example summarised alone."""
+    gains = {}
+    for row, pair in enumerate(zip(base, tuned, strict=True)):
+        figures = [
+            float(metric.summarise(np.array([record]), np.ones((1, 1)))[0])
+            for outcome in pair
+            if (record := metric.record(outcome, labels)) is not None
+        ]
+        if len(figures) == 2:
+            gains[row] = figures[1] - figures[0]
+    return gains
+
+
+def _pair(base: Outcome, tuned: Outcome, labels: Sequence[str], note: str) -> Pair:
+    example = base.example
+    return Pair(
+        id=example.id,
+        context=example.prompt_text,
+        expected=example.answer.text,
+        base=_said(base, labels),
+        tuned=_said(tuned, labels),
+        note=note,
+    )
+
+
+def _said(outcome: Outcome, labels: Sequence[str]) -> str:
+    """What the model answered: its text, its label with probability, or how likely the wanted answer was to it."""
+    choice = chosen(outcome)
+    if choice is not None and outcome.choices is not None and labels:
+        return f"{labels[choice]} ({probabilities(outcome.choices)[choice]:.0%})"
+    if outcome.text is not None:
+        return outcome.text
+    if outcome.answer_log_prob is not None and outcome.answer_tokens:
+        return f"{-outcome.answer_log_prob / outcome.answer_tokens:.2f} nats a token on the wanted answer"
+    return "(not asked)"
+
+
+def _share(successes: int, n: int) -> Cell:
+    if not n:
+        return None
+    low, high = wilson(successes, n)
+    return f"{successes / n:.2f} ({low:.2f}-{high:.2f})"

@@ -1,0 +1,227 @@
+"""Paired bootstrap over units: the interval of a difference, its p-value, and the smallest difference it can see.
+
+Rows of one unit (worker, speaker, patient) are drawn together, and base and tuned are asked with the same draws.
+The interval is `difference ± t x se`: se is the bootstrap's, freed of its small-sample bias, and t has the degrees
+of freedom of the *effective* number of units (Kish 1965), because one large unit among small ones tells less than
+equal ones. Plain percentiles cover too rarely with few units; `benchmarks/verdict_simulation.py` measures both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from tunewright.core.errors import UserError
+from tunewright.core.seeds import stream
+from tunewright.evaluate.contracts import Floats, Metric
+
+LEVEL = 0.95
+POWER = 0.8
+MIN_UNITS = 12
+"""Fewer units give no decision: it is the smallest number for which the simulation was run and holds."""
+MIN_EFFECTIVE = 5.0
+"""Fewer effective units (one unit holds nearly all rows) give no decision either: t is then a guess of the tails."""
+MIN_DIFFERING = 6
+"""Fewer units that differ give no decision: below six, even all in one direction are chance (2 x 0.5^5 > 0.05)."""
+_CELLS = 4_000_000  # numbers in one block of weights: 32 MB
+
+Decision = Literal["better", "worse", "cannot_tell"]
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Base against tuned on one metric: what a `Comparison` holds of statistics."""
+
+    base: float
+    tuned: float
+    difference: float
+    low: float
+    high: float
+    n: int
+    """Units."""
+    smallest_detectable: float
+    """The difference that would be found in 80 % of such tests."""
+    p_value: float
+    decision: Decision
+
+
+@runtime_checkable
+class Sized(Protocol):
+    """A metric whose examples count by something else than one each (tokens, bytes)."""
+
+    def sizes(self, records: Floats) -> Floats:
+        """[n] how much each example counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Units:
+    """Rows by unit; sorted by name, so that the order of rows changes nothing."""
+
+    of_row: NDArray[np.int64]
+    count: int
+    effective: float
+
+    @property
+    def freedom(self) -> float:
+        return max(self.effective - 1, 1.0)
+
+    @property
+    def correction(self) -> float:
+        """What a bootstrap standard error must be multiplied by: it is that of n-1 effective units, told as n."""
+        return math.sqrt(self.effective / (self.effective - 1)) if self.effective > 1 else 1.0
+
+
+def compare(
+    metric: Metric, base_records: Floats, tuned_records: Floats, units: Sequence[str], seed: int, resamples: int = 2000
+) -> Paired:
+    """Compares two models on the same rows.
+
+    Args:
+        metric: Summarises the records.
+        base_records: [n, numbers] of the base.
+        tuned_records: [n, numbers] of the tuned model, the same rows in the same order.
+        units: [n] to whom each row belongs; rows of a unit are resampled together.
+        seed: Of the resampling.
+        resamples: How many.
+
+    Raises:
+        UserError: A record is not finite; the sentence names the rows.
+    """
+    base_records, tuned_records = np.asarray(base_records, float), np.asarray(tuned_records, float)
+    for name, records in (("base", base_records), ("tuned", tuned_records)):
+        require_finite(records, [f"{row} (unit {unit})" for row, unit in enumerate(units)], name)
+    grouped = _group(units, metric, base_records)
+    base, tuned = (float(metric.summarise(r, np.ones((1, len(units))))[0]) for r in (base_records, tuned_records))
+    draws = np.concatenate(
+        [
+            np.stack([metric.summarise(base_records, weights), metric.summarise(tuned_records, weights)])
+            for weights in _weights(grouped, seed, resamples)
+        ],
+        axis=1,
+    )
+    se_base, se_tuned, se = (_spread(d) * grouped.correction for d in (*draws, draws[1] - draws[0]))
+    differing = len(np.unique(grouped.of_row[(base_records != tuned_records).any(axis=1)]))
+    tellable = grouped.count >= MIN_UNITS and grouped.effective >= MIN_EFFECTIVE and differing >= MIN_DIFFERING
+    difference = tuned - base if differing else 0.0
+    half, p_value = _half_width(difference, se, grouped.freedom, tellable)
+    gain = difference if metric.higher_is_better else -difference
+    found = tellable and abs(difference) > half
+    return Paired(
+        base=base,
+        tuned=tuned,
+        difference=difference,
+        low=difference - half,
+        high=difference + half,
+        n=grouped.count,
+        # Identical answers say nothing of how the two could differ: then as if they were asked of different rows.
+        smallest_detectable=_detectable(se if se > 0 else math.hypot(se_base, se_tuned), grouped, differing),
+        p_value=p_value,
+        decision="cannot_tell" if not found else "better" if gain > 0 else "worse",
+    )
+
+
+def estimate(
+    metric: Metric, records: Floats, units: Sequence[str], seed: int, resamples: int = 2000
+) -> tuple[float, float, float]:
+    """One model's figure with its 95 % interval over units: (value, low, high).
+
+    Raises:
+        UserError: A record is not finite.
+    """
+    records = np.asarray(records, float)
+    require_finite(records, [f"{row} (unit {unit})" for row, unit in enumerate(units)], "the model")
+    grouped = _group(units, metric, records)
+    value = float(metric.summarise(records, np.ones((1, len(units))))[0])
+    draws = np.concatenate([metric.summarise(records, weights) for weights in _weights(grouped, seed, resamples)])
+    half = _critical(grouped.freedom) * _spread(draws) * grouped.correction
+    return value, value - half, value + half
+
+
+def wilson(successes: float, n: float) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927); (0, 1) when there is nothing to count."""
+    if n <= 0:
+        return 0.0, 1.0
+    z = float(stats.norm.ppf((1 + LEVEL) / 2))
+    centre = (successes + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def require_finite(records: Floats, names: Sequence[str], model: str) -> None:
+    """Refuses infinite or missing numbers.
+
+    Raises:
+        UserError: Names the first rows that have some, and how many there are.
+    """
+    bad = np.flatnonzero(~np.isfinite(records).all(axis=1))
+    if len(bad):
+        named = ", ".join(names[row] for row in bad[:5]) + (" ..." if len(bad) > 5 else "")
+        raise UserError(
+            f"{len(bad)} of {len(records)} rows have figures of {model} that are not finite: {named}. "
+            "A model that overflowed or diverged does this: evaluate in float32, or train with a lower learning_rate."
+        )
+
+
+def _group(units: Sequence[str], metric: Metric, records: Floats) -> _Units:
+    if not len(units):
+        raise UserError("There is no row to compare. At least one row must have a figure from both models.")
+    sizes = metric.sizes(records) if isinstance(metric, Sized) else np.ones(len(units))
+    names, of_row = np.unique(np.asarray(units, dtype=str), return_inverse=True)
+    totals = np.bincount(of_row, weights=sizes)
+    return _Units(of_row.astype(np.int64), len(names), float(totals.sum() ** 2 / (totals**2).sum()))
+
+
+def _weights(units: _Units, seed: int, resamples: int) -> Iterator[Floats]:
+    """Blocks of [some resamples, n]: how often each row was drawn, by its unit."""
+    random = stream(seed, "bootstrap")
+    most = max(1, _CELLS // len(units.of_row))
+    for start in range(0, resamples, most):
+        block = min(most, resamples - start)
+        drawn = random.integers(units.count, size=(block, units.count))
+        cells = (drawn + units.count * np.arange(block)[:, None]).ravel()
+        counts = np.bincount(cells, minlength=block * units.count).reshape(block, units.count)
+        yield counts[:, units.of_row].astype(np.float64)
+
+
+def _spread(draws: Floats) -> float:
+    """Standard deviation; rounding of equal figures is no spread."""
+    draws = draws[np.isfinite(draws)]
+    if len(draws) < 2:
+        return 0.0
+    spread = float(np.std(draws, ddof=1))
+    return spread if spread > 1e-12 * float(np.abs(draws).max()) else 0.0
+
+
+def _critical(freedom: float) -> float:
+    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+
+
+def _half_width(difference: float, se: float, freedom: float, tellable: bool) -> tuple[float, float]:
+    """Half the interval's width, and the two-sided p-value; what cannot be told includes 0."""
+    half = _critical(freedom) * se
+    if not tellable:
+        return max(half, abs(difference)), 1.0
+    if se == 0:
+        return 0.0, 0.0 if difference else 1.0
+    return half, float(2 * stats.t.sf(abs(difference) / se, freedom))
+
+
+def _detectable(se: float, units: _Units, differing: int) -> float:
+    """(t of the level + t of the power) x se: the classical sample-size formula, read backwards.
+
+    Where hardly any unit differs, that `MIN_DIFFERING` of them will is the harder condition. Changes strike units
+    at a rate r (share struck = 1 - exp(-r)), each moves the figure by about se / sqrt(all strikes), and the rate
+    must be such that enough units are struck in 80 % of tests (a binomial count, solved by its beta quantile).
+    """
+    needed = _critical(units.freedom) + float(stats.t.ppf(POWER, units.freedom))
+    if 0 < differing < units.count and units.count > MIN_DIFFERING:
+        share = float(stats.beta.ppf(POWER, MIN_DIFFERING, units.count - MIN_DIFFERING + 1))
+        strikes, enough = (-units.count * math.log1p(-x) for x in (differing / units.count, share))
+        needed = max(needed, enough / math.sqrt(strikes))
+    return needed * se

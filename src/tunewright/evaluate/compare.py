@@ -1,0 +1,163 @@
+"""Base against tuned on every metric: the same rows, resampled by unit, and held against the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypedDict, Unpack
+
+import numpy as np
+
+from tunewright.core.errors import UserError
+from tunewright.core.plugins import Plugin
+from tunewright.evaluate.bootstrap import Decision, compare, require_finite
+from tunewright.evaluate.contracts import Comparison, Floats, Metric, Outcome
+
+
+class How(TypedDict, total=False):
+    """How outcomes are compared, given as keywords."""
+
+    primary: Collection[str]
+    """Names of the metrics that decide the verdict (none unless given)."""
+    seed: int
+    """Of the resampling (0)."""
+    resamples: int
+    """How many (2000)."""
+    trivial: Collection[str]
+    """Names of the baselines that a closed-set metric must beat to be called better (majority, prior)."""
+
+
+def compare_outcomes(
+    base: Sequence[Outcome],
+    tuned: Sequence[Outcome],
+    baselines: Mapping[str, Sequence[Outcome]],
+    metrics: Sequence[Metric],
+    labels: Sequence[str],
+    **how: Unpack[How],
+) -> list[Comparison]:
+    """One comparison a metric that has at least one row; the others are left out.
+
+    Args:
+        base: Outcomes of the base model.
+        tuned: Outcomes of the tuned model on the same examples in the same order.
+        baselines: Outcomes by baseline, the same examples in the same order.
+        metrics: What to compare on.
+        labels: The closed set, in the order of `choices`.
+        how: See `How`.
+
+    Raises:
+        UserError: The examples differ or stand in another order, a figure is not finite, or a primary metric
+            has no rows or is not among the metrics.
+    """
+    problems = [
+        problem
+        for name, outcomes in (("tuned", tuned), *baselines.items())
+        if (problem := _misaligned(name, base, outcomes))
+    ]
+    if problems:
+        raise UserError(problems)
+    found = [
+        comparison
+        for metric in metrics
+        if (comparison := _Comparing(metric, labels, how).of(base, tuned, baselines)) is not None
+    ]
+    missing = sorted(set(how.get("primary", ())) - {comparison.name for comparison in found})
+    if missing:
+        raise UserError(
+            f"Primary metric {', '.join(missing)}: no test row has it. Measured are: "
+            f"{', '.join(c.name for c in found) or 'none'}. Choose evaluate.primary among them."
+        )
+    return found
+
+
+def metric_name(metric: Metric) -> str:
+    """The name of a metric: its plugin's."""
+    return metric.plugin_name() if isinstance(metric, Plugin) else type(metric).__name__.lower()
+
+
+def unit_of(outcome: Outcome) -> str:
+    """What is resampled: the unit the row belongs to, or the row itself."""
+    unit = outcome.example.unit
+    return f"row {outcome.example.id}" if unit is None else f"unit {unit}"
+
+
+def paired_records(
+    metric: Metric, left: Sequence[Outcome], right: Sequence[Outcome], labels: Sequence[str]
+) -> tuple[list[int], Floats, Floats]:
+    """Rows that both have a record of, and those records: (rows, [n, numbers], [n, numbers])."""
+    pairs = [
+        (row, first, second)
+        for row, (a, b) in enumerate(zip(left, right, strict=True))
+        if (first := metric.record(a, labels)) is not None and (second := metric.record(b, labels)) is not None
+    ]
+    return [row for row, _, _ in pairs], np.array([p[1] for p in pairs]), np.array([p[2] for p in pairs])
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparing:
+    """One metric's comparison."""
+
+    metric: Metric
+    labels: Sequence[str]
+    how: How
+
+    def of(
+        self, base: Sequence[Outcome], tuned: Sequence[Outcome], baselines: Mapping[str, Sequence[Outcome]]
+    ) -> Comparison | None:
+        rows, base_records, tuned_records = paired_records(self.metric, base, tuned, self.labels)
+        if not rows:
+            return None
+        name, seed, resamples = metric_name(self.metric), self.how.get("seed", 0), self.how.get("resamples", 2000)
+        ids = [f"'{base[row].example.id}'" for row in rows]
+        require_finite(base_records, ids, f"the base model ({name})")
+        require_finite(tuned_records, ids, f"the tuned model ({name})")
+        units = [unit_of(base[row]) for row in rows]
+        paired = compare(self.metric, base_records, tuned_records, units, seed, resamples)
+        values: dict[str, float] = {}
+        margins: dict[str, tuple[float, float]] = {}
+        for baseline, outcomes in baselines.items():
+            shared, theirs, ours = paired_records(self.metric, outcomes, tuned, self.labels)
+            if not shared:
+                continue
+            require_finite(theirs, [f"'{base[row].example.id}'" for row in shared], f"{baseline} ({name})")
+            margin = compare(self.metric, theirs, ours, [unit_of(base[row]) for row in shared], seed, resamples)
+            values[baseline], margins[baseline] = margin.base, (margin.low, margin.high)
+        return Comparison(
+            name=name,
+            base=paired.base,
+            tuned=paired.tuned,
+            difference=paired.difference,
+            low=paired.low,
+            high=paired.high,
+            n=paired.n,
+            unit="row" if all(base[row].example.unit is None for row in rows) else "unit",
+            higher_is_better=self.metric.higher_is_better,
+            smallest_detectable=paired.smallest_detectable,
+            p_value=paired.p_value,
+            decision=self._decide(paired.decision, margins),
+            primary=name in self.how.get("primary", ()),
+            baselines=values,
+            margins=margins,
+        )
+
+    def _decide(self, decision: Decision, margins: Mapping[str, tuple[float, float]]) -> Decision:
+        """Better over a closed set is better than every trivial answer too; one not measured is not beaten."""
+        if decision != "better" or not self.metric.closed_set:
+            return decision
+        trivial = [margins.get(name) for name in self.how.get("trivial", ("majority", "prior"))]
+        sign = 1 if self.metric.higher_is_better else -1
+        beaten = all(margin is not None and min(sign * bound for bound in margin) > 0 for margin in trivial)
+        return decision if beaten else "cannot_tell"
+
+
+def _misaligned(name: str, base: Sequence[Outcome], other: Sequence[Outcome]) -> str:
+    """What is wrong with the order of rows, or nothing."""
+    if len(base) != len(other):
+        return f"{name} has {len(other)} outcomes, base has {len(base)}: ask both about the same rows."
+    for row, (left, right) in enumerate(zip(base, other, strict=True)):
+        if left.example.id != right.example.id:
+            return (
+                f"{name}: row {row} is '{right.example.id}', that of base is '{left.example.id}': "
+                "ask both about the same rows in the same order."
+            )
+    return ""

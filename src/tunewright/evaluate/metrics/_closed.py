@@ -1,0 +1,35 @@
+"""What metrics over a closed set of labels share: the true and the chosen label, probabilities over the set."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+
+from tunewright.evaluate.contracts import Floats, Outcome
+
+
+def truth(outcome: Outcome, labels: Sequence[str]) -> int:
+    """Index of the true label; one past the last when the label list lacks it, so that no answer is right."""
+    wanted = unicodedata.normalize("NFC", outcome.example.answer.text)
+    return next((i for i, label in enumerate(labels) if unicodedata.normalize("NFC", label) == wanted), len(labels))
+
+
+def chosen(outcome: Outcome) -> int | None:
+    """Index of the label ranked first (the earlier one of equals); None without usable scores."""
+    scores = outcome.choices
+    if scores is None or not usable(scores):
+        return None
+    return int(np.argmax(scores))
+
+
+def probabilities(choices: Floats) -> Floats:
+    """[labels] softmax over the set."""
+    raised = np.exp(choices - np.max(choices))
+    return np.asarray(raised / raised.sum(), dtype=np.float64)
+
+
+def usable(choices: Floats) -> bool:
+    """Whether the scores rank: no NaN, none infinitely likely, and at least one finite (-inf = impossible)."""
+    return bool(choices.size and not np.isnan(choices).any() and np.isfinite(choices.max()))

@@ -1,0 +1,26 @@
+"""How often the model ends its answer by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from tunewright.core.plugins import Plugin
+from tunewright.evaluate.contracts import Floats, Need, Outcome
+from tunewright.evaluate.metrics._ratio import mean
+
+
+class StopRate(Plugin):
+    """Share of greedy answers that ended by themselves instead of at the length limit."""
+
+    needs: ClassVar[Need] = "text"
+    higher_is_better: ClassVar[bool] = True
+    closed_set: ClassVar[bool] = False
+
+    def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
+        """(1 or 0,); None when nothing was generated."""
+        return None if outcome.stopped is None else (float(outcome.stopped),)
+
+    def summarise(self, records: Floats, weights: Floats) -> Floats:
+        """[resamples] weighted share."""
+        return mean(records, weights)

@@ -1,0 +1,153 @@
+"""What is asked of a model on given examples; base and tuned are asked alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from tunewright.core.files import digest
+from tunewright.core.records import Example
+from tunewright.core.seeds import key
+from tunewright.data.encoder import Encoded
+from tunewright.evaluate.contracts import Need, Outcome, Progress
+from tunewright.models.contracts import EncodeSettings, LoadedModel, Objective
+
+_BATCH_TOKENS = 2048
+VERSION = 1
+"""Counted up when the same question may get another answer, so that kept answers are not used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """The questions: which figures are needed, of which labels, how answers are encoded."""
+
+    needs: frozenset[Need]
+    labels: tuple[str, ...]
+    encode: EncodeSettings
+    objective: Objective
+    generated_rows: int
+    max_new_tokens: int
+    seed: int
+
+    def key(self, examples: Sequence[Example], *more: object) -> str:
+        """A content key: the same suite on the same examples."""
+        rows = [(e.id, [(t.role, t.text) for t in e.context], [a.text for a in e.answers]) for e in examples]
+        return digest(
+            VERSION,
+            sorted(self.needs),
+            self.labels,
+            repr(self.encode),
+            repr(self.objective),
+            self.generated_rows,
+            self.max_new_tokens,
+            self.seed,
+            rows,
+            *more,
+        )
+
+    def ask(self, model: LoadedModel, examples: Sequence[Example], progress: Progress, what: str) -> list[Outcome]:
+        """One outcome an example, in order."""
+        model.module.eval()
+        outcomes = [Outcome(example) for example in examples]
+        if not examples:
+            return outcomes
+        encoder = model.family.encoder(model, replace(self.encode, loss_on="last"))
+        encoded = [list(encoder.encode(example)) for example in examples]
+        if "choices" in self.needs and self.labels:
+            outcomes = self._choices(model, outcomes, encoded, progress, what)
+        elif "answer" in self.needs:
+            outcomes = self._answers(model, outcomes, encoded, progress, what)
+        if "loss" in self.needs:
+            outcomes = self._losses(model, outcomes, encoded, progress, what)
+        if "text" in self.needs and "generate" in model.family.capabilities:
+            outcomes = self._texts(model, outcomes, progress, what)
+        return outcomes
+
+    def _choices(
+        self, model: LoadedModel, outcomes: list[Outcome], encoded: list[list[Encoded]], progress: Progress, what: str
+    ) -> list[Outcome]:
+        options = [self.labels] * len(outcomes)
+        contexts = [outcome.example for outcome in outcomes]
+        place = {label: index for index, label in enumerate(self.labels)}
+        answered = []
+        scores = model.family.choices(model, contexts, options, True, self.encode)
+        for outcome, rows, choices in zip(outcomes, encoded, scores, strict=True):
+            answer = outcome.example.answer.text
+            answered.append(
+                replace(
+                    outcome,
+                    choices=choices,
+                    answer_log_prob=float(choices[place[answer]]),
+                    answer_tokens=sum(len(row.targets) for row in rows),
+                    answer_bytes=len(answer.encode()),
+                )
+            )
+            progress(f"{what}: weighing {len(self.labels)} labels", len(answered), len(outcomes))
+        return answered
+
+    def _answers(
+        self, model: LoadedModel, outcomes: list[Outcome], encoded: list[list[Encoded]], progress: Progress, what: str
+    ) -> list[Outcome]:
+        sums, counts = np.zeros(len(outcomes)), np.zeros(len(outcomes), dtype=int)
+        for owners, rows in _batches(encoded):
+            batch = model.family.collate(model, rows)
+            with torch.inference_mode():
+                log_prob_T = model.family.token_log_probs(model, batch).double()
+            found_S = log_prob_T.new_zeros(len(rows)).index_add(0, batch.targets.segment_T, log_prob_T)
+            np.add.at(sums, owners, found_S.numpy())
+            np.add.at(counts, owners, [len(row.targets) for row in rows])
+            progress(f"{what}: probability of the answers", max(owners) + 1, len(outcomes))
+        return [
+            replace(
+                outcome,
+                answer_log_prob=float(total),
+                answer_tokens=int(count),
+                answer_bytes=len(outcome.example.answer.text.encode()),
+            )
+            for outcome, total, count in zip(outcomes, sums, counts, strict=True)
+        ]
+
+    def _losses(
+        self, model: LoadedModel, outcomes: list[Outcome], encoded: list[list[Encoded]], progress: Progress, what: str
+    ) -> list[Outcome]:
+        sums, counts = np.zeros(len(outcomes)), np.zeros(len(outcomes))
+        for owners, rows in _batches(encoded):
+            with torch.inference_mode():
+                loss = self.objective.loss(model, model.family.collate(model, rows), key(self.seed, "evaluation"))
+            np.add.at(sums, owners, loss.sum_S.double().numpy())
+            np.add.at(counts, owners, loss.count_S.double().numpy())
+            progress(f"{what}: loss", max(owners) + 1, len(outcomes))
+        return [
+            replace(outcome, loss_sum=float(total), loss_count=float(count))
+            for outcome, total, count in zip(outcomes, sums, counts, strict=True)
+        ]
+
+    def _texts(self, model: LoadedModel, outcomes: list[Outcome], progress: Progress, what: str) -> list[Outcome]:
+        by_content = sorted(range(len(outcomes)), key=lambda i: digest("generated", outcomes[i].example.id))
+        chosen = sorted(i for i in by_content[: self.generated_rows] if outcomes[i].example.context)
+        contexts = [outcomes[i].example for i in chosen]
+        answers = model.family.generate(model, contexts, self.max_new_tokens, self.encode)
+        for done, (index, answer) in enumerate(zip(chosen, answers, strict=True), 1):
+            outcomes[index] = replace(outcomes[index], text=answer.text, stopped=answer.stopped)
+            progress(f"{what}: answering freely", done, len(chosen))
+        return outcomes
+
+
+def _batches(encoded: Sequence[Sequence[Encoded]]) -> Iterator[tuple[list[int], list[Encoded]]]:
+    """Rows with whose example they belong to, at most `_BATCH_TOKENS` positions a batch (or one row)."""
+    owners: list[int] = []
+    rows: list[Encoded] = []
+    size = 0
+    for owner, pieces in enumerate(encoded):
+        for piece in pieces:
+            if rows and size + piece.length > _BATCH_TOKENS:
+                yield owners, rows
+                owners, rows, size = [], [], 0
+            owners.append(owner)
+            rows.append(piece)
+            size += piece.length
+    if rows:
+        yield owners, rows

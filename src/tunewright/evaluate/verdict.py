@@ -1,0 +1,130 @@
+"""The verdict: better, worse, mixed or cannot tell, from the primary metrics alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Literal
+
+from tunewright.evaluate.bootstrap import LEVEL, MIN_UNITS
+from tunewright.evaluate.contracts import Comparison
+from tunewright.evaluate.gates import Gate
+
+_KEYS = (
+    "name", "base", "tuned", "difference", "low", "high", "n", "unit", "higher_is_better", "smallest_detectable",
+    "decision", "primary", "baselines",
+)  # fmt: skip
+_WORDS = {"better": "better", "worse": "worse", "mixed": "mixed", "cannot_tell": "cannot tell"}
+
+
+def judge(comparisons: Sequence[Comparison], gates: Sequence[Gate] = ()) -> dict[str, Any]:
+    """The content of verdict.json.
+
+    Better = at least one primary metric better and none worse; worse the other way round; mixed = both; else
+    cannot_tell. Primary metrics are corrected together (`holm`); the decision of a comparison, which knows the
+    trivial baselines, can only be withdrawn here.
+
+    Returns:
+        `verdict`, `metrics`, `gates` and `sentences`, in plain words, the first one being the verdict.
+    """
+    decided = holm(comparisons)
+    primary = [comparison for comparison in decided if comparison.primary]
+    decisions = {comparison.decision for comparison in primary}
+    if {"better", "worse"} <= decisions:
+        verdict = "mixed"
+    else:
+        verdict = next((word for word in ("better", "worse") if word in decisions), "cannot_tell")
+    return {
+        "verdict": verdict,
+        "metrics": [{key: value for key, value in asdict(c).items() if key in _KEYS} for c in decided],
+        "gates": [asdict(gate) for gate in gates],
+        "sentences": [
+            _headline(verdict, primary),
+            *(sentence(comparison) for comparison in primary),
+            *(_gate_sentence(gate) for gate in gates),
+        ],
+    }
+
+
+def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons, those primary ones undecided that do not survive Holm's correction (Holm 1979).
+
+    Sorted by p, the i-th of m must lie at or below 5 % / (m - i); from the first that does not, none stands.
+    """
+    order = sorted((i for i, c in enumerate(comparisons) if c.primary), key=lambda i: comparisons[i].p_value)
+    decided = list(comparisons)
+    stands = True
+    for rank, index in enumerate(order):
+        stands = stands and comparisons[index].p_value <= (1 - LEVEL) / (len(order) - rank) + 1e-12
+        if not stands:
+            decided[index] = replace(comparisons[index], decision="cannot_tell")
+    return decided
+
+
+def exit_code(
+    verdict: Mapping[str, Any], gates: Sequence[Gate] = (), require: Literal["better", "not_worse"] = "better"
+) -> int:
+    """0 when proven better and every gate (of the verdict, and of `gates`) passed, else 3.
+
+    `not_worse` also accepts a verdict of cannot_tell; a gate must pass all the same.
+    """
+    accepted = {"better"} if require == "better" else {"better", "cannot_tell"}
+    states = [gate.state for gate in gates] + [gate["state"] for gate in verdict.get("gates", ())]
+    passed = all(state == "passed" for state in states)
+    return 0 if verdict["verdict"] in accepted and passed else 3
+
+
+def sentence(comparison: Comparison) -> str:
+    """One metric in plain words: what it was and is, how sure that is, and why nothing can be told if so."""
+    c = comparison
+    units = f"{c.n} {c.unit}{'' if c.n == 1 else 's'}"
+    found = (
+        f"{c.name}: {_WORDS[c.decision]}. Base {_figure(c.base)}, tuned {_figure(c.tuned)}, difference "
+        f"{c.difference:+.3g} (95 % interval {c.low:+.3g} to {c.high:+.3g}, {units})."
+    )
+    return f"{found} {_why(c)}".rstrip()
+
+
+def _why(c: Comparison) -> str:
+    """Why nothing can be told; empty when something was."""
+    if c.decision != "cannot_tell":
+        return ""
+    if c.n < MIN_UNITS:
+        return f"At least {MIN_UNITS} {c.unit}s are needed for a decision: add test rows."
+    if c.p_value > 1 - LEVEL:
+        return f"Differences below about {c.smallest_detectable:.2g} are found too rarely with so many {c.unit}s."
+    sign = 1 if c.higher_is_better else -1
+    unbeaten = [name for name, margin in c.margins.items() if min(sign * bound for bound in margin) <= 0]
+    if sign * c.difference > 0 and unbeaten:
+        return (
+            f"It is above the base, but not proven above the baseline {' and '.join(unbeaten)}: "
+            "learning the form of the answer is no success."
+        )
+    return "It does not stand once all primary metrics, or the trivial baselines left unmeasured, are reckoned with."
+
+
+def _headline(verdict: str, primary: Sequence[Comparison]) -> str:
+    if not primary:
+        return "Cannot tell: no primary metric was measured."
+    names = ", ".join(comparison.name for comparison in primary)
+    return {
+        "better": f"The tuned model is better than the base on unseen rows ({names}).",
+        "worse": f"The tuned model is worse than the base on unseen rows ({names}).",
+        "mixed": f"The tuned model is better in one respect and worse in another ({names}).",
+        "cannot_tell": f"Cannot tell with this many test rows whether the tuned model is better ({names}).",
+    }[verdict]
+
+
+def _gate_sentence(gate: Gate) -> str:
+    words = {
+        "passed": "passed",
+        "failed": "failed",
+        "cannot_tell": "cannot tell: the limit lies inside the interval",
+        "not_measured": "not measured",
+    }[gate.state]
+    bound = "" if gate.value is None else f" (bound {gate.value:.3g})"
+    return f"Gate {gate.name}: {words}; limit {gate.limit:g}{bound}."
+
+
+def _figure(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"

@@ -1,0 +1,86 @@
+"""What methods that train the base's own weights share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from tunewright.core.errors import UserError
+from tunewright.core.files import file_digest
+from tunewright.core.plugins import Plugin
+from tunewright.models.contracts import LoadedModel, Origin
+
+
+def train_only(module: nn.Module, trained: Iterable[nn.Parameter]) -> None:
+    """Freezes every weight of the module but the given ones."""
+    module.requires_grad_(False)
+    for weight in trained:
+        weight.requires_grad_(True)
+
+
+class Overwriting(Plugin):
+    """A method that trains some of the base's own weights; a subclass only says which."""
+
+    frozen_dtype: ClassVar[str] = "float32"
+    overwrites: ClassVar[bool] = True
+
+    @abstractmethod
+    def chosen(self, model: LoadedModel) -> list[str]:
+        """Names of the trained weights, in any order, each weight once.
+
+        Raises:
+            UserError: The model has none, or not as many as asked for.
+        """
+
+    def attach(self, model: LoadedModel, seed: int) -> LoadedModel:
+        """Casts the whole model to float32 and freezes all but the chosen weights; draws nothing from the seed."""
+        model.module.to(torch.float32)
+        train_only(model.module, self.trained(model).values())
+        return model
+
+    def trained(self, model: LoadedModel) -> dict[str, nn.Parameter]:
+        """The chosen weights by name, sorted."""
+        return {name: model.module.get_parameter(name) for name in sorted(self.chosen(model))}
+
+    def off(self, model: LoadedModel) -> AbstractContextManager[None]:
+        """Refuses: the base's weights are gone.
+
+        Raises:
+            RuntimeError: Always.
+        """
+        raise RuntimeError(
+            f"method '{self.plugin_name()}' overwrites the base's weights, so it can't be switched off; "
+            "open the base again from its origin"
+        )
+
+    def save(self, model: LoadedModel, folder: Path) -> None:
+        """Writes the whole model and its tokenizer in Hugging Face layout."""
+        model.module.save_pretrained(folder)  # type: ignore[operator]
+        model.tokenizer.save_pretrained(folder)
+
+    def load(self, model: LoadedModel, folder: Path) -> LoadedModel:
+        """Opens the whole model that `save` wrote; of the given base only the family and the names are used.
+
+        Raises:
+            UserError: The folder holds no whole model.
+        """
+        files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+        if len(files) == 1 or not files[0].is_file():
+            raise UserError(
+                f"{folder}: found no whole model (config.json and *.safetensors), which method "
+                f"'{self.plugin_name()}' writes. Give the model folder of a finished run."
+            )
+        origin = Origin(model.origin.name, folder, file_digest(files), model.origin.licence)
+        opened = model.family.open(origin, torch.float32)
+        opened.module.requires_grad_(False)
+        return opened
+
+    def merge(self, model: LoadedModel) -> LoadedModel:
+        """The model itself: the change is in its weights already."""
+        return model

@@ -1,0 +1,193 @@
+"""Low-rank adapters beside frozen linear layers, by PEFT."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from tunewright.core.errors import UserError, nearest
+from tunewright.core.plugins import Plugin
+from tunewright.core.seeds import key
+from tunewright.models.contracts import LoadedModel
+
+_STATE_SPACE = {"mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h"}
+_BYPASSED = {"out_proj", "dt_proj"}
+"""PEFT refuses the first; an adapter on the second would get no gradient and yet count when merged."""
+_WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+class Lora(Plugin):
+    """Trains low-rank adapters beside the model's linear layers; the base stays as it is.
+
+    Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models". The adapters are float32 whatever the
+    base is: PEFT casts each layer's input to the adapter's dtype and the sum back to the layer's.
+    """
+
+    frozen_dtype: ClassVar[str] = "auto"
+    overwrites: ClassVar[bool] = False
+
+    r: int = Field(default=16, ge=1)
+    """Rank of each adapter."""
+    lora_alpha: float = Field(default=32, gt=0, allow_inf_nan=False)
+    """The adapter's output is scaled by `lora_alpha / r`."""
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of an adapter's inputs dropped in training."""
+    target_modules: Literal["all-linear"] | list[str] = "all-linear"
+    """`all-linear`, or names of linear modules: in full, or their last part (`q_proj`)."""
+
+    def attach(self, model: LoadedModel, seed: int) -> LoadedModel:
+        """Puts a fresh adapter around the model; its answers don't change yet.
+
+        Raises:
+            UserError: `target_modules` names what the model does not have.
+        """
+        targets = self._targets(model)
+        module = model.module
+        with torch.random.fork_rng(), _quiet():
+            torch.manual_seed(key(seed, "lora"))
+            adapted = get_peft_model(module, self._config(module, targets), autocast_adapter_dtype=False)
+            adapters = [layer for layer in adapted.modules() if isinstance(layer, LoraLayer)]
+            for weight in _adapter_weights(adapted).values():
+                weight.data = weight.data.to(torch.float32)
+            # PEFT draws, then rounds to the base's dtype; drawn again, a bf16 base starts from the same adapter.
+            for layer in adapters:
+                layer.reset_lora_parameters("default", True)
+        adapted.peft_config["default"].base_model_name_or_path = str(model.origin.folder)
+        return model.with_module(adapted)
+
+    def trained(self, model: LoadedModel) -> dict[str, nn.Parameter]:
+        """The adapters' matrices by name, sorted."""
+        return _adapter_weights(model.module)
+
+    def notes(self, model: LoadedModel) -> list[str]:
+        """Nothing to say."""
+        return []
+
+    def off(self, model: LoadedModel) -> AbstractContextManager[None]:
+        """Within it the adapters are bypassed: the base answers, bit for bit."""
+        off: AbstractContextManager[None] = model.module.disable_adapter()  # type: ignore[operator]
+        return off
+
+    def save(self, model: LoadedModel, folder: Path) -> None:
+        """Writes PEFT's files and the tokenizer; opens in PEFT and transformers as it is."""
+        # Embeddings never train here, and PEFT's "auto" would ask the hub about them.
+        model.module.save_pretrained(folder, save_embedding_layers=False)  # type: ignore[operator]
+        model.tokenizer.save_pretrained(folder)
+
+    def load(self, model: LoadedModel, folder: Path) -> LoadedModel:
+        """Puts the adapter that `save` (or PEFT) wrote around a freshly opened base, frozen, float32.
+
+        Raises:
+            UserError: There is no adapter in the folder, or it does not fit this base.
+        """
+        stored = _stored_shapes(folder)
+        try:
+            with _quiet():
+                adapted = PeftModel.from_pretrained(model.module, str(folder), autocast_adapter_dtype=True)
+        except (ValueError, RuntimeError, TypeError) as error:
+            raise _misfit(folder, model, str(error).strip().splitlines()[0]) from None
+        wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+        if wanted.keys() != stored.keys():
+            example = sorted(wanted.keys() ^ stored.keys())[0]
+            raise _misfit(folder, model, f"the weights' names differ, the first is {example}")
+        return model.with_module(adapted)
+
+    def merge(self, model: LoadedModel) -> LoadedModel:
+        """A plain float32 copy of the model with the adapters added to its weights; the given one is unchanged."""
+        merged = copy.deepcopy(model.module).to(torch.float32).merge_and_unload()  # type: ignore[operator]
+        return model.with_module(merged.requires_grad_(False))
+
+    def _targets(self, model: LoadedModel) -> list[str]:
+        available = _attachable(model)
+        if self.target_modules == "all-linear":
+            return available
+        endings = {name.rpartition(".")[2] for name in available}
+        allowed = sorted(endings)
+        problems = [
+            f"method.target_modules: found '{name}', which is no linear module of {model.origin.name}."
+            f"{nearest(name, allowed)} Allowed: all-linear, or some of {', '.join(allowed)}, or full module names."
+            for name in self.target_modules
+            if name not in endings and name not in available
+        ]
+        if not self.target_modules:
+            problems = [f"method.target_modules: found an empty list. Allowed: all-linear, or {', '.join(allowed)}."]
+        if problems:
+            raise UserError(problems)
+        return [n for n in available if n in self.target_modules or n.rpartition(".")[2] in self.target_modules]
+
+    def _config(self, module: nn.Module, targets: list[str]) -> LoraConfig:
+        speaks = getattr(module, "can_generate", bool)() and not getattr(module.config, "is_encoder_decoder", False)
+        return LoraConfig(
+            r=self.r,
+            lora_alpha=self.lora_alpha,
+            lora_dropout=self.lora_dropout,
+            target_modules=targets,
+            fan_in_fan_out=any(isinstance(module.get_submodule(name), Conv1D) for name in targets),
+            task_type="CAUSAL_LM" if speaks else None,
+        )
+
+
+def _attachable(model: LoadedModel) -> list[str]:
+    """The family's linear modules, less those whose weights a state-space mixer reads past the adapter."""
+    names = model.family.adapter_targets(model)
+    if getattr(getattr(model.module, "config", None), "model_type", None) in _STATE_SPACE:
+        return [name for name in names if name.rpartition(".")[2] not in _BYPASSED]
+    return names
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Mutes what PEFT says to itself (an old name of transformers), and what is told as an error instead."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)
+        yield
+
+
+def _adapter_weights(module: nn.Module) -> dict[str, nn.Parameter]:
+    found = {
+        f"{path}.{name}": weight
+        for path, layer in module.named_modules()
+        if isinstance(layer, LoraLayer)
+        for name, weight in layer.named_parameters()
+        if name.startswith("lora_")
+    }
+    return dict(sorted(found.items()))
+
+
+def _stored_shapes(folder: Path) -> dict[str, Any]:
+    """Names and shapes in an adapter's file; only safetensors is read (PEFT would fall back to a pickle)."""
+    if not (folder / _CONFIG).is_file() or not (folder / _WEIGHTS).is_file():
+        raise UserError(
+            f"{folder}: found no adapter ({_CONFIG} and {_WEIGHTS}). Give the model folder of a finished LoRA run; "
+            "adapters in other formats (*.bin) are not opened."
+        )
+    try:
+        kind = json.loads((folder / _CONFIG).read_text(encoding="utf-8")).get("peft_type")
+        with safe_open(folder / _WEIGHTS, "pt") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    except (ValueError, AttributeError, SafetensorError) as error:
+        raise UserError(f"{folder}: the adapter's files are damaged ({error}). Copy or make them again.") from None
+    if kind != "LORA":
+        raise UserError(f"{folder}: found an adapter of type {kind}. Allowed: LORA.")
+    return shapes
+
+
+def _misfit(folder: Path, model: LoadedModel, reason: str) -> UserError:
+    return UserError(
+        f"{folder}: the adapter does not fit {model.origin.name}: {reason}. "
+        f"Open it on the model it was trained on (base_model_name_or_path in {_CONFIG})."
+    )

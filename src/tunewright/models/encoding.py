@@ -1,0 +1,169 @@
+"""Text examples as token arrays with explicit targets; over-long rows by an explicit choice, an answer never cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from tunewright.core.blocks import Span
+from tunewright.core.records import Example, Part, Turn
+from tunewright.data.encoder import Encoded, Overlong, Unencodable
+from tunewright.models.chat import Chat, Piece
+from tunewright.models.contracts import EncodeSettings
+
+_MARGIN = 8
+"""Extra tokens taken out at each try, since cutting text may change how its end is tokenised."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextEncoder:
+    """Encodes examples for causal language models."""
+
+    chat: Chat
+    settings: EncodeSettings
+
+    def encode(self, example: Example) -> Sequence[Encoded]:
+        """See `Encoder.encode`; one piece, none if dropped, several if split."""
+        for part in (*(p for t in example.context for p in t.parts), *example.answer.parts):
+            if part.kind != "text":
+                raise Unencodable(f"a part of kind '{part.kind}'; this model reads text only")
+        encoded = self._encode(example, self.chat.full(example))
+        allowed = self.settings.max_length
+        if encoded.length <= allowed:
+            return [encoded]
+        choice = self.settings.on_overlong
+        if choice == "drop":
+            return []
+        if choice == "split" and not example.context:
+            return _split(encoded, allowed)
+        if choice == "truncate-context" and example.context:
+            return [self._truncated(example, encoded.length)]
+        raise Overlong(encoded.length, allowed)
+
+    def context_ids(self, example: Example, room: int) -> list[int]:
+        """The tokens of the context, cut as in training so that `room` tokens of answer fit after it."""
+        budget = self.settings.max_length - room
+        ids = self._ids(self.chat.context(example))
+        cut = 0
+        while len(ids) > budget and self.settings.on_overlong == "truncate-context":
+            cut += len(ids) - budget + _MARGIN
+            ids = self._ids(self.chat.context(_shortened(example, cut, self.chat)))
+        if not ids:
+            raise Unencodable("an empty context; nothing to answer to")
+        return ids
+
+    def answer_ids(self, text: str, terminator: bool) -> list[int]:
+        """The tokens of an alternative answer, tokenised by itself."""
+        return self._tokens(self.chat.answer_text(text, terminator), first=False)
+
+    def render(self, encoded: Encoded) -> list[Span]:
+        """The tokens as text, runs of trained and untrained apart."""
+        ids = encoded.inputs["input_ids"]
+        trained = np.zeros(len(ids), dtype=bool)
+        trained[encoded.positions[encoded.weights > 0] + 1] = True
+        bounds = [0, *(np.flatnonzero(np.diff(trained)) + 1).tolist(), len(ids)]
+        decode = self.chat.tokenizer.decode
+        return [Span(text=decode(ids[a:b].tolist()), trained=bool(trained[a])) for a, b in pairwise(bounds) if b > a]
+
+    def _tokens(self, text: str, *, first: bool) -> list[int]:
+        plain_start = first and not self.chat.has_template
+        return list(self.chat.tokenizer(text, add_special_tokens=plain_start)["input_ids"])
+
+    def _ids(self, pieces: Sequence[Piece]) -> list[int]:
+        ids: list[int] = []
+        for piece in pieces:
+            ids += self._tokens(piece.text, first=not ids)
+        return self._one_end(ids, pieces)
+
+    def _one_end(self, ids: list[int], pieces: Sequence[Piece]) -> list[int]:
+        """Tokenizers that add an end token to a first piece would end the context: that token is taken off."""
+        eos = self.chat.tokenizer.eos_token_id
+        if pieces and not pieces[-1].answer and not self.chat.has_template and ids and ids[-1] == eos:
+            return ids[:-1]
+        return ids
+
+    def _encode(self, example: Example, pieces: Sequence[Piece]) -> Encoded:
+        ids: list[int] = []
+        weights: list[float] = []
+        answer_start = 0
+        for piece in pieces:
+            tokens = self._tokens(piece.text, first=not ids)
+            if piece.answer:
+                answer_start = len(ids)
+            ids += tokens
+            weights += [self._weight(piece)] * len(tokens)
+        weight_N = np.array(weights, dtype=np.float32)
+        trained = np.flatnonzero(weight_N[1:] > 0)
+        bos = self.chat.tokenizer.bos_token_id
+        stop = self.answer_ids("", terminator=True)
+        return Encoded(
+            example=example,
+            inputs={"input_ids": np.array(ids, dtype=np.int64)},
+            length=len(ids),
+            positions=trained.astype(np.int64),
+            targets=np.array(ids, dtype=np.int64)[trained + 1],
+            weights=weight_N[trained + 1],
+            notes={
+                "stop_trained": bool(stop) and ids[-len(stop) :] == stop and bool(weight_N[-1] > 0),
+                "double_bos": bos is not None and ids[:2] == [bos, bos],
+                "answer_bytes": len(example.answer.text.encode()),
+                "answer_start": max(answer_start, 1),
+            },
+        )
+
+    def _weight(self, piece: Piece) -> float:
+        match self.settings.loss_on:
+            case "all":
+                return 1.0
+            case "last":
+                return piece.weight if piece.answer else 0.0
+            case _:
+                return piece.weight
+
+    def _truncated(self, example: Example, length: int) -> Encoded:
+        allowed, cut = self.settings.max_length, 0
+        while length > allowed:
+            cut += length - allowed + _MARGIN
+            encoded = self._encode(example, self.chat.full(_shortened(example, cut, self.chat)))
+            length = encoded.length
+        return replace(encoded, notes={**encoded.notes, "cut": cut})
+
+
+def _shortened(example: Example, tokens: int, chat: Chat) -> Example:
+    """The example with `tokens` tokens less at the end of its longest context turn.
+
+    Raises:
+        Unencodable: No turn is long enough: what is left would still be too long.
+    """
+    longest = max(range(len(example.context)), key=lambda i: len(example.context[i].text))
+    turn = example.context[longest]
+    ids = chat.tokenizer(turn.text, add_special_tokens=False)["input_ids"]
+    if len(ids) <= tokens:
+        raise Unencodable("too long even without its context; raise train.max_length or drop the row")
+    kept = chat.tokenizer.decode(ids[: len(ids) - tokens], skip_special_tokens=False)
+    shorter: Turn = replace(turn, parts=(Part("text", kept),))
+    return replace(example, context=(*example.context[:longest], shorter, *example.context[longest + 1 :]))
+
+
+def _split(encoded: Encoded, allowed: int) -> list[Encoded]:
+    """Consecutive pieces of a plain text; every token but the first of the text stays trained exactly once."""
+    pieces = []
+    ids = encoded.inputs["input_ids"]
+    for start in range(0, encoded.length - 1, allowed - 1):
+        stop = min(start + allowed, encoded.length)
+        own = (encoded.positions >= start) & (encoded.positions < stop - 1)
+        pieces.append(
+            replace(
+                encoded,
+                inputs={"input_ids": ids[start:stop]},
+                length=stop - start,
+                positions=encoded.positions[own] - start,
+                targets=encoded.targets[own],
+                weights=encoded.weights[own],
+                notes={**encoded.notes, "stop_trained": stop == encoded.length and bool(encoded.notes["stop_trained"])},
+            )
+        )
+    return pieces

@@ -1,0 +1,244 @@
+"""Causal language models of any architecture that transformers opens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.pytorch_utils import Conv1D
+
+from tunewright.core.errors import UserError
+from tunewright.core.plugins import Plugin
+from tunewright.core.records import Example
+from tunewright.core.seeds import key
+from tunewright.data.encoder import Encoded
+from tunewright.models import collate, scoring
+from tunewright.models.attention import NAME, Layout, attention
+from tunewright.models.chat import Chat
+from tunewright.models.contracts import Batch, EncodeSettings, Generation, LoadedModel, Origin, Segment
+from tunewright.models.encoding import TextEncoder
+from tunewright.models.generation import greedy
+
+PACKED_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 0.2}
+"""Largest difference of a log-probability, packed against alone, at which a model counts as able to pack."""
+_PROMPT_TOKENS = 4096
+
+
+class CausalLM(Plugin):
+    """Text models that predict the next token (Llama, GPT-2, Qwen, Gemma, Mamba ...)."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"token_log_probs", "choices", "generate", "blocks", "next_log_probs", "text"}
+    )
+
+    def match(self, folder: Path) -> bool:
+        """Any folder whose configuration names a causal language model."""
+        config = folder / "config.json"
+        if not config.is_file():
+            return False
+        names = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
+        return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names)
+
+    def open(self, origin: Origin, dtype: torch.dtype) -> LoadedModel:
+        """Opens the folder offline, and probes once whether rows may be packed."""
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(origin.folder, local_files_only=True)
+            module = AutoModelForCausalLM.from_pretrained(
+                origin.folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
+            )
+        except (OSError, ValueError) as error:
+            raise UserError(f"{origin.folder} does not open as a causal language model: {error}") from None
+        return self._ready(module, tokenizer, origin)
+
+    def from_scratch(self, model: LoadedModel, seed: int) -> LoadedModel:
+        """The architecture of the model with weights drawn anew from the seed."""
+        config = AutoConfig.from_pretrained(model.origin.folder, local_files_only=True)
+        with torch.random.fork_rng():
+            torch.manual_seed(key(seed, "scratch"))
+            module = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        return self._ready(module, model.tokenizer, model.origin)
+
+    def encoder(self, model: LoadedModel, settings: EncodeSettings) -> TextEncoder:
+        """Text through the tokenizer's own template."""
+        return TextEncoder(Chat(model.tokenizer), settings)
+
+    def collate(self, model: LoadedModel, rows: Sequence[Encoded]) -> Batch:
+        """Packed where the model was measured to keep rows apart, else padded."""
+        return collate.packed(rows) if model.packs else collate.padded(rows, model.tokenizer.pad_token_id or 0)
+
+    def adapter_targets(self, model: LoadedModel) -> list[str]:
+        """Every linear module but the output head."""
+        head = model.module.get_output_embeddings()
+        return [
+            name
+            for name, part in model.module.named_modules()
+            if isinstance(part, nn.Linear | Conv1D) and part is not head
+        ]
+
+    def blocks(self, model: LoadedModel) -> list[str]:
+        """The decoder layers, then the modules above them (the final norm, an untied head)."""
+        module = model.module
+        stacks = [(n, m) for n, m in module.named_modules() if isinstance(m, nn.ModuleList) and len(m) > 0]
+        if not stacks:
+            raise UserError(f"{type(module).__name__} has no stack of layers; use method lora, norm or full.")
+        name, stack = max(stacks, key=lambda item: sum(p.numel() for p in item[1].parameters()))
+        layers = [f"{name}.{index}" for index in range(len(stack))]
+        body = module.get_submodule(name.rpartition(".")[0])
+        embedding, head = module.get_input_embeddings(), module.get_output_embeddings()
+        siblings = [n for n, m in body.named_children() if m is not stack and m is not embedding]
+        after = siblings[[*dict(body.named_children())].index(name.rpartition(".")[2]) - 1 :]
+        top = [f"{name.rpartition('.')[0]}.{n}" for n in after if any(True for _ in body.get_submodule(n).parameters())]
+        if head is not None and head.weight is not embedding.weight:
+            top += [n for n, m in module.named_modules() if m is head]
+        return [*layers, *top]
+
+    def token_log_probs(self, model: LoadedModel, batch: Batch) -> Tensor:
+        """[targets] float32 log-probabilities, differentiable."""
+        targets = batch.targets
+        keep_K, row_T = targets.position_T.unique(return_inverse=True)
+        if model.packs:
+            logits_KV = _packed_logits(model.module, batch.inputs["input_ids"], batch.segments, keep_K)
+        else:
+            logits_KV = _padded_logits(model.module, batch, keep_K)
+        logits_TV = logits_KV if len(row_T) == len(keep_K) and bool((row_T.diff() > 0).all()) else logits_KV[row_T]
+        accurate = logits_TV if logits_TV.dtype == torch.float64 else logits_TV.float()
+        return -nn.functional.cross_entropy(accurate, targets.target_T, reduction="none")
+
+    def choices(
+        self,
+        model: LoadedModel,
+        contexts: Sequence[Example],
+        answers: Sequence[Sequence[str]],
+        terminator: bool,
+        settings: EncodeSettings | None = None,
+    ) -> Iterator[NDArray[np.float64]]:
+        """Exact closed-set scores; see `tunewright.models.scoring`."""
+        encoder = self.encoder(model, settings or EncodeSettings(max_length=_limit(model)))
+        tokenised: dict[tuple[str, ...], list[list[int]]] = {}
+        choices = []
+        for options in answers:
+            if tuple(options) not in tokenised:
+                tokenised[tuple(options)] = [encoder.answer_ids(text, terminator) for text in options]
+            choices.append(tokenised[tuple(options)])
+        room = [max(len(ids) for ids in option) for option in choices]
+        ids = [encoder.context_ids(example, longest) for example, longest in zip(contexts, room, strict=True)]
+        return self.score_ids(model, ids, choices)
+
+    def score_ids(
+        self, model: LoadedModel, contexts: Sequence[Sequence[int]], answers: Sequence[Sequence[Sequence[int]]]
+    ) -> Iterator[NDArray[np.float64]]:
+        """As `choices`, on token ids."""
+
+        def logits(ids_N: Tensor, segments: tuple[Segment, ...], keep_K: Tensor) -> Tensor:
+            with torch.inference_mode():
+                return _packed_logits(model.module, ids_N[None], segments, keep_K)
+
+        if model.packs:
+            yield from scoring.score(contexts, answers, logits)
+            return
+        for context, options in zip(contexts, answers, strict=True):
+            yield np.array([_alone(model, context, option) for option in options])
+
+    def generate(
+        self,
+        model: LoadedModel,
+        contexts: Sequence[Example],
+        max_new_tokens: int,
+        settings: EncodeSettings | None = None,
+    ) -> Iterator[Generation]:
+        """Greedy continuation until the end of the turn."""
+        encoder = self.encoder(model, settings or EncodeSettings(max_length=_limit(model)))
+        ids = [encoder.context_ids(example, max_new_tokens) for example in contexts]
+        return greedy(model, ids, encoder.answer_ids("", terminator=True), max_new_tokens)
+
+    def next_log_probs(self, model: LoadedModel, contexts: Sequence[Example]) -> Iterator[NDArray[np.float32]]:
+        """[vocabulary] log-probabilities of the first token of each answer."""
+        encoder = self.encoder(model, EncodeSettings(max_length=_limit(model)))
+        ids = [encoder.context_ids(example, 1) for example in contexts]
+        for start in range(0, len(ids), 16):
+            rows = ids[start : start + 16]
+            if not model.packs:
+                rows_logits = [_plain_logits(model.module, row)[-1:] for row in rows]
+                yield from torch.cat(rows_logits).float().log_softmax(-1).numpy()
+                continue
+            stops = np.cumsum([len(row) for row in rows])
+            segments = tuple(
+                Segment(i, None, i, int(stop) - len(row), int(stop))
+                for i, (row, stop) in enumerate(zip(rows, stops, strict=True))
+            )
+            flat = torch.tensor([token for row in rows for token in row])[None]
+            with torch.inference_mode():
+                logits = _packed_logits(model.module, flat, segments, torch.from_numpy(stops - 1))
+            yield from logits.float().log_softmax(-1).numpy()
+
+    def _ready(self, module: Any, tokenizer: Any, origin: Origin) -> LoadedModel:
+        module.eval()
+        module.requires_grad_(False)
+        module.config.use_cache = False
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+        model = LoadedModel(module, tokenizer, self, origin, packs=_packs(module))
+        if model.packs:
+            _use_packed(module)
+        return model
+
+
+def _limit(model: LoadedModel) -> int:
+    return int(getattr(model.module.config, "max_position_embeddings", None) or _PROMPT_TOKENS)
+
+
+def _use_packed(module: nn.Module) -> None:
+    for part in module.modules():
+        config = getattr(part, "config", None)
+        if config is not None and hasattr(config, "_attn_implementation"):
+            config._attn_implementation = NAME
+
+
+def _packed_logits(module: nn.Module, ids: Tensor, segments: Sequence[Segment], keep_K: Tensor) -> Tensor:
+    layout = Layout.of(segments)
+    out = module(
+        input_ids=ids, position_ids=layout.position_N[None], layout=layout, logits_to_keep=keep_K, use_cache=False
+    )
+    logits: Tensor = out.logits[0]
+    return logits
+
+
+def _padded_logits(module: nn.Module, batch: Batch, keep_K: Tensor) -> Tensor:
+    out = module(input_ids=batch.inputs["input_ids"], attention_mask=batch.inputs["attention_mask"], use_cache=False)
+    logits: Tensor = out.logits.flatten(0, 1)[keep_K]
+    return logits
+
+
+def _plain_logits(module: nn.Module, ids: Sequence[int]) -> Tensor:
+    with torch.inference_mode():
+        logits: Tensor = module(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
+    return logits
+
+
+def _alone(model: LoadedModel, context: Sequence[int], option: Sequence[int]) -> float:
+    """One plain forward a pair: the slow path of models that cannot pack."""
+    logits = _plain_logits(model.module, [*context, *option])[len(context) - 1 : -1].float()
+    return float(logits.log_softmax(-1)[torch.arange(len(option)), torch.tensor(option)].double().sum())
+
+
+def _packs(module: Any) -> bool:
+    """Whether rows packed end to end, one with a shared beginning, get the same logits as rows alone."""
+    vocabulary = int(module.get_input_embeddings().weight.shape[0])
+    generator = torch.Generator().manual_seed(0)
+    first, second, third = (torch.randint(vocabulary, (n,), generator=generator).tolist() for n in (7, 11, 5))
+    segments = (Segment(0, None, 0, 0, 7), Segment(1, None, 1, 7, 18), Segment(2, None, 1, 18, 23, parent=1))
+    flat = torch.tensor([[*first, *second, *third]])
+    try:
+        with torch.inference_mode(), attention(module, NAME):
+            together = _packed_logits(module, flat, segments, torch.arange(23)).float().log_softmax(-1)
+    except (NotImplementedError, TypeError, ValueError, RuntimeError, IndexError):
+        return False
+    alone = torch.cat([_plain_logits(module, first), _plain_logits(module, [*second, *third])]).float().log_softmax(-1)
+    return bool((together - alone).abs().max() < PACKED_TOLERANCE.get(module.dtype, 1e-3))

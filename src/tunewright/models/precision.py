@@ -1,0 +1,46 @@
+"""Whether this machine multiplies bfloat16 fast: measured once, kept in the cache, recorded in the run."""
+
+from __future__ import annotations
+
+import platform
+import time
+
+import torch
+
+from tunewright.core.files import cache_folder, digest, read_json, write_json
+
+WORTH = 1.5
+"""bfloat16 is taken when its matrix product is at least so many times faster than float32's."""
+
+
+def resolve(setting: str) -> torch.dtype:
+    """The dtype of frozen weights for a plan's `precision` (auto, float32, bfloat16)."""
+    if setting == "auto":
+        speeds = measure()
+        return torch.bfloat16 if speeds["bfloat16"] >= WORTH * speeds["float32"] else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}[setting]
+
+
+def measure() -> dict[str, float]:
+    """GFLOP/s of a matrix product in float32 and bfloat16, from the cache or measured now (half a second)."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    machine = digest(platform.processor(), platform.machine(), torch.__version__, capability)
+    path = cache_folder() / "machine" / f"{machine}-{torch.get_num_threads()}.json"
+    if path.is_file():
+        kept: dict[str, float] = read_json(path)
+        return kept
+    speeds = {"float32": _speed(torch.float32), "bfloat16": _speed(torch.bfloat16)}
+    write_json(path, speeds)
+    return speeds
+
+
+def _speed(dtype: torch.dtype) -> float:
+    rows, inner, columns = 512, 576, 1536
+    a, b = torch.ones(rows, inner, dtype=dtype), torch.ones(columns, inner, dtype=dtype)
+    torch.nn.functional.linear(a, b)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        torch.nn.functional.linear(a, b)
+        best = min(best, time.perf_counter() - start)
+    return 2 * rows * inner * columns / best / 1e9

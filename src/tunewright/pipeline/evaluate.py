@@ -1,0 +1,220 @@
+"""The evaluate stage: base and tuned answer the same unseen rows; probes; comparison, verdict, report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunewright.core import plugins
+from tunewright.core.config import Plan, override
+from tunewright.core.files import digest, write_atomic
+from tunewright.core.store import Run
+from tunewright.data.encoder import Encoded
+from tunewright.evaluate.blocks import outcome_blocks
+from tunewright.evaluate.compare import How, compare_outcomes
+from tunewright.evaluate.contracts import Figure, Need, Outcome, Progress
+from tunewright.evaluate.gates import judge_gates
+from tunewright.evaluate.kept import arrays_by_content, outcomes_by_content, records_as_lines
+from tunewright.evaluate.probes._protocol import Probe
+from tunewright.evaluate.suite import Suite
+from tunewright.evaluate.verdict import exit_code, judge
+from tunewright.models.contracts import LoadedModel
+from tunewright.models.opening import open_model
+from tunewright.pipeline.machine import fix_threads
+from tunewright.pipeline.prepare import Prepared, prepare, reread_rows
+from tunewright.pipeline.result import Result, silent
+from tunewright.pipeline.rows import row_blocks
+from tunewright.pipeline.scratch import scratch_outcomes
+from tunewright.report import write as write_report
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What the base answered, from the cache or asked now."""
+
+    outcomes: tuple[Outcome, ...]
+    probes: dict[str, dict[str, Any]]
+
+
+def evaluate(folder: Path, overrides: Sequence[str] = (), progress: Progress = silent) -> Result:
+    """Judges a run's model again, under its own plan with `overrides` on top."""
+    run = Run.open(folder)
+    prepared = reopen(run, overrides, progress)
+    with run.writing():
+        tuned = prepared.method.load(prepared.model, run.model)
+        base_model = open_model(prepared.model.origin, prepared.dtype)
+        base = ask_base(replace(prepared, model=base_model), run, progress)
+        return evaluate_stage(prepared, run, base, tuned, progress)
+
+
+def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
+    """A run prepared again: the same rows, threads and precision, or a sentence on what changed."""
+    from tunewright.core.errors import UserError
+
+    plan = Plan.load(run.plan_file)
+    if overrides:
+        plan = override(plan, overrides)
+    found = run.read("info.json")
+    fix_threads(found["threads"])
+    pinned = plan.settings.train.model_copy(update={"precision": found["precision"]})
+    plan = replace(plan, settings=plan.settings.model_copy(update={"train": pinned}))
+    rows = reread_rows(plan, progress)
+    if rows.dataset.fingerprint != found["data"]:
+        raise UserError(
+            f"The rows in {plan.settings.data.path} have changed since {run.folder} was made. Put the old file back, "
+            "or start a new run with `tunewright tune`."
+        )
+    prepared = prepare(rows, progress)
+    if prepared.model.origin.digest != found["model"]["digest"]:
+        raise UserError(
+            f"The model '{plan.settings.model}' is another one than {run.folder} was trained on. "
+            "Bring the old one back, or start a new run."
+        )
+    return prepared
+
+
+def suite_of(prepared: Prepared) -> tuple[Suite, list[Any]]:
+    """The questions of a plan, and the metrics they serve."""
+    settings = prepared.settings.evaluate
+    metrics = [plugins.build("metrics", name) for name in settings.metrics or ()]
+    needs: set[Need] = {metric.needs for metric in metrics}
+    suite = Suite(
+        frozenset(needs),
+        prepared.dataset.labels or (),
+        prepared.encode,
+        prepared.objective,
+        settings.generated_rows,
+        settings.max_new_tokens,
+        prepared.settings.seed,
+    )
+    return suite, metrics
+
+
+def ask_base(prepared: Prepared, run: Run, progress: Progress) -> Base:
+    """The base model's answers; `prepared.model` must be the base, nothing attached."""
+    suite, _ = suite_of(prepared)
+    identity = (prepared.model.origin.digest, str(prepared.dtype), torch.get_num_threads())
+    outcomes, path = outcomes_by_content(
+        suite.key(prepared.test, *identity),
+        prepared.test,
+        lambda: suite.ask(prepared.model, prepared.test, progress, "base"),
+    )
+    answers: dict[str, dict[str, Any]] = {}
+    for name, probe in probes_of(prepared).items():
+        key = digest("probe", name, repr(probe), probe.version, *identity)
+        answers[name], _ = arrays_by_content(key, partial(probe.ask, prepared.model, progress))
+    run.write("evaluations/kept.json", [str(path)])  # what `delete` must remove beside the run
+    return Base(tuple(outcomes), answers)
+
+
+def probes_of(prepared: Prepared) -> dict[str, Probe]:
+    """The planned probes that this family can answer."""
+    built = {name: plugins.build("probes", name) for name in prepared.settings.evaluate.probes}
+    return {name: probe for name, probe in built.items() if probe.needs <= prepared.model.family.capabilities}
+
+
+def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel, progress: Progress) -> Result:
+    """Asks the tuned model, compares, judges, reports."""
+    suite, metrics = suite_of(prepared)
+    settings, labels = prepared.settings, prepared.dataset.labels or ()
+    outcomes = suite.ask(tuned, prepared.test, progress, "tuned")
+    figures = _probe(prepared, run, base, tuned, progress)
+    baselines, trivial = _baselines(prepared, run, suite, progress)
+    how: How = {
+        "primary": settings.evaluate.primary or (),
+        "seed": settings.seed,
+        "resamples": settings.evaluate.resamples,
+        "trivial": trivial,
+    }
+    answered = (base.outcomes, outcomes, baselines, metrics, labels)
+    comparisons = compare_outcomes(*answered, **how)
+    gates = judge_gates(settings.gates, comparisons, figures)
+    verdict = judge(comparisons, gates)
+    verdict["sentences"] = [*verdict["sentences"], *_probe_sentences(run)]
+    blocks = outcome_blocks(*answered, **how)
+    _keep_validation(prepared, run, suite, tuned, progress)
+    for name, answers in (("base", base.outcomes), ("tuned", outcomes)):
+        write_atomic(run.evaluations / f"{name}.jsonl", records_as_lines(answers, metrics, labels))
+    run.write(
+        "evaluations/comparison.json",
+        {
+            "metrics": [asdict(comparison) for comparison in comparisons],
+            "blocks": [block.model_dump(mode="json") for block in blocks],
+        },
+    )
+    run.write("rows.json", {"blocks": [b.model_dump(mode="json") for b in row_blocks(prepared, run)]})
+    run.write("verdict.json", verdict)
+    write_report(run)
+    code = exit_code(verdict, gates, settings.gates.require)
+    lines = (
+        *verdict["sentences"],
+        f"Report: {run.folder / 'report.html'}",
+        f"Use it: tunewright predict {run.folder} rows.csv --out predictions.csv",
+    )
+    return Result(code, lines, run.folder)
+
+
+def _probe(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel, progress: Progress) -> list[Figure]:
+    figures: list[Figure] = []
+    for name, probe in probes_of(prepared).items():
+        if name not in base.probes:
+            continue
+        settings = prepared.settings
+        answers = probe.ask(tuned, progress)
+        result = probe.compare(base.probes[name], answers, settings.seed, settings.evaluate.resamples)
+        figures += result.figures
+        run.write(
+            f"evaluations/probe_{name}.json",
+            {
+                "figures": [asdict(figure) for figure in result.figures],
+                "blocks": [block.model_dump(mode="json") for block in result.blocks],
+                "sentence": result.sentence,
+            },
+        )
+    return figures
+
+
+def _probe_sentences(run: Run) -> list[str]:
+    found = [run.read(f"evaluations/{path.name}") for path in sorted(run.evaluations.glob("probe_*.json"))]
+    return [probe["sentence"] for probe in found if probe["sentence"]]
+
+
+def _baselines(
+    prepared: Prepared, run: Run, suite: Suite, progress: Progress
+) -> tuple[dict[str, list[Outcome]], set[str]]:
+    labels = prepared.dataset.labels or ()
+    found: dict[str, list[Outcome]] = {}
+    trivial: set[str] = set()
+    for name in prepared.settings.evaluate.baselines or ():
+        if name == "scratch":
+            found[name] = scratch_outcomes(prepared, run, suite, progress)
+            continue
+        progress(f"baseline {name}", 0, 1)
+        baseline = plugins.build("baselines", name)
+        found[name] = baseline.outcomes(prepared.dataset.train, prepared.test, labels)
+        if baseline.trivial:
+            trivial.add(name)
+    return found, trivial
+
+
+def _keep_validation(prepared: Prepared, run: Run, suite: Suite, tuned: LoadedModel, progress: Progress) -> None:
+    """How sure and how right the tuned model is on validation rows: what `predict --min-accuracy` chooses from."""
+    if "choices" not in suite.needs or not suite.labels or not prepared.valid:
+        return
+    rows: Sequence[Encoded] = prepared.valid
+    only_choices = replace(suite, needs=frozenset({"choices"}))
+    outcomes = only_choices.ask(tuned, [row.example for row in rows], progress, "validation rows")
+    kept = []
+    for outcome in outcomes:
+        assert outcome.choices is not None  # asked above
+        probabilities = torch.from_numpy(outcome.choices).softmax(0)
+        best = int(probabilities.argmax())
+        kept.append(
+            {"probability": float(probabilities[best]), "correct": suite.labels[best] == outcome.example.answer.text}
+        )
+    run.write("evaluations/validation.json", {"labels": list(suite.labels), "rows": kept})

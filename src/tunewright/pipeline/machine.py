@@ -1,0 +1,81 @@
+"""The machine a run is on: threads are fixed at the start, versions and memory are written down."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunewright import __version__
+from tunewright.models.contracts import Origin
+
+_PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "scipy", "scikit-learn")
+
+
+def fix_threads(wanted: int | None) -> int:
+    """Sets the thread count (one per core unless wanted otherwise) and returns it."""
+    count = wanted or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+    torch.set_num_threads(count)
+    return count
+
+
+def info(origin: Origin, dtype: torch.dtype, threads: int, data_hash: str) -> dict[str, Any]:
+    """What info.json holds."""
+    return {
+        "tunewright": __version__,
+        "python": sys.version.split()[0],
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "machine": {
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "capability": torch.backends.cpu.get_cpu_capability(),
+        },
+        "threads": threads,
+        "precision": str(dtype).removeprefix("torch."),
+        "model": {
+            "name": origin.name,
+            "folder": str(origin.folder),
+            "digest": origin.digest,
+            "licence": origin.licence,
+        },
+        "data": data_hash,
+        "git": _git_state(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def peak_memory() -> int:
+    """Bytes this process has held at most."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _git_state() -> str | None:
+    """The commit of the working directory, with a + when it has changes; None outside git."""
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "")

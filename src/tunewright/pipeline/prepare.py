@@ -1,0 +1,205 @@
+"""From a plan to what the stages work on: rows read, checked and split, the base model opened, rows encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunewright.core import plugins
+from tunewright.core.config import DataShape, Plan, Request, plan_of
+from tunewright.core.errors import UserError
+from tunewright.core.records import Example
+from tunewright.core.settings import PlanSettings
+from tunewright.data.dataset import Dataset, open_dataset
+from tunewright.data.encoder import Encoded, Encoder, Unencodable
+from tunewright.data.masks import measure_encoding
+from tunewright.evaluate.contracts import Progress
+from tunewright.models.contracts import EncodeSettings, LoadedModel, Method, Objective
+from tunewright.models.embedded import resolve_model
+from tunewright.models.opening import open_model
+from tunewright.models.precision import resolve as resolve_dtype
+from tunewright.pipeline.example_data import EXAMPLES, example
+from tunewright.recipes import Recipe, choose_recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The data set under its final instruction, and the plan that its rows complete."""
+
+    plan: Plan
+    recipe: Recipe
+    dataset: Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All that training and evaluation need."""
+
+    plan: Plan
+    recipe: Recipe
+    dataset: Dataset
+    model: LoadedModel
+    dtype: torch.dtype
+    method: Method
+    objective: Objective
+    encoder: Encoder
+    train: tuple[Encoded, ...]
+    valid: tuple[Encoded, ...]
+    test: tuple[Example, ...]
+    """Test examples that can be encoded: the same for base and tuned."""
+    data: dict[str, Any]
+    """What data.json holds."""
+
+    @property
+    def settings(self) -> PlanSettings:
+        """The resolved plan."""
+        return self.plan.settings
+
+    @property
+    def encode(self) -> EncodeSettings:
+        """How this plan encodes."""
+        return encode_settings(self.settings, self.objective)
+
+
+def read_rows(request: Request, progress: Progress) -> Rows:
+    """Reads the rows and completes the plan from them.
+
+    Raises:
+        UserError: All faults of the plan, or all faults of the rows.
+    """
+    first = plan_of(request)
+    dataset = _open(first.settings, progress)
+    recipe = choose_recipe(dataset.labels or (), any(e.context for e in dataset.train), first.settings.recipe)
+    shape = DataShape(len(dataset.train), dataset.labels or ())
+    plan = plan_of(request, recipe, shape)
+    return Rows(plan, recipe, dataset.with_instruction(plan.settings.data.instruction))
+
+
+def reread_rows(plan: Plan, progress: Progress) -> Rows:
+    """The rows of an existing run, under its own plan."""
+    dataset = _open(plan.settings, progress)
+    recipe = choose_recipe(dataset.labels or (), any(e.context for e in dataset.train), plan.settings.recipe)
+    return Rows(plan, recipe, dataset.with_instruction(plan.settings.data.instruction))
+
+
+def prepare(rows: Rows, progress: Progress) -> Prepared:
+    """Opens the base model and encodes the rows.
+
+    Raises:
+        UserError: The model is missing, rows cannot be encoded, or what would be trained is not what should be.
+    """
+    settings = rows.plan.settings
+    method = plugins.build("methods", settings.method)
+    objective = plugins.build("objectives", settings.objective)
+    dtype = _dtype(settings, method)
+    progress("opening the model", 0, 1)
+    model = open_model(resolve_model(settings.model), dtype)
+    missing = objective.needs - model.family.capabilities
+    if missing:
+        raise UserError(
+            f"Objective '{objective.plugin_name()}' needs {', '.join(sorted(missing))}, which models of family "
+            f"'{model.family.plugin_name()}' don't have. Choose another objective or model."
+        )
+    faults = objective.check(rows.dataset.train)
+    if faults:
+        raise UserError(faults)
+    encoder = model.family.encoder(model, encode_settings(settings, objective))
+    encoding = _Encoding(encoder, progress)
+    train = encoding.pieces(rows.dataset.train, "training")
+    valid = encoding.pieces(rows.dataset.valid, "validation")
+    test = encoding.whole(rows.dataset.test, "test")
+    measured = measure_encoding(
+        train,
+        max_length=settings.train.max_length,
+        loss_on=str(getattr(objective, "loss_on", "answers")),
+        refused=encoding.refused,
+        dropped=encoding.dropped,
+        render=encoder.render,
+    )
+    if measured.problems:
+        raise UserError(measured.problems)
+    facts = dict(measured.facts)
+    rendered = facts.pop("rendered")
+    data = {"facts": rows.dataset.facts, "encoding": facts, "blocks": [rendered] if rendered else []}
+    return Prepared(
+        rows.plan,
+        rows.recipe,
+        rows.dataset,
+        model,
+        dtype,
+        method,
+        objective,
+        encoder,
+        tuple(train),
+        tuple(valid),
+        tuple(test),
+        data,
+    )
+
+
+def encode_settings(settings: PlanSettings, objective: Any) -> EncodeSettings:
+    """How a plan's rows are encoded."""
+    return EncodeSettings(
+        max_length=settings.train.max_length,
+        on_overlong=settings.data.on_overlong,
+        loss_on=getattr(objective, "loss_on", "answers"),
+    )
+
+
+def data_path(name: str) -> Path:
+    """A path, or the folder of shipped example data by its name."""
+    return example(name) if name in EXAMPLES and not Path(name).exists() else Path(name)
+
+
+def _open(settings: PlanSettings, progress: Progress) -> Dataset:
+    """The rows without an instruction, so that what is derived from them does not depend on one."""
+    path = data_path(settings.data.path)
+    plain = settings.data.model_copy(update={"path": str(path), "instruction": ""})
+    return open_dataset(plain, progress, seed=settings.seed)
+
+
+def _dtype(settings: PlanSettings, method: Any) -> torch.dtype:
+    if getattr(method, "frozen_dtype", "auto") == "float32":
+        return torch.float32
+    return resolve_dtype(settings.train.precision)
+
+
+@dataclass(slots=True)
+class _Encoding:
+    """Encodes rows and remembers the ones that could not be."""
+
+    encoder: Encoder
+    progress: Progress
+    refused: list[tuple[Example, Unencodable]] = field(default_factory=list)
+    dropped: list[Example] = field(default_factory=list)
+
+    def pieces(self, examples: Sequence[Example], what: str) -> list[Encoded]:
+        """All pieces of all rows."""
+        found: list[Encoded] = []
+        for number, row in enumerate(examples, 1):
+            found += self._encode(row)
+            self.progress(f"encoding {what} rows", number, len(examples))
+        return found
+
+    def whole(self, examples: Sequence[Example], what: str) -> list[Example]:
+        """The rows that can be encoded."""
+        found = []
+        for number, row in enumerate(examples, 1):
+            if self._encode(row):
+                found.append(row)
+            self.progress(f"encoding {what} rows", number, len(examples))
+        return found
+
+    def _encode(self, row: Example) -> Sequence[Encoded]:
+        try:
+            pieces = self.encoder.encode(row)
+        except Unencodable as error:
+            self.refused.append((row, error))
+            return ()
+        if not pieces:
+            self.dropped.append(row)
+        return pieces

@@ -1,0 +1,28 @@
+"""Go on with whatever was asked of a run, and exit as that verb would have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunewright.core.store import Run
+from tunewright.evaluate.contracts import Progress
+from tunewright.pipeline.evaluate import evaluate, reopen
+from tunewright.pipeline.result import Result, silent
+from tunewright.pipeline.train import train_stage
+from tunewright.pipeline.tune import stages
+
+
+def resume(folder: Path, progress: Progress = silent) -> Result:
+    """Finishes a run from its last good checkpoint, or from the stage it had reached."""
+    run = Run.open(folder)
+    verb = run.read("info.json")["verb"]
+    if run.model.is_dir():
+        if verb == "train":
+            return Result(0, (f"{folder} is finished: the model is in {run.model}.",), folder)
+        return evaluate(folder, (), progress)
+    prepared = reopen(run, (), progress)
+    with run.writing():
+        if verb == "tune":
+            return stages(prepared, run, progress)
+        train_stage(prepared, run, progress)
+    return Result(0, (f"Trained. The model is in {run.model}.",), folder)

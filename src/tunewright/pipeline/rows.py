@@ -1,0 +1,61 @@
+"""Look at these rows: largest loss, contradictions, suspected wrong labels."""
+
+from __future__ import annotations
+
+from tunewright.core.blocks import Block, Table
+from tunewright.core.store import Run
+from tunewright.evaluate.suspects import find_suspects
+from tunewright.pipeline.prepare import Prepared
+
+_MOST = 12
+_TEXT = 160
+
+
+def row_blocks(prepared: Prepared, run: Run) -> list[Block]:
+    """Tables of training rows worth a look."""
+    blocks: list[Block] = [*_largest_loss(prepared, run)]
+    suspects = find_suspects(prepared.dataset.train, prepared.dataset.labels or (), prepared.settings.seed)
+    found, note = suspects.rows, suspects.note
+    if found:
+        blocks.append(
+            Table(
+                title="Suspected wrong labels",
+                section="rows",
+                note="A simple classifier that was not shown the row is sure of another label. Look before you change.",
+                columns=["row", "text", "given", "suspected", "how sure"],
+                rows=[[s.source, s.text[:_TEXT], s.given, s.suspected, round(s.probability, 3)] for s in found[:_MOST]],
+            )
+        )
+    elif note and prepared.dataset.labels:
+        blocks.append(Table(title="Suspected wrong labels", section="rows", note=note, columns=["row"], rows=[]))
+    return blocks
+
+
+def _largest_loss(prepared: Prepared, run: Run) -> list[Block]:
+    """Rows that still cost most when they were last seen in training."""
+    last: dict[str, float] = {}
+    for event in run.events("step"):
+        for name, total, count in event["rows"]:
+            if count:
+                last[name] = total / count
+    examples = {row.id: row for row in prepared.dataset.train}
+    hardest = sorted((name for name in last if name in examples), key=lambda name: -last[name])[:_MOST]
+    if not hardest:
+        return []
+    return [
+        Table(
+            title="Rows with the largest loss",
+            section="rows",
+            note="Nats a trained token when last seen: often a wrong label, a rare class or an unclear text.",
+            columns=["row", "text", "answer", "loss"],
+            rows=[
+                [
+                    examples[n].source,
+                    examples[n].prompt_text[-_TEXT:],
+                    examples[n].answer.text[:_TEXT],
+                    round(last[n], 3),
+                ]
+                for n in hardest
+            ],
+        )
+    ]

@@ -1,0 +1,42 @@
+"""The same architecture from random weights, on the same rows for as many steps: what pre-training bought."""
+
+from __future__ import annotations
+
+from tunewright.core import plugins
+from tunewright.core.store import Run
+from tunewright.data.encoder import Encoded
+from tunewright.evaluate.contracts import Outcome, Progress
+from tunewright.evaluate.suite import Suite
+from tunewright.pipeline.prepare import Prepared
+from tunewright.train.loop import Job
+from tunewright.train.loop import train as loop
+from tunewright.train.stopping import StopRequest
+
+_RATE = 5e-4
+"""Peak learning rate, usual for training models of this size from random weights."""
+
+
+def scratch_outcomes(prepared: Prepared, run: Run, suite: Suite, progress: Progress) -> list[Outcome]:
+    """Trains the twin in `children/scratch` (going on where it stopped) and asks it the same."""
+    child = Run(run.folder / "children" / "scratch")
+    child.folder.mkdir(parents=True, exist_ok=True)
+    method = plugins.build("methods", "full")
+    twin = prepared.model.family.from_scratch(prepared.model, prepared.settings.seed)
+    steps = next(event["step"] for event in run.events("end"))
+    settings = prepared.settings.train.model_copy(
+        update={"learning_rate": _RATE, "max_steps": steps, "early_stopping_patience": 0, "save_total_limit": 1}
+    )
+    no_validation: tuple[Encoded, ...] = ()
+    job = Job(
+        method.attach(twin, prepared.settings.seed),
+        method,
+        prepared.objective,
+        plugins.build("gradients", "plain"),
+        prepared.train,
+        no_validation,
+        settings,
+        prepared.settings.seed,
+    )
+    with StopRequest().listening() as stop:
+        loop(job, child, lambda what, done, total: progress(f"from scratch: {what}", done, total), stop)
+    return suite.ask(job.model, prepared.test, progress, "from scratch")

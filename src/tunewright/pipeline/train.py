@@ -1,0 +1,96 @@
+"""The train stage: a job from what was prepared, the loop, the result saved and opened again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tunewright.core import plugins
+from tunewright.core.config import Request
+from tunewright.core.store import Run
+from tunewright.evaluate.contracts import Progress
+from tunewright.models.contracts import LoadedModel
+from tunewright.pipeline.forecast import by_dry_step
+from tunewright.pipeline.machine import fix_threads, folder_size, info, peak_memory
+from tunewright.pipeline.prepare import Prepared, prepare, read_rows
+from tunewright.pipeline.result import Result
+from tunewright.pipeline.verify import verify
+from tunewright.train.loop import Job
+from tunewright.train.loop import train as loop
+from tunewright.train.stopping import StopRequest
+
+
+def train(request: Request, progress: Progress) -> Result:
+    """Check, forecast and train; the result is in RUN/model when this returns."""
+    prepared, run = begin(request, "train", progress)
+    with run.writing():
+        train_stage(prepared, run, progress)
+    return Result(
+        0, (f"Trained. The model is in {run.model}.", f"Evaluate it: tunewright evaluate {run.folder}"), run.folder
+    )
+
+
+def begin(request: Request, verb: str, progress: Progress) -> tuple[Prepared, Run]:
+    """Reads, checks and opens everything, and only then makes the run folder."""
+    rows = read_rows(request, progress)
+    threads = fix_threads(rows.plan.settings.train.threads)
+    prepared = prepare(rows, progress)
+    method = prepared.method.plugin_name()  # type: ignore[attr-defined]
+    run = Run.create(request.out, f"{Path(prepared.settings.data.path).stem}-{method}")
+    found = info(prepared.model.origin, prepared.dtype, threads, prepared.dataset.fingerprint)
+    run.write("info.json", {**found, "verb": verb})
+    run.write("data.json", prepared.data)
+    prepared.plan.write(run.plan_file)  # last: a folder with a plan is a run
+    return prepared, run
+
+
+def job_of(prepared: Prepared) -> Job:
+    """Attaches the method and makes the job."""
+    model = prepared.method.attach(prepared.model, prepared.settings.seed)
+    return Job(
+        model,
+        prepared.method,
+        prepared.objective,
+        plugins.build("gradients", "plain"),
+        prepared.train,
+        prepared.valid,
+        prepared.settings.train,
+        prepared.settings.seed,
+    )
+
+
+def train_stage(prepared: Prepared, run: Run, progress: Progress) -> LoadedModel:
+    """Trains (or goes on training), saves, opens again. Returns the model as opened from disk."""
+    job = job_of(prepared)
+    for sentence in getattr(job.method, "notes", lambda model: [])(job.model):
+        run.note(sentence)
+    if run.read("forecast.json") is None:
+        progress("dry step on the longest batch", 0, 1)
+        run.write("forecast.json", {"forecast": by_dry_step(prepared, job).to_json()})
+    with StopRequest().listening() as stop:
+        ended = loop(job, run, progress, stop)
+    progress("saving, and opening again", 0, 1)
+    reopened, findings = save_verified(job, prepared, run)
+    steps = run.events("step")
+    forecast = run.read("forecast.json")
+    forecast["actual"] = {
+        "training_seconds": round(sum(event["seconds"] for event in steps), 1),
+        "memory_bytes": peak_memory(),
+        "disk_bytes": folder_size(run.folder),
+        "steps": ended["step"],
+    }
+    run.write("forecast.json", forecast)
+    run.write("info.json", {**run.read("info.json"), "verified": findings})
+    return reopened
+
+
+def save_verified(job: Job, prepared: Prepared, run: Run) -> tuple[LoadedModel, dict[str, Any]]:
+    """Writes RUN/model whole or not at all, once what was written answers like the trained model."""
+    beside = run.folder / ".model.tmp"
+    shutil.rmtree(beside, ignore_errors=True)
+    job.method.save(job.model, beside)
+    reopened, findings = verify(job.model, job.method, beside, prepared.train, prepared.dtype)
+    shutil.rmtree(run.model, ignore_errors=True)
+    beside.rename(run.model)
+    return reopened, findings

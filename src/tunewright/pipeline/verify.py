@@ -1,0 +1,89 @@
+"""After saving, the model is opened again from disk and must answer as the trained one did."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tunewright.core.errors import UserError
+from tunewright.data.encoder import Encoded
+from tunewright.models.contracts import LoadedModel, Method
+from tunewright.models.opening import open_model
+
+_ROWS = 4
+PEFT_TOLERANCE = 1e-3
+
+
+def log_probs(model: LoadedModel, rows: Sequence[Encoded]) -> Tensor | None:
+    """The log-probabilities of a few rows' targets; None for families without them."""
+    if "token_log_probs" not in model.family.capabilities:
+        return None
+    model.module.eval()
+    with torch.inference_mode():
+        return model.family.token_log_probs(model, model.family.collate(model, rows[:_ROWS]))
+
+
+def verify(
+    trained: LoadedModel, method: Method, folder: Path, rows: Sequence[Encoded], dtype: torch.dtype
+) -> tuple[LoadedModel, dict[str, Any]]:
+    """Opens base and saved change afresh and compares.
+
+    Returns:
+        The model as opened from disk, and the findings for info.json.
+
+    Raises:
+        UserError: The saved model differs from the trained one, or equals the base.
+    """
+    base = open_model(trained.origin, dtype)
+    before = log_probs(base, rows)
+    reopened = method.load(base, folder)
+    wanted, found = method.trained(trained), method.trained(reopened)
+    same_weights = wanted.keys() == found.keys() and all(torch.equal(wanted[n], found[n]) for n in wanted)
+    after, memory = log_probs(reopened, rows), log_probs(trained, rows)
+    if not same_weights or (after is not None and memory is not None and not torch.equal(after, memory)):
+        raise UserError(
+            f"{folder} was written, but the model opened from it does not answer bit for bit as the trained one. "
+            "The checkpoints are whole; please report this."
+        )
+    if before is not None and after is not None and torch.equal(before, after):
+        raise UserError(
+            "The tuned model answers exactly as the base: nothing was learned. Raise train.learning_rate or the number "
+            "of steps, or check method.target_modules."
+        )
+    findings: dict[str, Any] = {"reopened_equal": True}
+    change = None if before is None or after is None else float((after - before).abs().max())
+    findings["largest_change"] = change
+    if (folder / "adapter_config.json").is_file() and "text" in trained.family.capabilities:
+        findings["peft_difference"] = _through_peft(trained, method, folder, rows)
+        if findings["peft_difference"] > PEFT_TOLERANCE:
+            raise UserError(
+                f"Opened through PEFT, {folder} differs by {findings['peft_difference']:.2g} from our own path "
+                f"(allowed {PEFT_TOLERANCE}). The adapter is not portable; please report this."
+            )
+    return reopened, findings
+
+
+def _through_peft(trained: LoadedModel, method: Method, folder: Path, rows: Sequence[Encoded]) -> float:
+    """Largest difference of a target's log-probability between PEFT alone and our path, both in float32."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    ours = method.load(open_model(trained.origin, torch.float32), folder)
+    base_folder = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    plain = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32, local_files_only=True)
+    theirs = PeftModel.from_pretrained(plain, str(folder)).eval()
+    worst = 0.0
+    for row in rows[:_ROWS]:
+        expected = log_probs(ours, [row])
+        ids = torch.from_numpy(row.inputs["input_ids"])[None]
+        with torch.inference_mode():
+            logits = theirs(input_ids=ids).logits[0].float().log_softmax(-1)
+        found = logits[torch.from_numpy(row.positions), torch.from_numpy(row.targets)]
+        if expected is not None:
+            worst = max(worst, float((found - expected).abs().max()))
+    return worst

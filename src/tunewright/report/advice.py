@@ -1,0 +1,96 @@
+"""How to use the model, and what this report does not show."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from tunewright.core.blocks import Block, Code, Text
+from tunewright.core.store import Run
+from tunewright.report.words import name_of, plural
+
+_ADAPTER = """\
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+model = AutoPeftModelForCausalLM.from_pretrained({folder!r})
+tokenizer = AutoTokenizer.from_pretrained({folder!r})
+"""
+_WHOLE = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained({folder!r})
+tokenizer = AutoTokenizer.from_pretrained({folder!r})
+"""
+_TURN = """\
+turns = [{{"role": "user", "content": "..."}}]
+inputs = tokenizer.apply_chat_template(
+    turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
+)
+"""
+_PLAIN = """\
+inputs = tokenizer("...", return_tensors="pt")
+"""
+_ANSWER = """\
+answer = model.generate(**inputs, max_new_tokens=64, do_sample=False)
+print(tokenizer.decode(answer[0][inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+"""
+
+
+def use_blocks(run: Run, chat: bool = True) -> list[Block]:
+    """Commands and code to answer new rows; nothing before there is a model.
+
+    Args:
+        run: The run.
+        chat: Whether the model answers a turn; else it goes on with plain text.
+    """
+    if not run.model.is_dir():
+        return []
+    folder = f"runs/{run.name}" if run.folder.resolve().parent.name == "runs" else run.name
+    quoted = shlex.quote(folder)
+    adapter = (run.model / "adapter_config.json").is_file()
+    code = (_ADAPTER if adapter else _WHOLE) + (_TURN if chat else _PLAIN) + _ANSWER
+    kind = "an adapter of its base model, in PEFT's layout" if adapter else "a whole model, in transformers' layout"
+    return [
+        Code(
+            title="Answer a table of rows", section="use",
+            code=f"tunewright predict {quoted} rows.csv --out predictions.csv",
+            note="The same rows come back with prediction, probability and abstain. Where answers are labels, "
+            "--min-accuracy 0.9 abstains on rows that the model is too unsure about.",
+        ),
+        Code(
+            title="From Python", section="use", code=code.format(folder=f"{folder}/model"),
+            note=f"The folder model/ is {kind}. Only tunewright predict prepares rows exactly as this report did.",
+        ),
+    ]  # fmt: skip
+
+
+def limit_blocks(facts: Mapping[str, Any]) -> list[Block]:
+    """What must be known before anybody relies on the model.
+
+    Args:
+        facts: `use`, `licence`, `data_licence`, `test` (n, unit), `missing` (list of what was not measured), `slices`.
+    """
+    said: list[str] = []
+    if facts.get("use"):
+        said.append(f"Limit of use stated for this data: {facts['use']}.")
+    else:
+        said.append("No limit of use was stated for this data. That is not a permission: ask whoever provided it.")
+    if facts.get("test"):
+        n, unit = facts["test"]
+        said.append(
+            f"The verdict rests on {plural(n, unit)}. It holds for rows that come from where these came from, asked in "
+            "the same way; other sources, languages or years may behave otherwise."
+        )
+    said.append(
+        f"Licence of the base model: {facts.get('licence') or 'not stated'}. "
+        f"Licence of the data: {facts.get('data_licence') or 'not stated'}."
+    )
+    if not facts.get("slices"):
+        said.append("No subgroups were named (data.slices): whether it serves everybody equally well was not measured.")
+    said.append("One seed: the intervals cover the choice of test rows, not that another seed gives other weights.")
+    missing = [name_of(str(name)) for name in facts.get("missing", [])]
+    if missing:
+        said.append(f"Not measured: {'; '.join(missing)}.")
+    return [Text(title="Before you rely on it", section="limits", paragraphs=said, tone="unsure")]

@@ -1,0 +1,212 @@
+"""The verdict in plain words: figure, interval, how many rows, and what it means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from tunewright.core.blocks import Bar, Bars, Block, Cell, Table, Text
+from tunewright.report.words import ABSENT, figure, interval, meaning_of, name_of, plural, signed
+
+Metric = Mapping[str, Any]
+Tone = Literal["plain", "good", "bad", "unsure"]
+
+_TITLES: dict[str, tuple[str, Tone]] = {
+    "better": ("Better than the base model", "good"),
+    "worse": ("Worse than the base model", "bad"),
+    "mixed": ("Mixed: better in one way, worse in another", "unsure"),
+    "cannot_tell": ("Cannot tell with this many rows", "unsure"),
+}
+_MEANING = {
+    "better": "The gain is larger than chance explains on rows that were kept out of training.",
+    "worse": "The harm is larger than chance explains. Keep using the base model, or change the data or the settings.",
+    "mixed": "Decide which of these matters for your use before using the tuned model.",
+    "cannot_tell": "The change seen here could be chance. This is neither a success nor a failure.",
+}
+_DECISIONS = {"better": "better", "worse": "worse", "cannot_tell": "cannot tell"}
+_STATES = {"passed": "passed", "failed": "failed", "cannot_tell": "cannot tell", "not_measured": "not measured"}
+FEW = 20
+"""Below so many rows nothing is said about which change would have been found."""
+_TRIVIAL = frozenset({"majority", "prior"})
+_SHARES = frozenset({"accuracy", "exact_match"})
+
+
+def headline(verdict: Mapping[str, Any] | None, trained: bool) -> Text:
+    """The first thing a reader sees.
+
+    Args:
+        verdict: verdict.json, or None when evaluation has not ended.
+        trained: Whether training has ended.
+    """
+    if verdict is None:
+        stage = "Training has ended, but base and tuned have not been compared yet."
+        said = [stage if trained else "Training has not ended yet.", "Nothing is proven about this model so far."]
+        return Text(title="Not finished", tone="unsure", paragraphs=said)
+    kind = str(verdict.get("verdict"))
+    title, tone = _TITLES.get(kind, (f"Verdict: {name_of(kind)}", "unsure"))
+    metrics = [metric for metric in verdict.get("metrics", []) if metric.get("primary")]
+    paragraphs = [sentence(metric) for metric in metrics] or ["No primary metric was measured."]
+    paragraphs.append(" ".join([_MEANING.get(kind, ""), *(explain(metric) for metric in metrics)]).strip())
+    unmet = [gate for gate in verdict.get("gates", []) if gate.get("state") != "passed"]
+    if unmet:
+        told = "; ".join(f"{_gate_name(gate)}: {_state(gate)}" for gate in unmet)
+        paragraphs.append(f"Not every gate passed. {told}.")
+        title = f"{title}, but a gate did not pass" if kind == "better" else title
+        tone = "unsure" if tone == "good" else tone
+    return Text(title=title, tone=tone, paragraphs=paragraphs)
+
+
+def sentence(metric: Metric) -> str:
+    """One metric: from, to, change, interval, n."""
+    base, tuned, change = metric["base"], metric["tuned"], metric["difference"]
+    what = f" ({meaning_of(metric['name'])})" if meaning_of(metric["name"]) else ""
+    moved = "stayed at" if change == 0 else "rose" if change > 0 else "fell"
+    values = figure(tuned) if change == 0 else f"from {figure(base)} to {figure(tuned)}"
+    return (
+        f"{name_of(metric['name'])}{what} {moved} {values} on {plural(metric['n'], metric.get('unit', 'row'))} "
+        f"kept out of training: a change of {signed(change)}, 95 % interval {interval(metric['low'], metric['high'])}."
+    )
+
+
+def explain(metric: Metric) -> str:
+    """What the change of one metric means for somebody who uses the model."""
+    said = [_in_practice(metric)]
+    if metric.get("decision") == "cannot_tell":
+        said.append(_undecided(metric))
+    said.append(_against_baselines(metric))
+    return " ".join(part for part in said if part)
+
+
+def _in_practice(metric: Metric) -> str:
+    low, high, change = metric["low"], metric["high"], metric["difference"]
+    if metric.get("decision") == "cannot_tell" or change == 0:
+        return ""
+    if metric["name"] in _SHARES:
+        near, far = sorted((abs(low), abs(high)))
+        word = "more" if change > 0 else "fewer"
+        return (
+            f"Of 100 rows like these, about {abs(change) * 100:.0f} {word} are answered rightly "
+            f"({near * 100:.0f} to {far * 100:.0f})."
+        )
+    if metric["name"] == "nll":
+        ratio = math.exp(min(abs(change), 50.0))
+        word = "likely" if change < 0 else "unlikely"
+        return f"A token of the right answer is on average {figure(ratio)} times as {word} as before."
+    return ""
+
+
+def _undecided(metric: Metric) -> str:
+    low, high, change, smallest = metric["low"], metric["high"], metric["difference"], metric.get("smallest_detectable")
+    if metric["n"] < FEW:
+        return "So few rows decide nothing: add test rows."
+    if low > 0 if metric["higher_is_better"] else high < 0:
+        return _withheld(metric)
+    if not smallest or not math.isfinite(smallest):
+        return ""
+    said = f"With this test, a change of about {figure(smallest)} or more would have been found 8 times in 10."
+    needed = metric["n"] * (smallest / change) ** 2 if change else math.inf
+    if metric["n"] < needed < 1e6:
+        digits = 10 ** max(len(str(int(needed))) - 2, 0)
+        rows = plural(math.ceil(needed / digits) * digits, metric.get("unit", "row"))
+        said += f" To prove a change as small as the one seen would take about {rows}."
+    return said
+
+
+def _withheld(metric: Metric) -> str:
+    """Why a gain over the base model does not count."""
+    rivals = [name for name in (metric.get("margins") or {}) if name in _TRIVIAL]
+    unbeaten = [name_of(name) for name in rivals if not _beats(metric, name)]
+    if rivals and not unbeaten:
+        return "It moved in the right direction, but this does not stand once all primary measures are reckoned with."
+    return (
+        "It moved in the right direction against the base model, but is not proven better than "
+        f"{' and '.join(unbeaten).lower() or 'answering without looking at the row'}. So the gain may be no more than "
+        "having learnt the form of the answer."
+    )
+
+
+def _against_baselines(metric: Metric) -> str:
+    ahead = [
+        f"{name_of(name)}, {figure(value)}"
+        for name, value in (metric.get("baselines") or {}).items()
+        if value is not None and name not in _TRIVIAL and not _beats(metric, name)
+    ]
+    if not ahead:
+        return ""
+    return f"It is not proven better than a simpler answerer on the same rows: {'; '.join(ahead)}."
+
+
+def _beats(metric: Metric, name: str) -> bool:
+    """Whether tuned beats a baseline: by the interval of their difference, or the points where there is none."""
+    sign = 1 if metric["higher_is_better"] else -1
+    margin = (metric.get("margins") or {}).get(name) or [metric["tuned"] - metric["baselines"][name]]
+    return bool(min(sign * end for end in margin) > 0)
+
+
+def result_blocks(verdict: Mapping[str, Any] | None, metrics: Sequence[Metric], drawn: bool) -> list[Block]:
+    """Bars (unless evaluation drew its own), all metrics, gates, and what the evaluation printed."""
+    verdict = verdict or {}
+    found: list[Block] = []
+    if not drawn:
+        found += [_bars(metric) for metric in metrics if metric.get("primary")]
+    if metrics:
+        found.append(_metrics_table(metrics))
+    if verdict.get("gates"):
+        found.append(_gates_table(verdict["gates"]))
+    notes = [str(note) for note in [*verdict.get("sentences", []), verdict.get("baselines_note")] if note]
+    if notes:
+        found.append(Text(title="In the words of the evaluation", section="result", paragraphs=notes))
+    return found
+
+
+def _bars(metric: Metric) -> Bars:
+    bars = [
+        Bar(label=name_of("base"), value=metric["base"], role="base"),
+        Bar(label=name_of("tuned"), value=metric["tuned"], role="tuned"),
+        *(Bar(label=name_of(k), value=v) for k, v in (metric.get("baselines") or {}).items() if v is not None),
+    ]
+    return Bars(title=name_of(metric["name"]), section="result", bars=bars, note=_direction(metric))
+
+
+def _direction(metric: Metric) -> str:
+    what = meaning_of(metric["name"])
+    better = "Higher is better." if metric["higher_is_better"] else "Lower is better."
+    return f"{what[:1].upper()}{what[1:]}. {better}" if what else better
+
+
+def _metrics_table(metrics: Sequence[Metric]) -> Table:
+    columns = ["Measure", "Decision", "Base", "Tuned", "Change", "95 % interval", "n", "Detectable"]
+    rows: list[list[Cell]] = []
+    for metric in sorted(metrics, key=lambda one: not one.get("primary")):
+        mark = " (primary)" if metric.get("primary") else ""
+        arrow = "higher is better" if metric["higher_is_better"] else "lower is better"
+        rows.append([
+            f"{name_of(metric['name'])}{mark}, {arrow}", _DECISIONS.get(str(metric.get("decision")), ABSENT),
+            figure(metric["base"]), figure(metric["tuned"]), signed(metric["difference"]),
+            interval(metric["low"], metric["high"]), plural(metric["n"], metric.get("unit", "row")),
+            figure(metric.get("smallest_detectable")),
+        ])  # fmt: skip
+    note = (
+        "The verdict looks at primary measures alone. The interval is that of the change. Detectable: the smallest "
+        "change that this test finds 8 times in 10."
+    )
+    return Table(title="Every measure", section="result", columns=columns, rows=rows, note=note)
+
+
+def _gates_table(gates: Sequence[Mapping[str, Any]]) -> Table:
+    rows: list[list[Cell]] = [
+        [_gate_name(gate), _state(gate), figure(gate.get("value")), figure(gate.get("limit"))] for gate in gates
+    ]
+    note = "A gate looks at the bound of the interval, not at the point, so a lucky test does not pass it."
+    return Table(title="Gates", section="result", columns=["Gate", "State", "Bound", "Limit"], rows=rows, note=note)
+
+
+def _gate_name(gate: Mapping[str, Any]) -> str:
+    """`min_gain (accuracy)` in words."""
+    name, _, metric = str(gate["name"]).removesuffix(")").partition(" (")
+    return f"{name_of(name)} ({name_of(metric)})" if metric else name_of(name)
+
+
+def _state(gate: Mapping[str, Any]) -> str:
+    return _STATES.get(str(gate.get("state")), str(gate.get("state")))

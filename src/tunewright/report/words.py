@@ -1,0 +1,139 @@
+"""Figures as a person reads them: 0.743, 5 min 12 s, 3.1 GB, "0.61 to 0.72"."""
+
+from __future__ import annotations
+
+import math
+
+Number = int | float
+ABSENT = "–"
+
+_NAMES = {
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro F1",
+    "nll": "Loss on the answers",
+    "bits_per_byte": "Bits per byte",
+    "exact_match": "Exact match",
+    "ece": "Calibration error",
+    "rouge_l": "ROUGE-L",
+    "stop_rate": "Stops by itself",
+    "retention_loss": "Loss on general texts",
+    "retention_kl": "Shift on neutral prompts (KL)",
+    "min_gain": "Least gain on the primary metric",
+    "max_loss_increase": "Greatest loss increase on general texts",
+    "tfidf": "Word counts (TF-IDF + logistic regression)",
+    "majority": "Always the commonest class",
+    "prior": "Class frequencies alone",
+    "scratch": "Same network from random weights",
+    "base": "Base model",
+    "tuned": "Tuned model",
+}
+_MEANINGS = {
+    "accuracy": "share of rows answered with the right label",
+    "macro_f1": "every class counts alike, rare ones too; 1 is perfect",
+    "nll": "how surprised the model is by the right answer; nats a token",
+    "bits_per_byte": "how surprised the model is by the right answer; bits a byte of text",
+    "exact_match": "share of answers equal to the expected text",
+    "ece": "how far stated confidence is from being right that often",
+    "rouge_l": "word overlap with the expected answer; 1 is identical",
+    "stop_rate": "share of answers that end by themselves",
+    "loss": "the training objective on test rows",
+}
+
+
+def name_of(key: str) -> str:
+    """A metric, baseline or key as words: `macro_f1` -> "Macro F1"; unknown keys lose their underscores."""
+    known = _NAMES.get(key)
+    plain = key.replace("_", " ").strip()
+    return known or plain[:1].upper() + plain[1:]
+
+
+def titled(text: str) -> str:
+    """A title or column as a heading: keys that are known become words, others begin with a capital."""
+    return _NAMES.get(text) or (text[:1].upper() + text[1:] if len(text) > 1 else text)
+
+
+def series_of(text: str) -> str:
+    """The name of a bar: keys that are known become words, others (the user's labels) stay as they are."""
+    return _NAMES.get(text, text)
+
+
+def meaning_of(key: str) -> str:
+    """What a metric measures in plain words; empty when unknown."""
+    return _MEANINGS.get(key, "")
+
+
+def decimals(value: float, places: int) -> str:
+    """Fixed places, thousands separated, a true minus sign, never "−0.00"."""
+    text = f"{value:,.{places}f}"
+    if float(text.replace(",", "")) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def figure(value: Number | None) -> str:
+    """About three significant digits; whole numbers whole; absent is a dash."""
+    if value is None:
+        return ABSENT
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return decimals(value, 0)
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else ("∞" if value > 0 else "−∞")
+    size = abs(value)
+    if size >= 1000 or size == 0:
+        return decimals(value, 0)
+    if size >= 0.01:
+        return decimals(value, 1 if size >= 100 else 2 if size >= 10 else 3)
+    return f"{value:.2g}".replace("-", "−") if size < 1e-4 else decimals(value, 1 - math.floor(math.log10(size)))
+
+
+def signed(value: Number | None) -> str:
+    """A change, always with its sign."""
+    text = figure(value)
+    return f"+{text}" if value is not None and value > 0 else text
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Two bounds with as many digits as the width deserves: "0.61 to 0.72"."""
+    if low is None or high is None:
+        return ABSENT
+    width = abs(high - low)
+    if not math.isfinite(width) or width == 0:
+        return f"{figure(low)} to {figure(high)}"
+    places = min(max(1 - math.floor(math.log10(width)), 0), 8)
+    return f"{decimals(low, places)} to {decimals(high, places)}"
+
+
+def duration(seconds: Number | None) -> str:
+    """5 min 12 s; 3 h 05 min; 2 d 4 h."""
+    if seconds is None or not math.isfinite(seconds):
+        return ABSENT
+    if seconds < 10:
+        return f"{decimals(seconds, 1)} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def size(count: Number | None) -> str:
+    """Bytes in decimal units: 3.1 GB."""
+    if count is None or not math.isfinite(count):
+        return ABSENT
+    value, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if abs(value) < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{decimals(value, 0 if unit == 'bytes' or abs(value) >= 99.95 else 1)} {unit}"
+
+
+def plural(count: int, noun: str) -> str:
+    """1 row, 421 rows."""
+    stem = noun.removesuffix("s")
+    return f"{decimals(count, 0)} {stem if count == 1 else stem + 's'}"

@@ -1,0 +1,239 @@
+"""The one training loop. Method, objective, gradients and order are arguments; nothing here knows a modality."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from tunewright.core.errors import Interrupted, UserError
+from tunewright.core.seeds import key
+from tunewright.core.settings import TrainSettings
+from tunewright.core.store import Run
+from tunewright.data.encoder import Encoded
+from tunewright.evaluate.contracts import Progress
+from tunewright.models.contracts import Gradients, LoadedModel, Loss, Method, Objective
+from tunewright.runs import checkpoints
+from tunewright.runs.checkpoints import Checkpoint
+from tunewright.train.optimiser import Optimiser
+from tunewright.train.order import Order
+from tunewright.train.schedule import Schedule
+from tunewright.train.stopping import Best, StopRequest
+
+_VALIDATION_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is trained, on what, how long."""
+
+    model: LoadedModel
+    method: Method
+    objective: Objective
+    gradients: Gradients
+    train: Sequence[Encoded]
+    valid: Sequence[Encoded]
+    settings: TrainSettings
+    seed: int
+
+    @property
+    def order(self) -> Order:
+        """Rows of each step."""
+        s = self.settings
+        return Order(len(self.train), s.per_device_train_batch_size * s.gradient_accumulation_steps, self.seed)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in all."""
+        if self.settings.max_steps is not None:
+            return self.settings.max_steps
+        return max(1, math.ceil((self.settings.num_train_epochs or 1) * self.order.steps_an_epoch))
+
+    @property
+    def schedule(self) -> Schedule:
+        """Learning rate by step."""
+        s = self.settings
+        warmup = s.warmup_steps if s.warmup_steps is not None else math.ceil(s.warmup_ratio * self.steps)
+        return Schedule(s.lr_scheduler_type, s.learning_rate or 1e-4, warmup, self.steps)
+
+    @property
+    def eval_every(self) -> int:
+        """Steps between validations: about eight a run unless set."""
+        return self.settings.eval_steps or max(1, math.ceil(self.steps / 8))
+
+    @property
+    def save_every(self) -> int:
+        """Steps between checkpoints: about ten a run unless set."""
+        return self.settings.save_steps or max(1, math.ceil(self.steps / 10))
+
+
+@dataclass(slots=True)
+class _State:
+    step: int = 0
+    best: Best = field(default_factory=Best)
+
+    def finished(self, job: Job) -> bool:
+        """Whether all steps are done, or validation has not improved for long enough."""
+        patience = job.settings.early_stopping_patience
+        return self.step >= job.steps or (bool(job.valid) and 0 < patience <= self.best.since)
+
+
+def train(job: Job, run: Run, progress: Progress, stop: StopRequest) -> dict[str, Any]:
+    """Trains from the run's last good checkpoint, or from the start, and leaves the best weights in the model.
+
+    Returns:
+        The end event: steps done, why it ended, the best step.
+
+    Raises:
+        Interrupted: A signal came; a checkpoint was written.
+        UserError: Loss or gradient is not finite, or the disk is full; the last good weights are kept.
+    """
+    trained = job.method.trained(job.model)
+    optimiser = Optimiser.over(trained, job.settings)
+    state = _resume(job, run, trained, optimiser)
+    while not state.finished(job):
+        if stop.requested:
+            _checkpoint(job, run, trained, optimiser, state)
+            raise Interrupted(f"Stopped after step {state.step}. Go on with: tunewright resume {run.folder}")
+        started = time.perf_counter()
+        try:
+            event = _step(job, trained, optimiser, state.step)
+        except UserError:
+            _checkpoint(job, run, trained, optimiser, state)
+            raise
+        state.step += 1
+        run.append({**event, "step": state.step, "seconds": round(time.perf_counter() - started, 4)})
+        progress(f"training, loss {event['loss_sum'] / event['count']:.3f}", state.step, job.steps)
+        if job.valid and (state.step % job.eval_every == 0 or state.step == job.steps):
+            _validate(job, run, trained, state)
+        if state.step % job.save_every == 0 or state.finished(job):
+            _checkpoint(job, run, trained, optimiser, state)
+    ended = {
+        "type": "end",
+        "step": state.step,
+        "reason": "done" if state.step == job.steps else "early_stopping",
+        "best_step": state.best.step if job.valid else state.step,
+    }
+    run.append(ended)
+    if job.valid:
+        _load_best(run, trained)
+    return ended
+
+
+def _step(job: Job, trained: dict[str, nn.Parameter], optimiser: Optimiser, step: int) -> dict[str, Any]:
+    """One optimiser step; nothing is changed when loss or gradient is not finite."""
+    job.model.module.train()
+    micro = [
+        [job.train[i] for i in rows] for rows in job.order.micro_batches(step, job.settings.per_device_train_batch_size)
+    ]
+    count = float(sum(row.weights.sum(dtype="float64") for rows in micro for row in rows))
+    rows_seen: list[tuple[str, float, float]] = []
+    tokens = 0
+    for index, rows in enumerate(micro):
+        seed = key(job.seed, "step", step, index)
+        torch.manual_seed(seed)
+        batch = job.model.family.collate(job.model, rows)
+        loss = job.objective.loss(job.model, batch, seed)
+        tokens += batch.tokens
+        rows_seen += _per_row(batch.ids, loss)
+        if not bool(loss.sum_S.isfinite().all()):
+            raise _not_finite("The loss", step, rows_seen)
+        job.gradients.accumulate(loss, count)
+    job.gradients.finish(list(trained.values()))
+    norm = nn.utils.clip_grad_norm_(list(trained.values()), job.settings.max_grad_norm)
+    if not bool(norm.isfinite()):
+        raise _not_finite("The gradient", step, rows_seen)
+    rate = job.schedule.at(step)
+    optimiser.step(rate)
+    return {
+        "type": "step",
+        "step": step,
+        "loss_sum": math.fsum(row[1] for row in rows_seen),
+        "count": count,
+        "learning_rate": rate,
+        "grad_norm": float(norm),
+        "tokens": tokens,
+        "rows": rows_seen,
+    }
+
+
+def _per_row(ids: Sequence[str], loss: Loss) -> list[tuple[str, float, float]]:
+    sums, counts = loss.sum_S.detach().double().tolist(), loss.count_S.double().tolist()
+    return list(zip(ids, sums, counts, strict=True))
+
+
+def _not_finite(what: str, step: int, rows: Sequence[tuple[str, float, float]]) -> UserError:
+    broken = [name for name, total, _ in rows if not math.isfinite(total)] or [name for name, *_ in rows]
+    return UserError(
+        f"{what} of step {step + 1} is not finite, so the step was not taken and the weights before it are kept. "
+        f"Rows: {', '.join(broken[:8])}. Look at these rows, or lower train.learning_rate."
+    )
+
+
+def validation_loss(job: Job) -> tuple[float, float]:
+    """Sum and count of the objective over the validation rows."""
+    job.model.module.eval()
+    total, count, batch_rows, size = 0.0, 0.0, [], 0
+    with torch.no_grad():
+        for index, row in enumerate(job.valid):
+            batch_rows.append(row)
+            size += row.length
+            if size >= _VALIDATION_TOKENS or index == len(job.valid) - 1:
+                batch = job.model.family.collate(job.model, batch_rows)
+                loss = job.objective.loss(job.model, batch, key(job.seed, "validation"))
+                total += float(loss.sum_S.double().sum())
+                count += float(loss.count_S.double().sum())
+                batch_rows, size = [], 0
+    return total, count
+
+
+def _validate(job: Job, run: Run, trained: dict[str, nn.Parameter], state: _State) -> None:
+    total, count = validation_loss(job)
+    if not math.isfinite(total):
+        raise UserError(f"The validation loss after step {state.step} is not finite; lower train.learning_rate.")
+    state.best = state.best.after(total / count, state.step)
+    if state.best.step == state.step:
+        checkpoints.write(run.checkpoints / "best", Checkpoint(state.step, trained, {}, {}))
+    run.append({"type": "validation", "step": state.step, "loss_sum": total, "count": count, "loss": total / count})
+
+
+def _checkpoint(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Optimiser, state: _State) -> None:
+    where = run.checkpoints / f"{state.step:04d}"
+    kept = {"events": run.events_length(), "best": state.best.to_json(), "steps": job.steps}
+    checkpoints.write(where, Checkpoint(state.step, trained, optimiser.state(), kept))
+    checkpoints.prune(run.checkpoints, job.settings.save_total_limit)
+
+
+def _resume(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Optimiser) -> _State:
+    checkpoint, sentences = checkpoints.last_good(run.checkpoints)
+    for sentence in sentences:
+        run.note(sentence)
+    if checkpoint is None:
+        run.cut_events(0)
+        run.append({"type": "start", "steps": job.steps, "rows": len(job.train), "validation_rows": len(job.valid)})
+        return _State()
+    run.cut_events(checkpoint.state["events"])
+    _copy(checkpoint, trained)
+    optimiser.load(checkpoint.optimiser)
+    return _State(checkpoint.step, Best.from_json(checkpoint.state["best"]))
+
+
+def _load_best(run: Run, trained: dict[str, nn.Parameter]) -> None:
+    best = checkpoints.read(run.checkpoints / "best")
+    if best is None:
+        run.note("checkpoints/best is torn; the last weights are used instead of the best ones.")
+        return
+    _copy(best, trained)
+
+
+def _copy(checkpoint: Checkpoint, trained: dict[str, nn.Parameter]) -> None:
+    if checkpoint.trained.keys() != trained.keys():
+        raise UserError("The checkpoint holds other weights than the plan trains; start a new run.")
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(checkpoint.trained[name])

