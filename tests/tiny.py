@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
@@ -25,6 +27,9 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+
+from tunewright.core.plugins import build
+from tunewright.models.contracts import LoadedModel, Origin
 
 PACKING = ("llama", "gpt2", "qwen2", "qwen3", "gemma3")
 """Attention models: packed rows can equal rows alone."""
@@ -150,3 +155,26 @@ def save_tiny(kind: str, folder: Path, seed: int = 0) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def open_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., LoadedModel]:
+    """`open_tiny(kind, dtype)` opens a fresh copy of a tiny model; its folder is written once. For a conftest."""
+    folders: dict[str, Path] = {}
+
+    def opened(kind: str, dtype: torch.dtype = torch.float32) -> LoadedModel:
+        if kind not in folders:
+            folders[kind] = save_tiny(kind, tmp_path_factory.mktemp(kind))
+        model: LoadedModel = build("families", "causal_lm").open(Origin(f"tiny {kind}", folders[kind], "none"), dtype)
+        return model
+
+    return opened
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny products are faster alone than shared out among threads. For a conftest."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

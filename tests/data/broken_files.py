@@ -43,7 +43,7 @@ BROKEN: dict[str, Broken] = {
     "blank.jsonl": Broken(b"\n\n  \n", ("has no rows", "Put at least one")),
     "header_only.csv": Broken(b"text,label\n", ("has no rows, only a header", "Put at least one")),
     "one_row.jsonl": Broken(lines({"prompt": "one", "completion": "two"}), ("1 row ", "Give more rows")),
-    "one_label.jsonl": Broken(lines({"text": "only", "label": "a"}), ("label 'a'", "at least two")),
+    "one_label.jsonl": Broken(lines({"text": "only", "label": "a"}), ("one label, 'a'", "at least two")),
     "notes.docx": Broken(b"PK\x03\x04", ("unknown kind of file '.docx'", ".jsonl", "Convert it")),
     "spreadsheet.csv": Broken(b"PK\x03\x04rest", ("spreadsheet", "export it as CSV")),
     "packed.jsonl": Broken(b"\x1f\x8b\x08rest", ("gzip", "Unpack it")),
@@ -51,7 +51,9 @@ BROKEN: dict[str, Broken] = {
     "utf16_without_mark.csv": Broken(LATIN.encode("utf-16-le"), ("UTF-16LE", "iconv -f UTF-16LE")),
     "latin1.csv": Broken(LATIN.encode("latin-1"), ("byte 0xE4 in line 2", "iconv -f")),
     "old_mac.csv": Broken(b"text,label\ra b,c\rd e,f\r", ("CR alone", "tr '\\r' '\\n'")),
-    "broken_json.jsonl": Broken(lines(row(0), b'{"text": "x", "label": }', row(2)), ("line 2", "broken JSON", "correct")),
+    "broken_json.jsonl": Broken(
+        lines(row(0), b'{"text": "x", "label": }', row(2)), ("line 2", "broken JSON", "correct")
+    ),
     "pretty.jsonl": Broken(b'{\n "text": "x",\n "label": "y"\n}\n', ("line 1", "each object on one line")),
     "not_objects.jsonl": Broken(lines(row(0), ["a", "b"], 7), ("line 2: found list", "line 3: found number 7")),
     "key_twice.jsonl": Broken(lines(row(0), b'{"text": "x", "label": "a", "label": "b"}'), ("'label' twice", "line 2")),
@@ -60,11 +62,15 @@ BROKEN: dict[str, Broken] = {
     "too_deep.jsonl": Broken(lines(row(0), b"[" * 100_000), ("line 2", "nested too deeply")),
     "nul_escape.jsonl": Broken(lines(row(0), {"text": "a\0b", "label": "a"}), ("line 2, field 'text'", "NUL")),
     "nul.csv": Broken(b"text,label\nfine,a\nba\0d,b\n", ("line 3", "a NUL byte", "tr -d")),
-    "ragged.csv": Broken(b"text,label\none,a\ntwo, with comma,b\nthree\n", ("line 3: found 3 cells", "line 4: found 1 cells")),
+    "ragged.csv": Broken(
+        b"text,label\none,a\ntwo, with comma,b\nthree\n", ("line 3: found 3 cells", "line 4: found 1 cell;")
+    ),
     "open_quote.csv": Broken(b'text,label\none,a\n"two,b\nthree,a\n', ("line 3", "close the quote")),
     "nameless.csv": Broken(b"text,,label\na,b,c\n", ("line 1", "column 2 has no name")),
     "same_names.csv": Broken(b"text,label,label\na,b,c\n", ("line 1", "column label stands more than once")),
-    "null_column.csv": Broken(b"text,label\none,\ntwo,\n", ("line 2, field 'label': found nothing", "fill it in", "line 3")),
+    "null_column.csv": Broken(
+        b"text,label\none,\ntwo,\n", ("line 2, field 'label': found nothing", "fill it in", "line 3")
+    ),
     "empty_answer.jsonl": Broken(
         lines({"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "  "}),
         ("line 2, field 'completion': found empty text",),
@@ -80,7 +86,8 @@ BROKEN: dict[str, Broken] = {
         ("line 2, field 'messages[0].role'", "text 'wizard'", "system, developer, user, assistant, tool", "rename"),
     ),
     "no_answer.jsonl": Broken(
-        chat({"role": "user", "content": "x"}), ("line 2, field 'messages[0]'", "role user as the last message", "add the answer")
+        chat({"role": "user", "content": "x"}),
+        ("line 2, field 'messages[0]'", "role user as the last message", "add the answer"),
     ),
     "silent_assistant.jsonl": Broken(
         chat({"role": "user", "content": "x"}, {"role": "assistant", "content": ""}),
@@ -116,7 +123,9 @@ BROKEN: dict[str, Broken] = {
         b"review,stars\nfine,5\n", ("'revew', which is not there", "Did you mean 'review'"), {"map": {"text": "revew"}}
     ),
     "unknown_field.csv": Broken(
-        b"review,stars\nfine,5\n", ("'txet' is not one of our fields", "Did you mean 'text'"), {"map": {"txet": "review"}}
+        b"review,stars\nfine,5\n",
+        ("'txet' is not one of our fields", "Did you mean 'text'"),
+        {"map": {"txet": "review"}},
     ),
     "missing_unit.jsonl": Broken(
         lines(*GOOD), ("data.unit names the column 'patient'", "Found: label, text"), {"unit": "patient"}
@@ -124,7 +133,9 @@ BROKEN: dict[str, Broken] = {
     "unit_not_filled.jsonl": Broken(
         lines(row(0, patient="p"), row(1, patient=None)), ("line 2, field 'patient'", "fill it in"), {"unit": "patient"}
     ),
-    "wrong_split.jsonl": Broken(lines(row(0, split="train"), row(1, split="later")), ("line 2, field 'split'", "'later'")),
+    "wrong_split.jsonl": Broken(
+        lines(row(0, split="train"), row(1, split="later")), ("line 2, field 'split'", "'later'")
+    ),
     "object.json": Broken(b'{\n "rows": []\n}', ("one JSON object", "'[ ... ]'")),
     "cut.json": Broken(b'[\n {"text": "x", "label": "a"},\n {"text": "y", "la', ("line 3", "broken JSON")),
     "no_comma.json": Broken(b'[\n {"text": "x", "label": "a"}\n {"text": "y"}]', ("line 3", "',' or ']'")),
@@ -132,7 +143,8 @@ BROKEN: dict[str, Broken] = {
     "parquet.jsonl": Broken(b"PAR1 and no more", ("Rename it to parquet.parquet",)),
     "folder_without_train": Broken({"rows.jsonl": lines(*GOOD)}, ("without a train file", "rows.jsonl", "Rename")),
     "folder_twice": Broken(
-        {"train.jsonl": lines(*GOOD), "train.csv": b"text,label\na,b\n", "test.jsonl": lines(*GOOD)}, ("same split", "Leave one")
+        {"train.jsonl": lines(*GOOD), "train.csv": b"text,label\na,b\n", "test.jsonl": lines(*GOOD)},
+        ("same split", "Leave one"),
     ),
     "folder_overlap": Broken(
         {"train.jsonl": lines(*GOOD), "val.jsonl": lines(row(20), row(21)), "test.jsonl": lines(row(30), row(3))},

@@ -31,15 +31,36 @@ def rows(n: int):
     return [f"r{i:04}" for i in range(n)]
 
 
-def test_equal_units_give_the_paired_t_interval():
+@pytest.mark.parametrize("n", [MIN_UNITS, 80])
+def test_equal_units_give_the_paired_t_interval(n):
     rng = np.random.default_rng(0)
-    base, gain = rng.gamma(2, size=80), rng.normal(0.1, 1, 80)
-    ones = np.ones(80)
-    found = compare(Nll(), np.column_stack([base, ones]), np.column_stack([base + gain, ones]), rows(80), 0, 20000)
+    base, gain = rng.gamma(2, size=n), rng.normal(0.1, 1, n)
+    ones = np.ones(n)
+    found = compare(Nll(), np.column_stack([base, ones]), np.column_stack([base + gain, ones]), rows(n), 0, 20000)
     low, high = stats.ttest_1samp(gain, 0).confidence_interval(0.95)
     assert found.difference == pytest.approx(gain.mean())
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.01 * (high - low))
+    assert found.high - found.low == pytest.approx(high - low, rel=0.015)
     assert found.p_value == pytest.approx(stats.ttest_1samp(gain, 0).pvalue, abs=0.02)
+
+
+@pytest.mark.parametrize("n", [MIN_UNITS, 80])
+def test_the_smallest_detectable_difference_has_80_percent_power(n):
+    """Oracle: the noncentral t distribution."""
+    gain = np.random.default_rng(1).normal(0, 1, n)
+    records = np.column_stack([np.full(n, 9.0), np.ones(n)])
+    found = compare(Nll(), records, records + np.column_stack([gain, np.zeros(n)]), rows(n), 0, 20000)
+    unbiased = gain.std(ddof=1) / math.sqrt(n) / (1 - 1 / (4 * (n - 1)))
+    power = stats.nct.sf(stats.t.ppf(0.975, n - 1), n - 1, found.smallest_detectable / unbiased)
+    assert power == pytest.approx(0.8, abs=0.015)
+
+
+def test_unequal_units_have_the_freedom_of_their_effective_number():
+    sizes = [30, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+    units = np.repeat([f"u{i:02}" for i in range(len(sizes))], sizes)
+    grouped = bootstrap._group(list(units), Accuracy(), np.ones((len(units), 1)))
+    assert grouped.effective == pytest.approx(44**2 / (900 + 14))
+    assert grouped.freedom == pytest.approx(grouped.effective - 1)
 
 
 def test_unequal_units_give_the_linearised_error_of_a_ratio():
@@ -74,6 +95,23 @@ def test_the_same_change_in_every_row_is_certain():
     found = compare(Accuracy(), base, tuned, rows(20), 0, 300)
     assert (found.difference, found.low, found.high, found.decision) == (1.0, 1.0, 1.0, "better")
     assert compare(Accuracy(), tuned, base, rows(20), 0, 300).decision == "worse"
+
+
+def test_changes_that_cancel_within_every_unit_are_no_difference_whatever_rounding_does():
+    rng = np.random.default_rng(4)
+    values = rng.gamma(2, size=(20, 3))
+    base, tuned = (np.column_stack([v.ravel(), np.full(60, 0.1)]) for v in (values, values[:, ::-1]))
+    found = compare(Nll(), base, tuned, [str(i // 3) for i in range(60)], 0, 300)
+    assert (found.difference, found.low, found.high, found.decision) == (0.0, 0.0, 0.0, "cannot_tell")
+
+
+def test_a_metric_without_a_value_is_refused_not_written():
+    class Undefined(Accuracy):
+        def summarise(self, records, weights):
+            return np.full(len(weights), math.nan)
+
+    with pytest.raises(UserError, match="no value on these 20 rows"):
+        compare(Undefined(), *right(20, better=5), rows(20), 0, 300)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, MIN_UNITS - 1])

@@ -135,9 +135,6 @@ def shifted(rise: float, spread: float = 0.0, n: int = 210) -> ProbeResult:
     return PROBE.compare(answers(base), answers(base + 10 * (rise + spread * (noise - noise.mean()))), 0, 500)
 
 
-# --- the texts ---
-
-
 def test_there_are_as_many_texts_as_promised_and_none_twice() -> None:
     for texts, count in ((passages(), 210), (prompts(), 110)):
         assert len(texts) == count
@@ -162,9 +159,6 @@ def test_no_two_passages_share_eight_words_in_a_row() -> None:
         words = text.lower().split()
         runs.update({" ".join(words[start : start + 8]) for start in range(len(words) - 7)})
     assert [run for run, count in runs.items() if count > 1] == []
-
-
-# --- ask ---
 
 
 def test_loss_of_each_passage_is_that_of_the_oracle_without_the_stop_token() -> None:
@@ -245,8 +239,6 @@ def test_progress_ends_at_its_total() -> None:
     assert told == {"retention: passages": (210, 210), "retention: prompts": (110, 110)}
 
 
-# --- KL ---
-
 log_probs = arrays(np.float64, (3, 6), elements=st.floats(-30, 5)).map(
     lambda x: x - np.log(np.exp(x).sum(axis=1, keepdims=True))
 )
@@ -273,9 +265,6 @@ def test_kl_goes_from_base_to_tuned() -> None:
 def test_new_tokens_of_the_tuned_model_cost_what_they_take_from_the_old_ones() -> None:
     base, tuned = np.log([[0.5, 0.5]]), np.log([[0.25, 0.25, 0.5]])
     assert kl(base, tuned)[0] == pytest.approx(math.log(2))
-
-
-# --- compare ---
 
 
 def test_a_model_compared_with_itself_forgot_nothing() -> None:
@@ -389,9 +378,6 @@ def test_answers_kept_as_npz_compare_the_same(tmp_path: Path) -> None:
     np.savez(tmp_path / "base.npz", **base)
     with np.load(tmp_path / "base.npz", allow_pickle=False) as kept:
         assert PROBE.compare(dict(kept), tuned, 0, 200) == PROBE.compare(base, tuned, 0, 200)
-
-
-# --- the plugin ---
 
 
 def test_the_probe_is_found_by_name_and_its_version_names_its_texts() -> None:

@@ -1,28 +1,14 @@
-"""Opened tiny models for the tests of methods; nothing here may reach the network."""
+"""What the tests of methods share: tiny models, and no network."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-import torch
-from tiny import save_tiny
 
-from tunewright.core.plugins import build
-from tunewright.models.contracts import LoadedModel, Origin
+from tiny import one_thread, open_tiny
 
-Open = Callable[..., LoadedModel]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny products are faster alone than shared out among threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+__all__ = ["one_thread", "open_tiny"]
 
 
 @pytest.fixture(autouse=True)
@@ -32,16 +18,3 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-
-
-@pytest.fixture(scope="session")
-def open_tiny(tmp_path_factory: pytest.TempPathFactory) -> Open:
-    """Opens a fresh copy of a tiny model; its folder is written once."""
-    folders: dict[str, Path] = {}
-
-    def opened(kind: str, dtype: torch.dtype = torch.float32) -> LoadedModel:
-        if kind not in folders:
-            folders[kind] = save_tiny(kind, tmp_path_factory.mktemp(kind))
-        return build("families", "causal_lm").open(Origin(f"tiny {kind}", folders[kind], "none"), dtype)
-
-    return opened

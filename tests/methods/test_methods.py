@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import KINDS
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tiny import KINDS
 from tunewright.core.errors import UserError
 from tunewright.core.plugins import build, everything, find, names
 from tunewright.core.records import Example
@@ -35,9 +35,13 @@ def answers(model: LoadedModel) -> Tensor:
 
 
 def log_probs(model: LoadedModel) -> Tensor:
-    """The same without gradients."""
-    with torch.no_grad():
-        return answers(model)
+    """The same, asked of a frozen model: PyTorch chooses another convolution for weights that require grad."""
+    training = [weight for weight in model.module.parameters() if weight.requires_grad]
+    model.module.requires_grad_(False)
+    found = answers(model)
+    for weight in training:
+        weight.requires_grad_(True)
+    return found
 
 
 def plain_log_probs(module: torch.nn.Module) -> Tensor:
@@ -155,10 +159,11 @@ def test_off_answers_as_the_base_or_refuses(name, kind, open_tiny):
         with pytest.raises(RuntimeError, match=f"'{name}' overwrites"), method.off(model):
             pass
         return
-    changed = log_probs(model)
+    changed, training = log_probs(model), [w for w in model.module.parameters() if w.requires_grad]
     with method.off(model):
         assert torch.equal(log_probs(model), log_probs(open_tiny(kind)))
     assert torch.equal(log_probs(model), changed)
+    assert [id(w) for w in model.module.parameters() if w.requires_grad] == [id(w) for w in training]
 
 
 @every_method

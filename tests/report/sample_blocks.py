@@ -253,23 +253,22 @@ def data() -> dict[str, Any]:
             "format": "label",
             "files": [{"file": "symptoms.csv", "sha256": "9f2c" * 16, "rows": 2104, "bytes": 812_400}],
             "rows": 2104,
-            "bad_rows": [bad | {"mend": "fill it in, or leave the row out"}],
+            "bad": [bad | {"mend": "fill it in, or leave the row out"}],
             "source": "complaints written by volunteers",
             "licence": "CC-BY-4.0",
             "consent": "not stated",
             "use": USE,
-            "splits": {"train": 1472, "valid": 211, "test": 421},
+            "duplicates": {"exact": 12, "near": 31, "coverage": 1.0},
+            "duplicate_rows": ["symptoms.csv:3, symptoms.csv:90"],
+            "contradictions": 1,
+            "contradiction_rows": [
+                {"prompt": EVIL, "rows": "symptoms.csv:12, symptoms.csv:804", "answers": "malaria | typhoid"}
+            ],
+            "overlap": {"exact": 0, "prompt_only": 0, "near": 0, "unit": 0},
+            "counts": {"train": 1472, "valid": 211, "test": 421},
             "units": {"train": 1401, "valid": 203, "test": 409},
-            "duplicates": {"exact": 12, "near": 31, "coverage": 1.0, "groups": [["symptoms.csv:3", "symptoms.csv:90"]]},
-            "contradictions": {
-                "prompts": 1,
-                "rows": 2,
-                "groups": [
-                    [{"source": "symptoms.csv:12", "answer": "malaria"}, {"source": "symptoms.csv:804", "answer": EVIL}]
-                ],
-            },
-            "overlap": {"found": {"exact": 0, "near": 0}, "left": {"exact": 0, "near": 0}},
-            "labels": {label: rng.randint(60, 120) for label in CLASSES},
+            "labels": CLASSES,
+            "label_counts": {label: rng.randint(60, 120) for label in CLASSES},
             "labels_unseen_in_train": [],
         },
         "encoding": {

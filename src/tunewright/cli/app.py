@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,9 +29,20 @@ app = typer.Typer(
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 
 
+class Precision(StrEnum):
+    """Number types that scores can be computed in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float64 = "float64"
+
+
 def _call(module: str, verb: str, *arguments: Any) -> int:
-    """Calls a verb of the pipeline, prints its lines and gives its exit code."""
-    result = getattr(import_module(f"tunewright.pipeline.{module}"), verb)(*arguments)
+    """Calls a verb of the pipeline, shows how far it is, prints its lines and gives its exit code."""
+    from tunewright.cli.progress import Progress
+
+    with Progress.on_stderr() as progress:
+        result = getattr(import_module(f"tunewright.pipeline.{module}"), verb)(*arguments, progress=progress)
     for line in result.lines:
         typer.echo(line)
     return int(result.exit_code)
@@ -53,7 +65,7 @@ def check(
     show_mask: Annotated[int, typer.Option(metavar="N", min=0, help="Print N rows with what is trained marked.")] = 0,
 ) -> int:
     """Find what would spoil a run before it starts."""
-    return _call("tune", "check", request, show_mask)
+    return _call("check", "check", request, show_mask)
 
 
 @app.command()
@@ -68,24 +80,21 @@ def plan(
 
         typer.echo(json.dumps(plan_schema(), indent=1, ensure_ascii=False))
         return 0
-    return _call("tune", "plan", request)
+    return _call("check", "plan", request)
 
 
 @app.command()
 @about_data
 def train(request: Request) -> int:
     """Train, and no more."""
-    return _call("tune", "train", request)
+    return _call("train", "train", request)
 
 
 @app.command()
 @about_data
 def tune(request: Request) -> int:
     """Check, train, evaluate and report, in a row."""
-    from tunewright.cli.progress import Progress
-
-    with Progress.on_stderr() as console:
-        return _call("tune", "tune", request, console)
+    return _call("tune", "tune", request)
 
 
 @app.command()
@@ -107,9 +116,8 @@ def report(run: RunFolder) -> int:
     """Write a run's report again from its folder."""
     from tunewright.core.store import Run
 
-    opened = Run.open(run)
-    import_module("tunewright.report").write(opened)
-    typer.echo(str(run / "report.html"))
+    for path in import_module("tunewright.report").write(Run.open(run)):
+        typer.echo(str(path))
     return 0
 
 
@@ -149,7 +157,7 @@ def doctor() -> int:
     width = max((len(what) for what, _, _ in rows), default=0)
     for what, state, sentence in rows:
         typer.echo(f"{what:<{width}}  {state:<8}  {sentence}")
-    return 0
+    return 2 if any(state == "fault" for _, state, _ in rows) else 0
 
 
 @app.command()
@@ -161,9 +169,10 @@ def delete(run: RunFolder, yes: Annotated[bool, typer.Option("--yes", "-y", help
     if not yes and not typer.confirm(f"Delete {folder} and everything in it?"):
         typer.echo("Nothing was deleted.")
         return 0
-    import_module("tunewright.pipeline.delete").delete(folder)
-    typer.echo(f"Deleted {folder}.")
-    return 0
+    result = import_module("tunewright.pipeline.delete").delete(folder)
+    for line in result.lines:
+        typer.echo(line)
+    return int(result.exit_code)
 
 
 @app.command()
@@ -187,11 +196,9 @@ def score(
     model: Annotated[str | None, typer.Option(help="Model folder or name.")] = None,
     run: Annotated[Path | None, typer.Option(help="Folder of a run, in place of --model.")] = None,
     terminator: Annotated[bool, typer.Option("--terminator", help="Count the stop token after each answer.")] = False,
-    precision: Annotated[
-        Literal["float32", "bfloat16", "float64"], typer.Option(help="Of weights and cache.")
-    ] = "float32",
+    precision: Annotated[Precision, typer.Option(help="Of weights and cache.")] = Precision.float32,
 ) -> int:
     """Write the log-probability of given answers."""
     if (model is None) == (run is None):
         raise UserError("score: give either --model M or --run RUN.")
-    return _call("score", "score", model, run, rows, json_out, terminator, precision)
+    return _call("score", "score", model, run, rows, json_out, terminator, precision.value)

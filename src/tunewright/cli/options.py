@@ -26,7 +26,10 @@ def request_of(
         list[str], typer.Option("--map", metavar="OURS=COLUMN", help="Which column is what: text=review,label=score.")
     ] = [],  # noqa: B006  (typer copies it)
     sets: Sets = [],  # noqa: B006
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Run folder; default runs/<date>-<name>.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Run folder, default runs/<date>-<name>; for check and plan a JSON file."),
+    ] = None,
 ) -> Request:
     """What was typed, as one value."""
     from tunewright.core.config import Request

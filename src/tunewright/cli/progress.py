@@ -9,12 +9,12 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 _LOG_SECONDS = 10.0
-_LOG_SHARE = 0.1
+_LOG_SHARE, _LOG_SHARE_SECONDS = 0.1, 1.0
 _LIVE_SECONDS = 0.1
 
 
 class Progress:
-    """Called with what is going on, done and total; a new name starts a new line.
+    """Called with what is going on, done, total and a detail; a new name starts a new line.
 
     Args:
         stream: Where to write; a terminal gets a live line, anything else plain lines.
@@ -34,8 +34,8 @@ class Progress:
         """On the error stream, so that what a command prints can be piped."""
         return cls(sys.stderr)
 
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Shows it when there is something new to see."""
+    def __call__(self, what: str, done: int, total: int, detail: str = "") -> None:
+        """Shows it when there is something new to see; `detail` stands beside it (a loss, a speed)."""
         now = self.clock()
         first = what != self.what
         if first:
@@ -45,7 +45,7 @@ class Progress:
         if not (first or last or self._due(now, done, total)):
             return
         self.said_at, self.said_done = now, done
-        line = f"{what}: {self._figures(done, total, now)}"
+        line = f"{what}: {self._figures(done, total, now)}" + (f", {detail}" if detail else "")
         if self.live is not None:
             self.live.update(line, refresh=True)
         else:
@@ -55,12 +55,15 @@ class Progress:
     def _due(self, now: float, done: int, total: int) -> bool:
         if self.live is not None:
             return now - self.said_at >= _LIVE_SECONDS
-        tenths = total > 0 and (done - self.said_done) / total >= _LOG_SHARE
-        return tenths or now - self.said_at >= _LOG_SECONDS
+        waited = now - self.said_at
+        tenth = total > 0 and (done - self.said_done) / total >= _LOG_SHARE
+        return waited >= _LOG_SECONDS or (tenth and waited >= _LOG_SHARE_SECONDS)
 
     def _figures(self, done: int, total: int, now: float) -> str:
         if total <= 0:
             return str(done)
+        if total == 1 and done <= 0:
+            return "..."
         text = f"{done}/{total} ({100 * done // total} %)"
         gained, spent = done - self.begun_with, now - self.started
         if gained > 0 and done < total:

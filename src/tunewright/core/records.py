@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,12 @@ class Part:
     """A piece of content: text, or a value that a family understands (waveform, picture, number)."""
 
     kind: PartKind
-    value: Any
+    value: Any = field(compare=False)
+    key: str = field(init=False, repr=False)
+    """The value as text, of sounds and pictures a hash: parts are equal when kind and key are."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", _key(self.kind, self.value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +89,21 @@ class Example:
 
 
 def text_of(parts: tuple[Part, ...]) -> str:
-    """Joins text parts; other kinds appear as `<kind>`."""
-    return "".join(str(part.value) if part.kind == "text" else f"<{part.kind}>" for part in parts)
+    """Joins text parts; other kinds appear as `<kind key>`, so that other content is another text."""
+    return "".join(part.key if part.kind == "text" else f"<{part.kind} {part.key}>" for part in parts)
 
 
 def text_part(text: str) -> Part:
     """A text part in Unicode NFC, so that equal-looking texts are equal everywhere."""
     return Part("text", unicodedata.normalize("NFC", text))
+
+
+def _key(kind: PartKind, value: Any) -> str:
+    if kind not in ("audio", "image"):
+        return str(value)
+    total = hashlib.sha256()
+    if hasattr(value, "tobytes"):  # an array: its bytes mean nothing without dtype and shape
+        total.update(f"{value.dtype} {value.shape}".encode())
+        value = value.tobytes()
+    total.update(value if isinstance(value, bytes) else repr(value).encode())
+    return total.hexdigest()[:16]

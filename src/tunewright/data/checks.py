@@ -35,7 +35,8 @@ class _Row:
     example: Example
     length: int = 0
     trained: int = 0
-    stops: bool = False
+    stops: bool | None = None
+    """None where the family has no stop token, and so does not note it."""
     double_bos: bool = False
     cut: int = 0
 
@@ -52,7 +53,8 @@ class _Tally:
         row = self.rows.setdefault(_key(example), _Row(example))
         row.length += encoded.length
         row.trained += int((encoded.weights > 0).sum())
-        row.stops |= bool(notes.get("stop_trained", False))
+        if "stop_trained" in notes:
+            row.stops = bool(row.stops or notes["stop_trained"])
         row.double_bos |= bool(notes.get("double_bos", False))
         row.cut += int(notes.get("cut", 0))
         self.lengths.append(encoded.length)
@@ -82,8 +84,8 @@ def measure_encoding(
     for piece in encoded:
         tally.add(piece)
     rows = list(tally.rows.values())
-    wanting = [row for row in rows if _to_be_trained(row.example)]
-    no_stop = [row for row in wanting if not row.stops and row.example.answers and row.example.answer.weight > 0]
+    ending = [row for row in rows if row.stops is not None and any(a.weight > 0 for a in row.example.answers)]
+    no_stop = [row for row in ending if not row.stops]
     length, trained = sum(row.length for row in rows), sum(row.trained for row in rows)
     overlong = [(example, error) for example, error in refused if isinstance(error, Overlong)]
     cut = [row for row in rows if row.cut]
@@ -92,7 +94,7 @@ def measure_encoding(
     facts: dict[str, Any] = {
         "rows": len(rows),
         "tokens": length,
-        "stop_trained": 1 - len(no_stop) / max(1, len(wanting)),
+        "stop_trained": 1 - len(no_stop) / len(ending) if ending else None,
         "stop_not_trained": [row.example.source for row in no_stop],
         "trained_share": trained / max(1, length),
         "trained_tokens": trained,
@@ -104,7 +106,7 @@ def measure_encoding(
         "cut_rows": [f"{row.example.source} ({row.cut} tokens of context)" for row in cut],
         **_lengths(tally.lengths),
     }
-    return EncodingFacts(facts, _problems(rows, wanting, no_stop, loss_on, refused), _blocks(tally.first, render))
+    return EncodingFacts(facts, _problems(rows, ending, no_stop, loss_on, refused), _blocks(tally.first, render))
 
 
 def _key(example: Example) -> str:
@@ -118,7 +120,7 @@ def _to_be_trained(example: Example) -> bool:
 
 def _problems(
     rows: Sequence[_Row],
-    wanting: Sequence[_Row],
+    ending: Sequence[_Row],
     no_stop: Sequence[_Row],
     loss_on: str,
     refused: Sequence[tuple[Example, Unencodable]],
@@ -131,11 +133,12 @@ def _problems(
         )
     if not rows:
         return [*problems, "No training row is left to encode. Give other rows, or raise train.max_length."]
+    wanting = [row for row in rows if _to_be_trained(row.example)]
     if not wanting:
         problems.append("Every row has weight 0: nothing would be trained. Give some answers a weight above 0.")
-    if len(no_stop) > (1 - STOP_SHARE) * len(wanting):
+    if len(no_stop) > (1 - STOP_SHARE) * len(ending):
         problems.append(
-            f"The stop token is not trained in {len(no_stop)} of {len(wanting)} rows ({_places(no_stop)}): the "
+            f"The stop token is not trained in {len(no_stop)} of {len(ending)} rows ({_places(no_stop)}): the "
             "model would not learn to end its answers. Use a chat template that ends answers with the stop token, or a "
             "longer max_length."
         )

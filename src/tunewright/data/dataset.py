@@ -79,7 +79,7 @@ def open_dataset(settings: DataSettings, progress: Progress | None = None, *, se
         raise UserError("data.path: no file was given. Name a file, or a folder with train, valid and test files.")
     read = _collect(find_files(Path(settings.path)), settings, tell)
     labels = findings.closed_set(read.examples, read.format)
-    if labels and read.format != "label":
+    if labels:
         read.examples = [replace(example, label=True) for example in read.examples]
     tell("looking for duplicates", 0, len(read.examples))
     rows = identify(read.examples, settings.instruction)
@@ -156,8 +156,8 @@ def _split(
         # Only a file without a `split` in some of its rows: half a split is none.
         missing = [f"{read.files[i]}, line {read.lines[i]}" for i, name in enumerate(given) if not name]
         raise UserError(
-            f"The column 'split' is missing in {counted(len(missing), 'row')} ({', '.join(missing[:5])}); expected it in "
-            "all or none. Fill it in, or delete it."
+            f"The column 'split' is missing in {counted(len(missing), 'row')} ({', '.join(missing[:5])}); expected it "
+            "in all or none. Fill it in, or delete it."
         )
     found = overlaps(rows, given, near)
     if found and settings.on_overlap == "error":
@@ -223,7 +223,7 @@ def _assemble(
     facts: dict[str, Any],
     settings: DataSettings,
 ) -> Dataset:
-    order = sorted(range(len(rows)), key=lambda i: (rows[i].content, read.examples[i].source))
+    order = sorted(range(len(rows)), key=lambda i: (rows[i].content, read.examples[i].id))
     members = {name: [i for i in order if split[i] == name] for name in NAMES}
     cut = max(0, len(members["train"]) - settings.max_train_rows) if settings.max_train_rows else 0
     members["train"] = members["train"][: settings.max_train_rows]
@@ -235,6 +235,7 @@ def _assemble(
         "unit": settings.unit or ("unit" if any(row.unit for row in rows) else "row"),
         "labels": list(labels) if labels else None,
         "label_counts": dict(sorted(label_counts.items())) if label_counts is not None else None,
+        "labels_alike": findings.labels_alike(labels or ()),
         "labels_unseen_in_train": unseen if labels else [],
         "dropped": {
             "bad_rows": len({(b.file, b.line) for b in read.bad}),

@@ -74,11 +74,11 @@ def _asked(example: Example) -> str:
 
 
 def _own_lines(examples: Sequence[Example]) -> Callable[[str], str]:
-    """Drops lines that stand in over a quarter of all prompts: a template is no likeness between rows."""
+    """Drops lines that stand in over half of all prompts: a template is no likeness between rows."""
     counts: Counter[str] = Counter()
     for example in examples:
         counts.update(set(_asked(example).splitlines()))
-    bound = max(8, len(examples) // 4)
+    bound = max(8, len(examples) // 2)
     frequent = {line for line, count in counts.items() if count > bound}
     if not frequent:
         return lambda text: text

@@ -29,7 +29,8 @@ class Encoded:
     weights: NDArray[np.float32]
     """[targets] how much each counts."""
     notes: Mapping[str, bool | int] = field(default_factory=dict)
-    """What the checks ask: `stop_trained`, `double_bos`, `answer_bytes`, `cut` (context tokens removed)."""
+    """What the checks ask: `stop_trained` (absent where there is no stop token), `double_bos`, `answer_bytes`, `cut`
+    (context tokens removed)."""
 
 
 class Encoder(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 
 from tunewright.core.errors import UserError
 from tunewright.core.records import Example
-from tunewright.data.duplicates import Groups, Identity, contradictions
+from tunewright.data.duplicates import Groups, Identity, contradictions, normal
 from tunewright.data.formats import counted
 from tunewright.data.readers import Bad
 
@@ -23,11 +23,11 @@ def closed_set(examples: Sequence[Example], format_name: str) -> tuple[str, ...]
     """The sorted labels when every answer is one of a closed set, else None.
 
     Raises:
-        UserError: Rows of the label format hold one label only.
+        UserError: All rows are labelled, with one label.
     """
     if not examples:
         return None
-    if format_name == "label":
+    if all(example.label for example in examples):
         labels = sorted({example.answer.text for example in examples})
         if len(labels) == 1:
             raise UserError(
@@ -97,6 +97,14 @@ def contradiction_facts(examples: Sequence[Example], rows: Sequence[Identity]) -
         for group in found[:_LISTED]
     ]
     return {"contradictions": len(found), "contradiction_rows": listed}
+
+
+def labels_alike(labels: Sequence[str]) -> list[str]:
+    """Labels that differ in case, punctuation or space alone: `Yes | yes `, often one label written twice."""
+    alike: dict[str, list[str]] = {}
+    for label in labels:
+        alike.setdefault(normal(label), []).append(label)
+    return [" | ".join(group) for group in alike.values() if len(group) > 1]
 
 
 def counts(examples: Mapping[str, Sequence[Example]]) -> dict[str, dict[str, int]]:

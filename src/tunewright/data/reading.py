@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,8 @@ def open_rows(path: Path | str, settings: DataSettings) -> Iterator[tuple[dict[s
     Raises:
         UserError: The file cannot be read, or no format fits its columns.
     """
-    for read in open_file(Path(path), settings, answers_needed=False).rows:
+    lenient = settings.model_copy(update={"unit": None})
+    for read in open_file(Path(path), lenient, answers_needed=False).rows:
         if isinstance(read.result, Bad) and read.result.stops:
             raise BadRows([read.result])
         yield dict(read.row), read.result
@@ -127,15 +129,22 @@ def open_file(path: Path, settings: DataSettings, answers_needed: bool = True) -
     if answers_needed:
         _check_columns(path, {column for row in good for column in row}, settings)
     name = _format_name(path, [_renamed(row, settings.map) for row in good], settings, answers_needed)
-    plugin: Format = find("formats", name)()
-    how = How(settings.instruction, {k: v for k, v in settings.map.items() if k in _IN_MESSAGES}, answers_needed)
+    plugin: Format = next(p for p in _formats() if p.plugin_name() == name)()
+    in_messages = {k: v for k, v in settings.map.items() if k in _IN_MESSAGES}
+    how = How(settings.instruction, in_messages, answers_needed, path.parent)
     reads = (_read(path, line, item, plugin, how, settings) for line, item in chain(sample, rows))
     return Opened(path, name, plugin.uniform, reads)
 
 
+@cache
+def _formats() -> tuple[type[Any], ...]:
+    """All format plugins; looking for those of other packages takes longer than reading a small file."""
+    return tuple(everything("formats"))
+
+
 def _check_map(renames: Mapping[str, str]) -> None:
     known = {*CARRIED, *_IN_MESSAGES}
-    for plugin in everything("formats"):
+    for plugin in _formats():
         known |= {*plugin.columns, *plugin.optional}
     problems = [
         f"--map {ours}={theirs}: '{ours}' is not one of our fields.{nearest(ours, sorted(known))} "
@@ -185,7 +194,7 @@ def _format_name(path: Path, rows: list[Row], settings: DataSettings, answers_ne
             )
         name: str = plugin.plugin_name()
         return name
-    scores = {p.plugin_name(): sum(p().detect(set(row), row) for row in rows) for p in everything("formats")}
+    scores = {p.plugin_name(): sum(p().detect(set(row), row) for row in rows) for p in _formats()}
     if not answers_needed:
         # A text alone is a question here; as plain text it would be its own answer.
         scores["text"] = 0.0
@@ -193,7 +202,7 @@ def _format_name(path: Path, rows: list[Row], settings: DataSettings, answers_ne
     if not best:
         name = "" if answers_needed else _unanswered(columns)
     if not name:
-        shapes = "; ".join(f"{p.plugin_name()}: {', '.join(p.columns)}" for p in everything("formats"))
+        shapes = "; ".join(f"{p.plugin_name()}: {', '.join(p.columns)}" for p in _formats())
         raise UserError(
             f"{path}: no format fits the columns {', '.join(sorted(columns)) or '(none)'}. Known: {shapes}. "
             "Name your columns with --map ours=theirs, as --map text=review --map label=stars."
@@ -203,7 +212,7 @@ def _format_name(path: Path, rows: list[Row], settings: DataSettings, answers_ne
 
 def _unanswered(columns: set[str]) -> str:
     """The first format whose columns, but for the answer, are there."""
-    for plugin in everything("formats"):
+    for plugin in _formats():
         asked = {n: others for n, others in plugin.columns.items() if n not in plugin.answers}
         if asked and all(columns & {n, *others} for n, others in asked.items()):
             name: str = plugin.plugin_name()
@@ -248,12 +257,12 @@ def _carry(example: Example, row: Row, original: Row, source: str, settings: Dat
         example = _scaled(example, weight(row["weight"], "weight"))
     unit_column = settings.unit or "unit"
     unit = original.get(settings.unit) if settings.unit else row.get("unit")
-    if settings.unit and example.answers and (unit is None or unit == ""):
+    if settings.unit and (unit is None or unit == ""):
         raise Flaw(unit_column, shown(unit), "whom the row belongs to", "fill it in or delete the row")
     return replace(
         example,
         id=_name(row.get("id"), "id") or "",
-        unit=_name(unit, unit_column),
+        unit=_name(unit, unit_column) or example.unit,
         source=source,
         slices={name: str(original[name]) for name in settings.slices if original.get(name) not in (None, "")},
     )

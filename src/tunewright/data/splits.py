@@ -26,7 +26,7 @@ def make_splits(
     Raises:
         UserError: The shares are not shares, or there are fewer groups than splits.
     """
-    if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6 or shares[0] == 0:
+    if not (min(shares) >= 0 and abs(sum(shares) - 1) < 1e-6 and shares[0] > 0):
         raise UserError(
             f"data.splits: found {list(shares)}; expected shares of train, validation, test that add up to 1, "
             "with some left for train. Write [0.7, 0.1, 0.2]."
@@ -42,7 +42,10 @@ def make_splits(
     split = ["train"] * len(rows)
     left = list(range(len(groups)))
     for name, share, kept_back in (("test", shares[2], 1 + (shares[1] > 0)), ("valid", shares[1], 1)):
-        taken = _take(left, kept_back, sizes, max(1, goals[name])) if share else set()
+        # A single unit with more rows than the whole split should have trains, however few units it counts as.
+        fit = [g for g in left if len(groups[g]) <= max(1, share * len(rows))]
+        taken = _take(fit, len(left) - kept_back, sizes, max(1, goals[name])) if share else set()
+        taken = taken or ({min(left, key=lambda g: len(groups[g]))} if share else set())
         left = [g for g in left if g not in taken]
         for g in taken:
             for i in groups[g]:
@@ -65,15 +68,15 @@ def _units(rows: Sequence[Identity], group: Sequence[int]) -> int:
     return len({rows[i].unit or i for i in group})
 
 
-def _take(left: Sequence[int], kept_back: int, sizes: Sequence[int], goal: int) -> set[int]:
-    """Groups in order as long as they fit the goal and enough are left; the smallest one when none fits."""
+def _take(fit: Sequence[int], most: int, sizes: Sequence[int], goal: int) -> set[int]:
+    """Groups in order as long as they fit the goal, at most `most` of them."""
     taken: set[int] = set()
     room = goal
-    for g in left:
-        if sizes[g] <= room and len(taken) < len(left) - kept_back:
+    for g in fit:
+        if sizes[g] <= room and len(taken) < most:
             taken.add(g)
             room -= sizes[g]
-    return taken or {min(left, key=lambda g: sizes[g])}
+    return taken
 
 
 def _too_few(rows: Sequence[Identity], found: int, wanted: int) -> str:

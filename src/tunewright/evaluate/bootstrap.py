@@ -29,6 +29,7 @@ MIN_EFFECTIVE = 5.0
 """Fewer effective units (one unit holds nearly all rows) give no decision either: t is then a guess of the tails."""
 MIN_DIFFERING = 6
 """Fewer units that differ give no decision: below six, even all in one direction are chance (2 x 0.5^5 > 0.05)."""
+_ROUNDING = 1e-12
 _CELLS = 4_000_000  # numbers in one block of weights: 32 MB
 
 Decision = Literal["better", "worse", "cannot_tell"]
@@ -91,24 +92,22 @@ def compare(
         resamples: How many.
 
     Raises:
-        UserError: A record is not finite; the sentence names the rows.
+        UserError: A record is not finite (the sentence names the rows), or the metric has no value on these rows.
     """
-    base_records, tuned_records = np.asarray(base_records, float), np.asarray(tuned_records, float)
-    for name, records in (("base", base_records), ("tuned", tuned_records)):
-        require_finite(records, [f"{row} (unit {unit})" for row, unit in enumerate(units)], name)
-    grouped = _group(units, metric, base_records)
-    base, tuned = (float(metric.summarise(r, np.ones((1, len(units))))[0]) for r in (base_records, tuned_records))
+    records = [np.asarray(base_records, float), np.asarray(tuned_records, float)]
+    grouped = _group(units, metric, records[0])
+    for name, of_model in zip(("base", "tuned"), records, strict=True):
+        require_finite(of_model, [f"{row} (unit {unit})" for row, unit in enumerate(units)], name)
+    base, tuned = (_figure(metric, of_model) for of_model in records)
     draws = np.concatenate(
-        [
-            np.stack([metric.summarise(base_records, weights), metric.summarise(tuned_records, weights)])
-            for weights in _weights(grouped, seed, resamples)
-        ],
+        [np.stack([metric.summarise(r, weights) for r in records]) for weights in _weights(grouped, seed, resamples)],
         axis=1,
     )
-    se_base, se_tuned, se = (_spread(d) * grouped.correction for d in (*draws, draws[1] - draws[0]))
-    differing = len(np.unique(grouped.of_row[(base_records != tuned_records).any(axis=1)]))
+    scale = max(abs(base), abs(tuned))
+    se_base, se_tuned, se = (_spread(d, scale) * grouped.correction for d in (*draws, draws[1] - draws[0]))
+    differing = len(np.unique(grouped.of_row[(records[0] != records[1]).any(axis=1)]))
     tellable = grouped.count >= MIN_UNITS and grouped.effective >= MIN_EFFECTIVE and differing >= MIN_DIFFERING
-    difference = tuned - base if differing else 0.0
+    difference = tuned - base if abs(tuned - base) > _ROUNDING * scale else 0.0
     half, p_value = _half_width(difference, se, grouped.freedom, tellable)
     gain = difference if metric.higher_is_better else -difference
     found = tellable and abs(difference) > half
@@ -137,9 +136,9 @@ def estimate(
     records = np.asarray(records, float)
     require_finite(records, [f"{row} (unit {unit})" for row, unit in enumerate(units)], "the model")
     grouped = _group(units, metric, records)
-    value = float(metric.summarise(records, np.ones((1, len(units))))[0])
+    value = _figure(metric, records)
     draws = np.concatenate([metric.summarise(records, weights) for weights in _weights(grouped, seed, resamples)])
-    half = _critical(grouped.freedom) * _spread(draws) * grouped.correction
+    half = _critical(grouped.freedom) * _spread(draws, abs(value)) * grouped.correction
     return value, value - half, value + half
 
 
@@ -189,13 +188,22 @@ def _weights(units: _Units, seed: int, resamples: int) -> Iterator[Floats]:
         yield counts[:, units.of_row].astype(np.float64)
 
 
-def _spread(draws: Floats) -> float:
-    """Standard deviation; rounding of equal figures is no spread."""
-    draws = draws[np.isfinite(draws)]
-    if len(draws) < 2:
-        return 0.0
-    spread = float(np.std(draws, ddof=1))
-    return spread if spread > 1e-12 * float(np.abs(draws).max()) else 0.0
+def _figure(metric: Metric, records: Floats) -> float:
+    """The figure of all rows, each counted once."""
+    value = float(metric.summarise(records, np.ones((1, len(records))))[0])
+    if not math.isfinite(value):
+        raise UserError(
+            f"The metric {type(metric).__name__} has no value on these {len(records)} rows. "
+            "It may need rows of more than one label: add test rows, or leave it out of evaluate.metrics."
+        )
+    return value
+
+
+def _spread(draws: Floats, scale: float) -> float:
+    """Standard deviation; what rounding makes of equal figures of that scale is no spread."""
+    draws = draws[np.isfinite(draws)]  # a resample may lack what a metric needs (one of two labels)
+    spread = float(np.std(draws, ddof=1)) if len(draws) > 1 else 0.0
+    return spread if spread > _ROUNDING * scale else 0.0
 
 
 def _critical(freedom: float) -> float:
@@ -220,6 +228,7 @@ def _detectable(se: float, units: _Units, differing: int) -> float:
     must be such that enough units are struck in 80 % of tests (a binomial count, solved by its beta quantile).
     """
     needed = _critical(units.freedom) + float(stats.t.ppf(POWER, units.freedom))
+    needed /= 1 - 1 / (4 * units.freedom)  # a standard deviation of few values is on average too small by that
     if 0 < differing < units.count and units.count > MIN_DIFFERING:
         share = float(stats.beta.ppf(POWER, MIN_DIFFERING, units.count - MIN_DIFFERING + 1))
         strikes, enough = (-units.count * math.log1p(-x) for x in (differing / units.count, share))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
@@ -14,6 +14,8 @@ from tunewright.core.records import Example
 
 Floats = NDArray[np.float64]
 Need = Literal["answer", "choices", "text", "loss"]
+NEEDS: dict[Need, str] = {"answer": "token_log_probs", "choices": "choices", "text": "generate"}
+"""What a metric needs -> the capability of a family that gives it; every family has a loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,5 +116,8 @@ class Comparison:
     """Per baseline, the interval of tuned - baseline (sign as in the metric)."""
 
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is going on, done, total."""
+class Progress(Protocol):
+    """Told how far a long step is."""
+
+    def __call__(self, what: str, done: int, total: int, detail: str = "") -> None:
+        """What is going on, how much of how much, and what to show beside it (a loss, a speed)."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tunewright.core.files import cache_folder, write_atomic
 from tunewright.core.records import Example
+from tunewright.evaluate.compare import metric_name
 from tunewright.evaluate.contracts import Metric, Outcome
 
 _PLAIN = ("answer_log_prob", "answer_tokens", "answer_bytes", "text", "stopped", "loss_sum", "loss_count")
@@ -79,8 +80,8 @@ def records_as_lines(outcomes: Sequence[Outcome], metrics: Sequence[Metric], lab
                 line = {
                     "id": outcome.example.id,
                     "unit": outcome.example.unit,
-                    "metric": type(metric).plugin_name(),
+                    "metric": metric_name(metric),
                     "record": list(record),
-                }  # type: ignore[attr-defined]
+                }
                 lines.append(json.dumps(line, ensure_ascii=False))
     return "\n".join(lines) + "\n"

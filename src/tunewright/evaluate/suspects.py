@@ -8,6 +8,7 @@ it reaches. The counts say how many rows of a label are truly another, the proba
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ from tunewright.evaluate.contracts import Floats
 FOLDS = 5
 MIN_ROWS = 10
 """Labels with fewer training rows are left out: two a fold is too little to be sure of anything."""
+CERTAIN = 0.5
+"""A lead in probability of another label over the given one that is a suspicion by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ def _confidently_other(probabilities: Floats, given: NDArray[np.int64]) -> list[
 
     How many: rows given i that clear the threshold of j, scaled up to all rows given i, for about half of all rows,
     right or wrong, fall below their threshold. Which: those with the largest lead of j over i ("pruning by noise
-    rate" of the method's authors).
+    rate" of the method's authors), and any whose lead is `CERTAIN`: the count is rough where flips are few.
     """
     count = probabilities.shape[1]
     thresholds = np.array([probabilities[given == label, label].mean() for label in range(count)])
@@ -123,10 +126,14 @@ def _confidently_other(probabilities: Floats, given: NDArray[np.int64]) -> list[
     np.add.at(counted, (given[sure], clears.argmax(axis=1)[sure]), 1.0)
     sizes = np.bincount(given, minlength=count)
     expected = np.rint(counted * (sizes / np.maximum(counted.sum(axis=1), 1))[:, None]).astype(int)
+    favourite = probabilities.argmax(axis=1)
+    lead = probabilities[np.arange(len(given)), favourite] - probabilities[np.arange(len(given)), given]
     found = []
-    for label, other in zip(*np.nonzero(expected), strict=True):
-        lead = np.where(given == label, probabilities[:, other] - probabilities[:, label], -1.0)
-        first = np.argsort(-lead, kind="stable")[: expected[label, other]]
-        favourite = probabilities[first].argmax(axis=1) == other
-        found += [(int(row), int(other)) for row in first[favourite & (lead[first] > 0)]]
+    by_pair: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for row in np.argsort(-lead, kind="stable").tolist():
+        if lead[row] > 0:
+            by_pair[int(given[row]), int(favourite[row])].append(row)
+    for pair, rows in by_pair.items():
+        take = max(int(expected[pair]), sum(bool(lead[row] >= CERTAIN) for row in rows))
+        found += [(row, pair[1]) for row in rows[:take]]
     return found

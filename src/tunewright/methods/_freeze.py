@@ -60,9 +60,8 @@ class Overwriting(Plugin):
         )
 
     def save(self, model: LoadedModel, folder: Path) -> None:
-        """Writes the whole model and its tokenizer in Hugging Face layout."""
-        model.module.save_pretrained(folder)  # type: ignore[operator]
-        model.tokenizer.save_pretrained(folder)
+        """Writes the whole model in the layout that its family opens."""
+        model.family.save(model, folder)
 
     def load(self, model: LoadedModel, folder: Path) -> LoadedModel:
         """Opens the whole model that `save` wrote; of the given base only the family and the names are used.

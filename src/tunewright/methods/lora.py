@@ -6,14 +6,14 @@ import copy
 import json
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
-from pydantic import Field
+from pydantic import Field, field_validator
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -45,8 +45,17 @@ class Lora(Plugin):
     """The adapter's output is scaled by `lora_alpha / r`."""
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of an adapter's inputs dropped in training."""
-    target_modules: Literal["all-linear"] | list[str] = "all-linear"
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """`all-linear`, or names of linear modules: in full, or their last part (`q_proj`)."""
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        """One sentence instead of one for each member of the union; an empty list would train nothing."""
+        listed = isinstance(value, list | tuple) and value and all(isinstance(name, str) for name in value)
+        if value != "all-linear" and not listed:
+            raise ValueError("allowed are all-linear or a list of module names, such as [q_proj, v_proj]")
+        return value
 
     def attach(self, model: LoadedModel, seed: int) -> LoadedModel:
         """Puts a fresh adapter around the model; its answers don't change yet.
@@ -55,7 +64,7 @@ class Lora(Plugin):
             UserError: `target_modules` names what the model does not have.
         """
         targets = self._targets(model)
-        module = model.module
+        module, mode = model.module, model.module.training
         with torch.random.fork_rng(), _quiet():
             torch.manual_seed(key(seed, "lora"))
             adapted = get_peft_model(module, self._config(module, targets), autocast_adapter_dtype=False)
@@ -65,7 +74,8 @@ class Lora(Plugin):
             # PEFT draws, then rounds to the base's dtype; drawn again, a bf16 base starts from the same adapter.
             for layer in adapters:
                 layer.reset_lora_parameters("default", True)
-        adapted.peft_config["default"].base_model_name_or_path = str(model.origin.folder)
+        adapted.train(mode)  # the adapters' dropout is new, so it would be on in a model that is ready to answer
+        adapted.peft_config["default"].base_model_name_or_path = str(model.origin.folder.absolute())
         return model.with_module(adapted)
 
     def trained(self, model: LoadedModel) -> dict[str, nn.Parameter]:
@@ -76,16 +86,23 @@ class Lora(Plugin):
         """Nothing to say."""
         return []
 
-    def off(self, model: LoadedModel) -> AbstractContextManager[None]:
+    @contextmanager
+    def off(self, model: LoadedModel) -> Iterator[None]:
         """Within it the adapters are bypassed: the base answers, bit for bit."""
-        off: AbstractContextManager[None] = model.module.disable_adapter()  # type: ignore[operator]
-        return off
+        before = [(weight, weight.requires_grad) for weight in self.trained(model).values()]
+        try:
+            with model.module.disable_adapter():
+                yield
+        finally:  # PEFT lets all adapters train when it switches them on, even ones that were frozen
+            for weight, trains in before:
+                weight.requires_grad_(trains)
 
     def save(self, model: LoadedModel, folder: Path) -> None:
-        """Writes PEFT's files and the tokenizer; opens in PEFT and transformers as it is."""
+        """Writes PEFT's files and, where a library made it, the tokenizer; opens in PEFT and transformers as it is."""
         # Embeddings never train here, and PEFT's "auto" would ask the hub about them.
-        model.module.save_pretrained(folder, save_embedding_layers=False)  # type: ignore[operator]
-        model.tokenizer.save_pretrained(folder)
+        model.module.save_pretrained(folder, save_embedding_layers=False)
+        if hasattr(model.tokenizer, "save_pretrained"):
+            model.tokenizer.save_pretrained(folder)
 
     def load(self, model: LoadedModel, folder: Path) -> LoadedModel:
         """Puts the adapter that `save` (or PEFT) wrote around a freshly opened base, frozen, float32.
@@ -107,7 +124,7 @@ class Lora(Plugin):
 
     def merge(self, model: LoadedModel) -> LoadedModel:
         """A plain float32 copy of the model with the adapters added to its weights; the given one is unchanged."""
-        merged = copy.deepcopy(model.module).to(torch.float32).merge_and_unload()  # type: ignore[operator]
+        merged = copy.deepcopy(model.module).to(torch.float32).merge_and_unload()
         return model.with_module(merged.requires_grad_(False))
 
     def _targets(self, model: LoadedModel) -> list[str]:
@@ -122,8 +139,6 @@ class Lora(Plugin):
             for name in self.target_modules
             if name not in endings and name not in available
         ]
-        if not self.target_modules:
-            problems = [f"method.target_modules: found an empty list. Allowed: all-linear, or {', '.join(allowed)}."]
         if problems:
             raise UserError(problems)
         return [n for n in available if n in self.target_modules or n.rpartition(".")[2] in self.target_modules]
@@ -132,7 +147,7 @@ class Lora(Plugin):
         speaks = getattr(module, "can_generate", bool)() and not getattr(module.config, "is_encoder_decoder", False)
         return LoraConfig(
             r=self.r,
-            lora_alpha=self.lora_alpha,
+            lora_alpha=int(self.lora_alpha) if float(self.lora_alpha).is_integer() else self.lora_alpha,
             lora_dropout=self.lora_dropout,
             target_modules=targets,
             fan_in_fan_out=any(isinstance(module.get_submodule(name), Conv1D) for name in targets),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -82,7 +82,8 @@ class Origin:
 class LoadedModel:
     """An opened model: the module, its tokenizer or processor, its family and origin."""
 
-    module: nn.Module
+    module: Any
+    """A torch module with what its library gives it beyond `nn.Module`."""
     tokenizer: Any
     family: Family
     origin: Origin
@@ -114,14 +115,21 @@ class EncodeSettings:
 class Family(Protocol):
     """One kind of model. Capabilities say which objectives and metrics it can serve."""
 
-    capabilities: frozenset[str]
+    capabilities: ClassVar[frozenset[str]]
     """Some of: token_log_probs, choices, generate, blocks, denoise ..."""
+
+    @classmethod
+    def plugin_name(cls) -> str:
+        """The name of the kind."""
 
     def match(self, folder: Path) -> bool:
         """Whether this family opens the model in that folder."""
 
     def open(self, origin: Origin, dtype: torch.dtype) -> LoadedModel:
         """Opens the model for evaluation or training, frozen."""
+
+    def save(self, model: LoadedModel, folder: Path) -> None:
+        """Writes the whole model (config.json, *.safetensors, processor) so that `open` opens it."""
 
     def from_scratch(self, model: LoadedModel, seed: int) -> LoadedModel:
         """The same architecture with freshly drawn weights."""
@@ -186,7 +194,7 @@ class Method(Protocol):
 class Objective(Protocol):
     """What is minimised."""
 
-    needs: frozenset[str]
+    needs: ClassVar[frozenset[str]]
     """Capabilities the family must have."""
 
     def check(self, examples: Sequence[Example]) -> list[str]:

@@ -17,13 +17,14 @@ def family_of(origin: Origin) -> Any:
     Raises:
         UserError: No family opens it.
     """
-    found = [plugin() for plugin in plugins.everything("families") if plugin().match(origin.folder)]
+    known = sorted(plugins.everything("families"), key=lambda plugin: plugin.__module__.startswith("tunewright."))
+    found = [plugin() for plugin in known if plugin().match(origin.folder)]
     if not found:
         raise UserError(
             f"No family opens {origin.folder}. Known families: {', '.join(plugins.names('families'))}. "
             "A folder needs a config.json that names its architecture."
         )
-    return found[-1] if len(found) > 1 and found[0].plugin_name() == "causal_lm" else found[0]
+    return found[0]
 
 
 def open_model(origin: Origin, dtype: torch.dtype) -> LoadedModel:

@@ -112,7 +112,7 @@ def _log_probs(
 ) -> NDArray[np.float64]:
     keep, inverse = np.unique(np.array(sources), return_inverse=True)
     logits_KV = logits(ids_N, segments, torch.from_numpy(keep))
-    lse_K = torch.cat([part.float().logsumexp(-1) for part in logits_KV.split(LOGIT_ROWS)])
+    lse_K = torch.cat([part.float().logsumexp(-1) for part in torch.split(logits_KV, LOGIT_ROWS)])
     row = torch.from_numpy(inverse)
     chosen = logits_KV[row, torch.tensor(targets)].float() - lse_K[row]
     return chosen.double().numpy()

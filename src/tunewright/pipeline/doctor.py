@@ -7,14 +7,15 @@ import platform
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from tunewright.core.errors import UserError
+from tunewright.core.errors import MissingPart, UserError
 from tunewright.core.files import cache_folder
 from tunewright.models.embedded import EMBEDDED, resolve_model
-from tunewright.pipeline.example_data import EXAMPLES
+from tunewright.pipeline.example_data import EXAMPLES, example
 
 State = Literal["ok", "missing", "warning", "fault"]
 """missing = optional and not there; warning = works, with a limit; fault = must be mended."""
@@ -174,23 +175,24 @@ def _extras() -> list[Finding]:
     return found
 
 
+def _fetched(what: str, missing: str, find: Callable[[], Path]) -> Finding:
+    try:
+        return Finding(what, "ok", str(find()))
+    except MissingPart:
+        return Finding(what, "missing", missing)
+    except UserError as error:
+        return Finding(what, "fault", " ".join(error.problems))
+
+
 def _model(name: str) -> Finding:
     model = EMBEDDED[name]
     accept = " --accept-licence" if model.terms else ""
-    if not model.folder.is_dir():
-        sentence = f"Not fetched ({model.licence}). Run `tunewright fetch {name}{accept}`."
-        return Finding(f"model {name}", "missing", sentence)
-    try:
-        return Finding(f"model {name}", "ok", str(resolve_model(name).folder))
-    except UserError as error:
-        return Finding(f"model {name}", "fault", " ".join(error.problems))
+    missing = f"Not fetched ({model.licence}). Run `tunewright fetch {name}{accept}`."
+    return _fetched(f"model {name}", missing, lambda: resolve_model(name).folder)
 
 
 def _example(name: str) -> Finding:
-    data = EXAMPLES[name]
-    if not data.folder.is_dir():
-        return Finding(f"data {name}", "missing", f"Not fetched. Run `tunewright fetch {name}`.")
-    return Finding(f"data {name}", "ok", str(data.folder))
+    return _fetched(f"data {name}", f"Not fetched. Run `tunewright fetch {name}`.", lambda: example(name))
 
 
 def _requirements() -> list[tuple[str, str, str]]:

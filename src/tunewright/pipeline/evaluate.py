@@ -151,12 +151,10 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     run.write("verdict.json", verdict)
     write_report(run)
     code = exit_code(verdict, gates, settings.gates.require)
-    lines = (
-        *verdict["sentences"],
-        f"Report: {run.folder / 'report.html'}",
-        f"Use it: tunewright predict {run.folder} rows.csv --out predictions.csv",
-    )
-    return Result(code, lines, run.folder)
+    lines = [*verdict["sentences"], f"Report: {run.folder / 'report.html'}"]
+    if tuned.family.capabilities & {"choices", "generate"}:
+        lines.append(f"Use it: tunewright predict {run.folder} rows.csv --out predictions.csv")
+    return Result(code, tuple(lines), run.folder)
 
 
 def _probe(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel, progress: Progress) -> list[Figure]:

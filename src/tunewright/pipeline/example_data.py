@@ -21,8 +21,9 @@ import yaml
 from datasketch import MinHash, MinHashLSH
 
 from tunewright.core.errors import MissingPart, UserError, nearest
-from tunewright.core.files import cache_folder, digest, write_atomic
-from tunewright.pipeline.wheels import texts
+from tunewright.core.files import cache_folder, digest, read_json, write_atomic
+from tunewright.models.embedded import RECORD
+from tunewright.pipeline.wheels import sha256_of, texts
 
 CHAPTERS = (
     "Infectious diseases",
@@ -88,14 +89,24 @@ def example(name: str) -> Path:
 
     Raises:
         MissingPart: It was not fetched.
-        UserError: No example data has that name.
+        UserError: No example data has that name, or its files were changed.
     """
     if name not in EXAMPLES:
         allowed = sorted(EXAMPLES)
         raise UserError(f"No example data '{name}'.{nearest(name, allowed)} Allowed: {', '.join(allowed)}.")
     data = EXAMPLES[name]
-    if not data.folder.is_dir():
+    if not (data.folder / RECORD).is_file():
         raise MissingPart(f"The example data '{name}' is not fetched. Run `tunewright fetch {name}`.")
+    changed = [
+        file
+        for file, sha256 in read_json(data.folder / RECORD)["files"].items()
+        if not (data.folder / file).is_file() or sha256_of(data.folder / file) != sha256
+    ]
+    if changed:
+        raise UserError(
+            f"{', '.join(changed)} in {data.folder} {'has' if len(changed) == 1 else 'have'} changed since "
+            f"`tunewright fetch {name}`. Copy what you want to keep, delete that folder and fetch again."
+        )
     return data.folder / data.path
 
 

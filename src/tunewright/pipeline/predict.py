@@ -133,9 +133,11 @@ def _open(run: Run, plan: Plan, threshold: float) -> Predictor:
     method = plugins.build("methods", plan.settings.method)
     objective = plugins.build("objectives", plan.settings.objective)
     base = open_model(resolve_model(plan.settings.model), resolve_dtype(found["precision"]))
+    labels = tuple((run.read("data.json") or {}).get("facts", {}).get("labels") or ())
+    if ("choices" if labels else "generate") not in base.family.capabilities:
+        raise UserError(f"Models such as {run.folder} cannot answer rows. `tunewright evaluate` measures them.")
     model = method.load(base, run.model)
     model.module.eval()
-    labels = tuple((run.read("data.json") or {}).get("facts", {}).get("labels") or ())
     encode = replace(encode_settings(plan.settings, objective), on_overlong="truncate-context")
     return Predictor(model, labels, encode, plan.settings.evaluate.max_new_tokens, threshold)
 

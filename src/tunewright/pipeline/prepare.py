@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ import torch
 from tunewright.core import plugins
 from tunewright.core.config import DataShape, Plan, Request, plan_of
 from tunewright.core.errors import UserError
-from tunewright.core.records import Example
+from tunewright.core.records import Example, text_part
 from tunewright.core.settings import PlanSettings
+from tunewright.data.checks import measure_encoding
 from tunewright.data.dataset import Dataset, open_dataset
 from tunewright.data.encoder import Encoded, Encoder, Unencodable
-from tunewright.data.masks import measure_encoding
-from tunewright.evaluate.contracts import Progress
+from tunewright.evaluate.contracts import NEEDS, Progress
 from tunewright.models.contracts import EncodeSettings, LoadedModel, Method, Objective
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
@@ -76,14 +76,14 @@ def read_rows(request: Request, progress: Progress) -> Rows:
     recipe = choose_recipe(dataset.labels or (), any(e.context for e in dataset.train), first.settings.recipe)
     shape = DataShape(len(dataset.train), dataset.labels or ())
     plan = plan_of(request, recipe, shape)
-    return Rows(plan, recipe, dataset.with_instruction(plan.settings.data.instruction))
+    return Rows(plan, recipe, _instructed(dataset, plan.settings.data.instruction))
 
 
 def reread_rows(plan: Plan, progress: Progress) -> Rows:
     """The rows of an existing run, under its own plan."""
     dataset = _open(plan.settings, progress)
     recipe = choose_recipe(dataset.labels or (), any(e.context for e in dataset.train), plan.settings.recipe)
-    return Rows(plan, recipe, dataset.with_instruction(plan.settings.data.instruction))
+    return Rows(plan, recipe, _instructed(dataset, plan.settings.data.instruction))
 
 
 def prepare(rows: Rows, progress: Progress) -> Prepared:
@@ -104,7 +104,7 @@ def prepare(rows: Rows, progress: Progress) -> Prepared:
             f"Objective '{objective.plugin_name()}' needs {', '.join(sorted(missing))}, which models of family "
             f"'{model.family.plugin_name()}' don't have. Choose another objective or model."
         )
-    faults = objective.check(rows.dataset.train)
+    faults = _unserved_metrics(settings, model) + objective.check(rows.dataset.train)
     if faults:
         raise UserError(faults)
     encoder = model.family.encoder(model, encode_settings(settings, objective))
@@ -117,14 +117,16 @@ def prepare(rows: Rows, progress: Progress) -> Prepared:
         max_length=settings.train.max_length,
         loss_on=str(getattr(objective, "loss_on", "answers")),
         refused=encoding.refused,
-        dropped=encoding.dropped,
+        examples=rows.dataset.train,
         render=encoder.render,
     )
     if measured.problems:
         raise UserError(measured.problems)
-    facts = dict(measured.facts)
-    rendered = facts.pop("rendered")
-    data = {"facts": rows.dataset.facts, "encoding": facts, "blocks": [rendered] if rendered else []}
+    data = {
+        "facts": rows.dataset.facts,
+        "encoding": measured.facts,
+        "blocks": [block.model_dump(mode="json") for block in measured.blocks],
+    }
     return Prepared(
         rows.plan,
         rows.recipe,
@@ -150,9 +152,37 @@ def encode_settings(settings: PlanSettings, objective: Any) -> EncodeSettings:
     )
 
 
+def _unserved_metrics(settings: PlanSettings, model: LoadedModel) -> list[str]:
+    """A sentence for each planned metric that such models cannot give."""
+    able = model.family.capabilities
+    metrics = {name: plugins.find("metrics", name) for name in settings.evaluate.metrics or ()}
+    family = model.family.plugin_name()
+    return [
+        f"evaluate.metrics: '{name}' needs {NEEDS[metric.needs]}, which models of family '{family}' don't have. "
+        "Leave it out; 'loss' serves every model."
+        for name, metric in metrics.items()
+        if metric.needs in NEEDS and NEEDS[metric.needs] not in able
+    ]
+
+
 def data_path(name: str) -> Path:
     """A path, or the folder of shipped example data by its name."""
     return example(name) if name in EXAMPLES and not Path(name).exists() else Path(name)
+
+
+def _instructed(dataset: Dataset, instruction: str) -> Dataset:
+    """The same rows with an instruction before the text of label rows."""
+    if not instruction or dataset.facts["format"] != "label":
+        return dataset
+
+    def all_of(rows: Sequence[Example]) -> tuple[Example, ...]:
+        return tuple(
+            replace(row, context=(replace(row.context[0], parts=(lead, *row.context[0].parts)), *row.context[1:]))
+            for row in rows
+        )
+
+    lead = text_part(f"{instruction}\n\n")
+    return replace(dataset, train=all_of(dataset.train), valid=all_of(dataset.valid), test=all_of(dataset.test))
 
 
 def _open(settings: PlanSettings, progress: Progress) -> Dataset:
@@ -175,7 +205,6 @@ class _Encoding:
     encoder: Encoder
     progress: Progress
     refused: list[tuple[Example, Unencodable]] = field(default_factory=list)
-    dropped: list[Example] = field(default_factory=list)
 
     def pieces(self, examples: Sequence[Example], what: str) -> list[Encoded]:
         """All pieces of all rows."""
@@ -196,10 +225,7 @@ class _Encoding:
 
     def _encode(self, row: Example) -> Sequence[Encoded]:
         try:
-            pieces = self.encoder.encode(row)
+            return self.encoder.encode(row)
         except Unencodable as error:
             self.refused.append((row, error))
             return ()
-        if not pieces:
-            self.dropped.append(row)
-        return pieces

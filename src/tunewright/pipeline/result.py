@@ -15,5 +15,5 @@ class Result:
     run: Path | None = None
 
 
-def silent(what: str, done: int, total: int) -> None:
+def silent(what: str, done: int, total: int, detail: str = "") -> None:
     """A progress that tells nothing."""

@@ -14,6 +14,8 @@ _TEXT = 160
 def row_blocks(prepared: Prepared, run: Run) -> list[Block]:
     """Tables of training rows worth a look."""
     blocks: list[Block] = [*_largest_loss(prepared, run)]
+    if "text" not in prepared.model.family.capabilities:
+        return blocks  # suspects are found by the words of the rows
     suspects = find_suspects(prepared.dataset.train, prepared.dataset.labels or (), prepared.settings.seed)
     found, note = suspects.rows, suspects.note
     if found:

@@ -50,7 +50,9 @@ def score(
 def _scores(model: LoadedModel, asked: list[tuple[Any, list[str]]], terminator: bool) -> Iterator[list[float]]:
     family: Any = model.family
     encoder = family.encoder(model, _unbounded())
-    contexts, answers, known = [], [], {}
+    contexts: list[list[int]] = []
+    answers: list[list[list[int]]] = []
+    known: dict[tuple[str, ...], list[list[int]]] = {}
     for context, options in asked:
         if isinstance(context, str):
             contexts.append(list(model.tokenizer(context)["input_ids"]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tunewright.core import plugins
 from tunewright.core.store import Run
 from tunewright.data.encoder import Encoded
@@ -38,5 +40,9 @@ def scratch_outcomes(prepared: Prepared, run: Run, suite: Suite, progress: Progr
         prepared.settings.seed,
     )
     with StopRequest().listening() as stop:
-        loop(job, child, lambda what, done, total: progress(f"from scratch: {what}", done, total), stop)
+        loop(job, child, partial(_named, progress), stop)
     return suite.ask(job.model, prepared.test, progress, "from scratch")
+
+
+def _named(progress: Progress, what: str, done: int, total: int, detail: str = "") -> None:
+    progress(f"from scratch: {what}", done, total, detail)

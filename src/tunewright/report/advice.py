@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tunewright.core.blocks import Block, Code, Text
 from tunewright.core.store import Run
-from tunewright.report.words import name_of, plural
+from tunewright.report.words import plural
 
 _ADAPTER = """\
 from peft import AutoPeftModelForCausalLM
@@ -38,12 +38,13 @@ print(tokenizer.decode(answer[0][inputs["input_ids"].shape[1] :], skip_special_t
 """
 
 
-def use_blocks(run: Run, chat: bool = True) -> list[Block]:
+def use_blocks(run: Run, chat: bool = True, capabilities: Collection[str] | None = None) -> list[Block]:
     """Commands and code to answer new rows; nothing before there is a model.
 
     Args:
         run: The run.
         chat: Whether the model answers a turn; else it goes on with plain text.
+        capabilities: Of the model's family; None = those of a text model.
     """
     if not run.model.is_dir():
         return []
@@ -52,7 +53,7 @@ def use_blocks(run: Run, chat: bool = True) -> list[Block]:
     adapter = (run.model / "adapter_config.json").is_file()
     code = (_ADAPTER if adapter else _WHOLE) + (_TURN if chat else _PLAIN) + _ANSWER
     kind = "an adapter of its base model, in PEFT's layout" if adapter else "a whole model, in transformers' layout"
-    return [
+    blocks: list[Block] = [
         Code(
             title="Answer a table of rows", section="use",
             code=f"tunewright predict {quoted} rows.csv --out predictions.csv",
@@ -64,13 +65,16 @@ def use_blocks(run: Run, chat: bool = True) -> list[Block]:
             note=f"The folder model/ is {kind}. Only tunewright predict prepares rows exactly as this report did.",
         ),
     ]  # fmt: skip
+    can = {"choices", "generate", "text"} if capabilities is None else set(capabilities)
+    answers, text = can & {"choices", "generate"}, "text" in can
+    return [block for block, fits in zip(blocks, (answers, text), strict=True) if fits]
 
 
 def limit_blocks(facts: Mapping[str, Any]) -> list[Block]:
     """What must be known before anybody relies on the model.
 
     Args:
-        facts: `use`, `licence`, `data_licence`, `test` (n, unit), `missing` (list of what was not measured), `slices`.
+        facts: `use`, `licence`, `data_licence`, `test` (n, unit), `slices`, `missing` (what was not measured).
     """
     said: list[str] = []
     if facts.get("use"):
@@ -90,7 +94,6 @@ def limit_blocks(facts: Mapping[str, Any]) -> list[Block]:
     if not facts.get("slices"):
         said.append("No subgroups were named (data.slices): whether it serves everybody equally well was not measured.")
     said.append("One seed: the intervals cover the choice of test rows, not that another seed gives other weights.")
-    missing = [name_of(str(name)) for name in facts.get("missing", [])]
-    if missing:
-        said.append(f"Not measured: {'; '.join(missing)}.")
+    if facts.get("missing"):
+        said.append(f"Not measured: {'; '.join(facts['missing'])}.")
     return [Text(title="Before you rely on it", section="limits", paragraphs=said, tone="unsure")]

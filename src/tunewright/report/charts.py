@@ -14,6 +14,7 @@ from tunewright.report.words import ABSENT, decimals, figure, interval, series_o
 HEIGHT = 240
 """Pixels from top to bottom of a plot."""
 _TRACK = 18
+_LARGEST = 1e300  # so that the width of an axis is finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,11 @@ def scale(values: Sequence[float], count: int = 4, wide: bool = True) -> Scale:
         count: About how many steps between ticks.
         wide: Extend both ends to a tick; else the ends are the extreme values.
     """
-    finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+    finite = [min(max(value, -_LARGEST), _LARGEST) for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
-    if high - low <= 1e-12 * max(abs(low), abs(high), 1e-300):
-        low, high = (low - abs(low) * 0.1, high + abs(high) * 0.1) if low else (0.0, 1.0)
+    if high - low <= 1e-12 * max(abs(low), abs(high)) + 1e-300:
+        slack = abs(low) * 0.1 if abs(low) > 1e-290 else 1.0
+        low, high = low - slack if low else 0.0, high + slack
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = power * next(m for m in (1, 2, 2.5, 5, 10) if m * power >= raw * (1 - 1e-9))
@@ -66,7 +68,7 @@ def bars_scale(block: Bars) -> Scale:
 
 def bar_value(bar: Bar) -> str:
     """The text beside a bar: value, then interval; counts without decimals."""
-    whole = bar.low is None and abs(bar.value) > 1 and bar.value == math.floor(bar.value)
+    whole = bar.low is None and abs(bar.value) > 1 and bar.value.is_integer()
     value = figure(int(bar.value) if whole else bar.value)
     return value if bar.low is None or bar.high is None else f"{value} ({interval(bar.low, bar.high)})"
 
@@ -113,10 +115,11 @@ def reliability_svg(block: Reliability) -> Markup:
     drawn = [_y_axis(unit), *(_tick_text(unit, tick, HEIGHT + 18) for tick in unit.ticks)]
     drawn.append(Markup('<line class="ideal" x1="0%" y1="{}" x2="100%" y2="0"/>').format(HEIGHT))
     largest = max((one.count for bins in block.series.values() for one in bins), default=1) or 1
-    for index, (name, bins) in enumerate(block.series.items()):
+    for index, (name, found) in enumerate(block.series.items()):
+        bins = [one for one in found if math.isfinite(one.confidence + one.accuracy)]
         style = series_class(name, index)
         drawn.append(_path([(one.confidence, one.accuracy) for one in bins], style, unit, unit))
-        drawn += [_dot(one, style, 3 + 5 * math.sqrt(one.count / largest)) for one in bins]
+        drawn += [_dot(one, style, 3 + 5 * math.sqrt(max(one.count, 0) / largest)) for one in bins]
     said = "; ".join(f"{name}: {_gap(bins)}" for name, bins in block.series.items())
     told = f"Points under the diagonal are over-confident. {said}"
     return _svg(block.title, told, Markup("").join(drawn), HEIGHT, "plot")

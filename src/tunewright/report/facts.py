@@ -36,9 +36,12 @@ _LABELS = {
     "stop_not_trained": "Rows whose stop token is not trained on",
     "max_length": "Most tokens allowed in a row",
     "overlong": "Rows longer than allowed",
-    "labels": "How often each label occurs",
+    "label_counts": "How often each label occurs",
+    "duplicate_rows": "Rows that are the same or nearly so",
+    "contradiction_rows": "Same input, different answers: the rows",
+    "overlap_given": "The same, in the splits as they were given",
+    "splits_made": "Splits that were made from the rows",
     "labels_unseen_in_train": "Labels that no training row has",
-    "carved": "Splits that were made from the rows",
     "splits_given": "Splits given by the user",
     "dropped": "Rows left out",
     "unit": "Kept together in one split, by",
@@ -71,8 +74,8 @@ def value_of(key: str, value: Any) -> str:
         shown = ", ".join(value_of("", item) for item in value[:LISTED])
         return f"{len(value)}: {shown} …" if len(value) > LISTED else shown or "none"
     if isinstance(value, Mapping):
-        return ", ".join(f"{str(k).replace('_', ' ')} {value_of(str(k), v)}" for k, v in value.items()) or "none"
-    text = str(value)
+        return " · ".join(f"{str(k).replace('_', ' ')} {value_of(str(k), v)}" for k, v in value.items()) or "none"
+    text = str(value) or ABSENT
     return f"{text[:16]}…" if len(text) >= 40 and all(c in "0123456789abcdef" for c in text) else text
 
 
@@ -87,7 +90,7 @@ def fact_blocks(title: str, facts: Facts, section: str) -> list[Block]:
         elif isinstance(value, Mapping) and value:
             inner = {k: v for k, v in value.items() if not isinstance(v, Mapping | list)}
             single += [[label_of(key), value_of(key, inner)]] if inner else []
-            nested += fact_blocks(label_of(key), {k: v for k, v in value.items() if k not in inner}, section)
+            nested += fact_blocks(label_of(key), {k: v for k, v in value.items() if k not in inner and v}, section)
         else:
             single.append([label_of(key), value_of(key, value)])
     first = [Table(title=title, section=section, columns=["What", "Value"], rows=single)] if single else []
@@ -179,7 +182,7 @@ def settings_blocks(plan: Facts, info: Facts | None) -> list[Block]:
     if info:
         model = {key: value for key, value in (info.get("model") or {}).items() if key != "folder"}  # a private path
         info = {**info, "model": model} if model else info
-        note = "The run can be repeated bit for bit on the same machine with these versions and this thread count."
+        note = "The run repeats bit for bit on the CPU of the same machine, with these versions and this thread count."
         found.append(pairs_table("Where it ran", info, "settings", note))
     return found
 
@@ -195,7 +198,7 @@ def _plain(value: Any) -> str:
     """A setting as it would be written in a plan."""
     if value is None or value == "":
         return "not set"
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | Mapping):
         return ", ".join(str(item) for item in value) or "none"
     return str(value).lower() if isinstance(value, bool) else str(value)
 

@@ -14,9 +14,11 @@ from tunewright.report.advice import limit_blocks, use_blocks
 from tunewright.report.contracts import Report, sections
 from tunewright.report.facts import fact_blocks, figures_table, forecast_blocks, settings_blocks
 from tunewright.report.training import training_blocks
-from tunewright.report.verdict import headline, result_blocks
+from tunewright.report.verdict import GATES, gate_blocks, gate_name, headline, result_blocks
 from tunewright.report.words import decimals, duration, name_of
 
+_UNREADABLE = (yaml.YAMLError, TypeError, AttributeError, ValueError, ArithmeticError, LookupError)
+"""What a file that is not as expected can raise; broken JSON and broken UTF-8 are a ValueError."""
 Value = TypeVar("Value")
 Json = dict[str, Any]
 
@@ -59,8 +61,8 @@ class _Files:
             self.faults.append(f"{name}: {where}: {first['msg']}.")
         except KeyError as error:
             self.faults.append(f"{name}: the key {error} is missing.")
-        except (yaml.YAMLError, TypeError, AttributeError, ValueError) as error:  # broken JSON or UTF-8 is a ValueError
-            self.faults.append(f"{name}: {str(error).splitlines()[0]}.")
+        except _UNREADABLE as error:
+            self.faults.append(f"{name}: {(str(error) or type(error).__name__).splitlines()[0]}.")
         return otherwise
 
     def metrics(self) -> list[Json]:
@@ -161,7 +163,7 @@ def _limits(files: _Files) -> list[Block]:
     facts = files.data.get("facts") or {}
     metrics = files.metrics()
     gates = (files.verdict or {}).get("gates") or []
-    missing = [gate["name"] for gate in gates if gate.get("state") == "not_measured"]
+    missing = [gate_name(gate) for gate in gates if gate.get("state") == "not_measured"]
     if not files.probes:
         missing.append("what the model forgot")
     return limit_blocks({
@@ -176,7 +178,7 @@ def _limits(files: _Files) -> list[Block]:
 
 def _not_there(files: _Files, found: list[Block]) -> list[Block]:
     """Chapters that a reader looks for say so when they have nothing to show."""
-    there = {block.section for block in found}
+    there = {block.section for block in found if block.title != GATES}
     state = "Not measured." if files.verdict else "Not finished: base and tuned have not been compared yet."
     return [
         Text(title=title, section=section, tone="unsure", paragraphs=[state])
@@ -188,10 +190,13 @@ _CHAPTERS: dict[str, Callable[[_Files], list[Block]]] = {
     "evaluations/comparison.json": _comparison,
     "events.jsonl": lambda files: training_blocks(files.events),
     "evaluations": _probes,
+    "verdict.json, gates": lambda files: gate_blocks((files.verdict or {}).get("gates") or []),
     "rows.json": _rows,
     "data.json": _data,
     "forecast.json": lambda files: forecast_blocks(files.forecast),
-    "model": lambda files: use_blocks(files.run, _inner(files.plan, "resolved").get("recipe") != "text"),
+    "model": lambda files: use_blocks(
+        files.run, _inner(files.plan, "resolved").get("recipe") != "text", files.info.get("capabilities")
+    ),
     "verdict.json": _limits,
     "plan.yaml": lambda files: settings_blocks(files.plan, files.info),
     "notes.txt": lambda files: [Text(title="Notes", paragraphs=files.notes)] if files.notes else [],
@@ -210,7 +215,7 @@ def _glance(files: _Files) -> tuple[tuple[str, str], ...]:
         "Base model": _inner(files.info, "model").get("name") or resolved.get("model"),
         "Method": method.get("name") if isinstance(method, Mapping) else method,
         "Recipe": resolved.get("recipe"),
-        "Rows": ", ".join(f"{decimals(n, 0)} {name}" for name, n in counts.items() if isinstance(n, int)),
+        "Rows": " · ".join(f"{decimals(n, 0)} {name}" for name, n in counts.items() if isinstance(n, int)),
         "Training": f"{decimals(len(steps), 0)} steps, {seconds}" if steps else "",
     }
     return tuple((label, str(value)) for label, value in facts.items() if value)

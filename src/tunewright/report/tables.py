@@ -17,6 +17,10 @@ _NUMBER = re.compile(rf"{_FIGURE}( (to {_FIGURE}|\({_FIGURE} to {_FIGURE}\)|%|[a
 Rows = list[list[str]]
 
 
+def _whole(value: float) -> int | float:
+    return int(value) if value.is_integer() else value
+
+
 def cell(value: Cell) -> str:
     """A table cell as text."""
     return value if isinstance(value, str) else figure(value)
@@ -43,7 +47,7 @@ def lines_rows(block: Lines) -> tuple[list[str], Rows]:
         points = list(zip(line.x, line.y, strict=False))
         last = len(points) - 1
         picked = sorted({round(i * last / (ROWS - 1)) for i in range(ROWS)}) if last >= ROWS else range(last + 1)
-        rows += [[line.name, figure(round(points[i][0])), figure(points[i][1])] for i in picked]
+        rows += [[line.name, figure(_whole(points[i][0])), figure(points[i][1])] for i in picked]
     return ["Series", block.x_label or "x", block.y_label or "y"], rows
 
 

@@ -28,6 +28,7 @@ _DECISIONS = {"better": "better", "worse": "worse", "cannot_tell": "cannot tell"
 _STATES = {"passed": "passed", "failed": "failed", "cannot_tell": "cannot tell", "not_measured": "not measured"}
 FEW = 20
 """Below so many rows nothing is said about which change would have been found."""
+GATES = "Gates"
 _TRIVIAL = frozenset({"majority", "prior"})
 _SHARES = frozenset({"accuracy", "exact_match"})
 
@@ -50,7 +51,7 @@ def headline(verdict: Mapping[str, Any] | None, trained: bool) -> Text:
     paragraphs.append(" ".join([_MEANING.get(kind, ""), *(explain(metric) for metric in metrics)]).strip())
     unmet = [gate for gate in verdict.get("gates", []) if gate.get("state") != "passed"]
     if unmet:
-        told = "; ".join(f"{_gate_name(gate)}: {_state(gate)}" for gate in unmet)
+        told = "; ".join(f"{gate_name(gate)}: {_state(gate)}" for gate in unmet)
         paragraphs.append(f"Not every gate passed. {told}.")
         title = f"{title}, but a gate did not pass" if kind == "better" else title
         tone = "unsure" if tone == "good" else tone
@@ -90,9 +91,8 @@ def _in_practice(metric: Metric) -> str:
             f"({near * 100:.0f} to {far * 100:.0f})."
         )
     if metric["name"] == "nll":
-        ratio = math.exp(min(abs(change), 50.0))
-        word = "likely" if change < 0 else "unlikely"
-        return f"A token of the right answer is on average {figure(ratio)} times as {word} as before."
+        ratio = math.exp(min(max(-change, -50.0), 50.0))
+        return f"A token of the right answer is on average {figure(ratio)} times as likely as before."
     return ""
 
 
@@ -145,15 +145,13 @@ def _beats(metric: Metric, name: str) -> bool:
 
 
 def result_blocks(verdict: Mapping[str, Any] | None, metrics: Sequence[Metric], drawn: bool) -> list[Block]:
-    """Bars (unless evaluation drew its own), all metrics, gates, and what the evaluation printed."""
+    """Bars (unless evaluation drew its own), all metrics, and what the evaluation printed."""
     verdict = verdict or {}
     found: list[Block] = []
     if not drawn:
         found += [_bars(metric) for metric in metrics if metric.get("primary")]
     if metrics:
         found.append(_metrics_table(metrics))
-    if verdict.get("gates"):
-        found.append(_gates_table(verdict["gates"]))
     notes = [str(note) for note in [*verdict.get("sentences", []), verdict.get("baselines_note")] if note]
     if notes:
         found.append(Text(title="In the words of the evaluation", section="result", paragraphs=notes))
@@ -194,16 +192,23 @@ def _metrics_table(metrics: Sequence[Metric]) -> Table:
     return Table(title="Every measure", section="result", columns=columns, rows=rows, note=note)
 
 
-def _gates_table(gates: Sequence[Mapping[str, Any]]) -> Table:
-    rows: list[list[Cell]] = [
-        [_gate_name(gate), _state(gate), figure(gate.get("value")), figure(gate.get("limit"))] for gate in gates
-    ]
+def gate_blocks(gates: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """Gates on the gain stand beside the result, others beside what was forgotten."""
     note = "A gate looks at the bound of the interval, not at the point, so a lucky test does not pass it."
-    return Table(title="Gates", section="result", columns=["Gate", "State", "Bound", "Limit"], rows=rows, note=note)
+    found: list[Block] = []
+    for section, gain in (("result", True), ("forgot", False)):
+        rows: list[list[Cell]] = [
+            [gate_name(gate), _state(gate), figure(gate.get("value")), figure(gate.get("limit"))]
+            for gate in gates if str(gate["name"]).startswith("min_gain") == gain
+        ]  # fmt: skip
+        if rows:
+            columns = ["Gate", "State", "Bound", "Limit"]
+            found.append(Table(title=GATES, section=section, columns=columns, rows=rows, note=note))
+    return found
 
 
-def _gate_name(gate: Mapping[str, Any]) -> str:
-    """`min_gain (accuracy)` in words."""
+def gate_name(gate: Mapping[str, Any]) -> str:
+    """A gate, as `min_gain (accuracy)`, in words."""
     name, _, metric = str(gate["name"]).removesuffix(")").partition(" (")
     return f"{name_of(name)} ({name_of(metric)})" if metric else name_of(name)
 

@@ -62,10 +62,10 @@ def meaning_of(key: str) -> str:
     return _MEANINGS.get(key, "")
 
 
-def decimals(value: float, places: int) -> str:
+def decimals(value: Number, places: int) -> str:
     """Fixed places, thousands separated, a true minus sign, never "−0.00"."""
-    text = f"{value:,.{places}f}"
-    if float(text.replace(",", "")) == 0:
+    text = f"{value:,}" if isinstance(value, int) else f"{value:,.{places}f}"
+    if not text.strip("-0.,"):
         text = text.lstrip("-")
     return text.replace("-", "−")
 
@@ -77,7 +77,7 @@ def figure(value: Number | None) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return decimals(value, 0)
+        return decimals(value, 0)  # never through a float, which large counts do not fit into
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else ("∞" if value > 0 else "−∞")
     size = abs(value)
@@ -109,7 +109,7 @@ def duration(seconds: Number | None) -> str:
     """5 min 12 s; 3 h 05 min; 2 d 4 h."""
     if seconds is None or not math.isfinite(seconds):
         return ABSENT
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{decimals(seconds, 1)} s"
     whole = round(seconds)
     if whole < 60:

@@ -107,8 +107,10 @@ def train(job: Job, run: Run, progress: Progress, stop: StopRequest) -> dict[str
             _checkpoint(job, run, trained, optimiser, state)
             raise
         state.step += 1
-        run.append({**event, "step": state.step, "seconds": round(time.perf_counter() - started, 4)})
-        progress(f"training, loss {event['loss_sum'] / event['count']:.3f}", state.step, job.steps)
+        seconds = time.perf_counter() - started
+        run.append({**event, "step": state.step, "seconds": round(seconds, 4)})
+        detail = f"loss {event['loss_sum'] / event['count']:.3f}, {event['tokens'] / seconds:.0f} tokens/s"
+        progress("training", state.step, job.steps, detail)
         if job.valid and (state.step % job.eval_every == 0 or state.step == job.steps):
             _validate(job, run, trained, state)
         if state.step % job.save_every == 0 or state.finished(job):
@@ -135,10 +137,10 @@ def _step(job: Job, trained: dict[str, nn.Parameter], optimiser: Optimiser, step
     rows_seen: list[tuple[str, float, float]] = []
     tokens = 0
     for index, rows in enumerate(micro):
-        seed = key(job.seed, "step", step, index)
-        torch.manual_seed(seed)
+        torch.manual_seed(key(job.seed, "step", step, index))
         batch = job.model.family.collate(job.model, rows)
-        loss = job.objective.loss(job.model, batch, seed)
+        # Without the micro-batch: what an objective draws for a row must not depend on how the step is cut up.
+        loss = job.objective.loss(job.model, batch, key(job.seed, "step", step))
         tokens += batch.tokens
         rows_seen += _per_row(batch.ids, loss)
         if not bool(loss.sum_S.isfinite().all()):

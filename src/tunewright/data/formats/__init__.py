@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from tunewright.core.records import Example
@@ -22,6 +23,8 @@ class How:
     """Our key inside a message -> the user's (`role`, `content`, `from`, `value`)."""
     answers_needed: bool = True
     """False when rows are to be answered: then a row without an answer is whole."""
+    folder: Path = Path()
+    """Where the file of rows lies: paths in rows start there."""
 
 
 class Flaw(ValueError):
@@ -55,7 +58,7 @@ class Format(Protocol):
         """How surely a row is of this format, from 0 to 1."""
 
     def parse(self, row: Row, how: How) -> Example:
-        """The example of one row, without id, source, unit and slices.
+        """The example of one row, without id, source and slices; with its unit where the format has a column for it.
 
         Raises:
             Flaw: The row is not whole; says which field, what was found and how to mend it.

@@ -12,7 +12,10 @@ from tunewright.evaluate.contracts import Floats, Outcome
 
 def truth(outcome: Outcome, labels: Sequence[str]) -> int:
     """Index of the true label; one past the last when the label list lacks it, so that no answer is right."""
-    wanted = unicodedata.normalize("NFC", outcome.example.answer.text)
+    wanted = outcome.example.answer.text
+    if wanted in labels:
+        return labels.index(wanted)
+    wanted = unicodedata.normalize("NFC", wanted)
     return next((i for i, label in enumerate(labels) if unicodedata.normalize("NFC", label) == wanted), len(labels))
 
 

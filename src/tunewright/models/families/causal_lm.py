@@ -57,6 +57,11 @@ class CausalLM(Plugin):
             raise UserError(f"{origin.folder} does not open as a causal language model: {error}") from None
         return self._ready(module, tokenizer, origin)
 
+    def save(self, model: LoadedModel, folder: Path) -> None:
+        """Model and tokenizer in Hugging Face layout."""
+        model.module.save_pretrained(folder)
+        model.tokenizer.save_pretrained(folder)
+
     def from_scratch(self, model: LoadedModel, seed: int) -> LoadedModel:
         """The architecture of the model with weights drawn anew from the seed."""
         config = AutoConfig.from_pretrained(model.origin.folder, local_files_only=True)
@@ -102,7 +107,7 @@ class CausalLM(Plugin):
     def token_log_probs(self, model: LoadedModel, batch: Batch) -> Tensor:
         """[targets] float32 log-probabilities, differentiable."""
         targets = batch.targets
-        keep_K, row_T = targets.position_T.unique(return_inverse=True)
+        keep_K, row_T = torch.unique(targets.position_T, return_inverse=True)
         if model.packs:
             logits_KV = _packed_logits(model.module, batch.inputs["input_ids"], batch.segments, keep_K)
         else:
@@ -181,7 +186,6 @@ class CausalLM(Plugin):
     def _ready(self, module: Any, tokenizer: Any, origin: Origin) -> LoadedModel:
         module.eval()
         module.requires_grad_(False)
-        module.config.use_cache = False
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
         model = LoadedModel(module, tokenizer, self, origin, packs=_packs(module))

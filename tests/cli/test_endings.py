@@ -1,0 +1,148 @@
+"""How a command ends: exit codes, and what is said to whom."""
+
+import os
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+from tunewright.cli import main
+from tunewright.core.errors import Interrupted, MissingPart, UserError
+
+RUN = "import sys; from tunewright.cli import main; code = main(sys.argv[1:]); "
+
+
+def test_all_problems_are_printed_and_it_ends_with_2(pipeline, capsys):
+    pipeline.answer = UserError(["First thing.", "Second thing."])
+    assert main(["tune", "x"]) == 2
+    shown = capsys.readouterr()
+    assert shown.err == "error: First thing.\nerror: Second thing.\n"
+    assert shown.out == ""
+
+
+def test_a_missing_part_is_a_users_matter(pipeline, capsys):
+    pipeline.answer = MissingPart("Run `tunewright fetch x`.")
+    assert main(["tune", "x"]) == 2
+    assert "fetch x" in capsys.readouterr().err
+
+
+def test_several_faults_of_a_real_plan_at_once(tmp_path, monkeypatch, capsys):
+    from tunewright.core import plugins
+    from tunewright.core.config import plan_of
+
+    monkeypatch.setattr(plugins, "build", lambda kind, setting: None)  # the real ones need torch
+    fake = ModuleType("tunewright.pipeline.train")
+    fake.train = lambda request, progress: plan_of(request)
+    monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    assert main(["train", "x", "--set", "train.max_step=3", "--set", "seed=x", "--map", "text", "--plan", "no"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 4
+    assert all(line.startswith("error: ") for line in said)
+    assert any("Did you mean 'train.max_steps'?" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tnue", "x"], "Did you mean 'tune'?"), (["tune", "--ot", "x"], "--out"), (["tune", "a", "b"], "unexpected"),
+        (["compare", "one"], "two or more"), (["compare"], "RUN"), (["predict", "r"], "ROWS"),
+        (["predict", "r", "x", "--out", "o", "--min-accuracy", "2"], "--min-accuracy"),
+        (["check", "x", "--show-mask", "-1"], "--show-mask"), (["check", "x", "--show-mask", "many"], "--show-mask"),
+        (["score", "--rows", "r", "--json", "o"], "--model M or --run"),
+        (["score", "--rows", "r", "--json", "o", "--model", "m", "--run", "r"], "either"),
+        (["score", "--rows", "r", "--json", "o", "--model", "m", "--precision", "float8"], "bfloat16"),
+        (["list", "methds"], "Did you mean 'methods'?"), (["tune", "--set"], "--set"),
+    ],
+)  # fmt: skip
+def test_wrong_words_end_with_2_and_say_what_is_allowed(pipeline, words, said, capsys):
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
+    assert pipeline.calls == []
+
+
+def test_no_words_print_the_help(capsys):
+    assert main([]) == 2
+    shown = capsys.readouterr()
+    assert "Commands:" in shown.out + shown.err
+
+
+def test_an_interrupted_run_says_how_to_go_on(pipeline, capsys):
+    pipeline.answer = Interrupted("Stopped at step 4. Go on with `tunewright resume runs/a`.")
+    assert main(["tune", "x"]) == 130
+    assert capsys.readouterr().err == "Stopped at step 4. Go on with `tunewright resume runs/a`.\n"
+
+
+def test_ctrl_c_names_the_run_that_was_being_written(pipeline, run, capsys):
+    pipeline.answer = KeyboardInterrupt()
+    old = run.with_name("old")
+    old.mkdir()
+    (old / "plan.yaml").touch()
+    for path in (old / "plan.yaml", old):
+        os.utime(path, (1, 1))
+    assert main(["tune", "x"]) == 130
+    assert "`tunewright resume runs/one`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["tune", "x", "--out", "mine"], ["tune", "x", "--out=mine"], ["resume", "mine"]])
+def test_ctrl_c_names_the_folder_that_was_given(pipeline, tmp_path, monkeypatch, words, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "plan.yaml").touch()
+    pipeline.answer = KeyboardInterrupt()
+    assert main(words) == 130
+    assert "`tunewright resume mine`" in capsys.readouterr().err
+
+
+def test_ctrl_c_before_a_run_promises_nothing(pipeline, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pipeline.answer = KeyboardInterrupt()
+    assert main(["tune", "x"]) == 130
+    assert "resume" not in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_is_one_sentence_and_a_file_in_the_run(pipeline, run, capsys, monkeypatch):
+    monkeypatch.delenv("TUNEWRIGHT_DEBUG", raising=False)
+    pipeline.answer = ZeroDivisionError("of nothing\nsecond line")
+    assert main(["tune", "x", "--set", "instruction=" + "long " * 200]) == 1
+    shown = capsys.readouterr()
+    assert shown.err.startswith("This is a fault of ours (ZeroDivisionError: of nothing). ")
+    assert shown.err.count("\n") == 1
+    [kept] = run.glob("tunewright-fault-*.txt")
+    assert str(kept.relative_to(run.parent.parent)) in shown.err
+    assert "Traceback" in kept.read_text()
+    assert "second line" in kept.read_text()
+
+
+def test_a_fault_without_a_run_is_kept_in_the_temporary_folder(pipeline, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    pipeline.answer = RuntimeError()
+    assert main(["tune", "x"]) == 1
+    [kept] = tmp_path.glob("tunewright-fault-*.txt")
+    assert str(kept) in capsys.readouterr().err
+
+
+def test_a_fault_with_nowhere_to_write_still_ends_well(pipeline, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    pipeline.answer = RuntimeError("x")
+    assert main(["tune", "x"]) == 1
+    assert "could not be written" in capsys.readouterr().err
+
+
+def test_the_traceback_is_shown_only_when_asked_for(pipeline, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TUNEWRIGHT_DEBUG", "1")
+    pipeline.answer = RuntimeError("x")
+    assert main(["tune", "x"]) == 1
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_is_no_fault():
+    code = "import sys, tunewright.cli.listing as l; l.kinds = lambda: ['x' * 100] * 20000\n" + RUN + "sys.exit(code)"
+    command = f"{sys.executable} -c {subprocess.list2cmdline([code])} list | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout.startswith("xxx")

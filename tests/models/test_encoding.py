@@ -1,0 +1,110 @@
+"""What is trained is the answer and its stop token, whatever the template; an answer is never cut."""
+
+from __future__ import annotations
+
+import pytest
+
+from tiny import KINDS
+from tunewright.core.records import Answer, Example, Turn, text_part
+from tunewright.data.encoder import Overlong, Unencodable
+from tunewright.models.contracts import EncodeSettings
+
+
+def turn(role, text, weight=0.0):
+    return Turn(role, (text_part(text),), weight)
+
+
+def example(*turns, answer="forty two"):
+    return Example(tuple(turns), (Answer((text_part(answer),)),), id="x")
+
+
+def encoder(open_tiny, kind="qwen2", **settings):
+    model = open_tiny(kind)
+    return model.family.encoder(model, EncodeSettings(**settings))
+
+
+def trained_text(enc, row):
+    return [span.text for span in enc.render(row) if span.trained]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_exactly_the_answer_and_its_stop_are_trained(open_tiny, kind):
+    enc = encoder(open_tiny, kind)
+    (row,) = enc.encode(example(turn("user", "How many?")))
+    stop = enc.chat.stop_text
+    assert trained_text(enc, row) == [f"forty two{stop}"]
+    assert row.notes["stop_trained"]
+    assert not row.notes["double_bos"]
+    assert "How many?" in "".join(span.text for span in enc.render(row))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_start_token_stands_once(open_tiny, kind):
+    enc = encoder(open_tiny, kind)
+    ids = enc.encode(example(turn("user", "How many?")))[0].inputs["input_ids"].tolist()
+    start = enc.chat.tokenizer.bos_token_id
+    assert ids.count(start) == (1 if kind in ("llama", "gemma3") else 0)
+
+
+def test_earlier_assistant_turns_are_trained_by_their_weight(open_tiny):
+    enc = encoder(open_tiny)
+    row = example(turn("user", "one"), turn("assistant", "first", 1.0), turn("user", "two"), answer="second")
+    (both,) = enc.encode(row)
+    assert [text.replace("</s>", "") for text in trained_text(enc, both)] == ["first", "second"]
+    silent = example(turn("user", "one"), turn("assistant", "first", 0.0), turn("user", "two"), answer="second")
+    assert [t.replace("</s>", "") for t in trained_text(enc, enc.encode(silent)[0])] == ["second"]
+    last = encoder(open_tiny, loss_on="last")
+    assert [t.replace("</s>", "") for t in trained_text(last, last.encode(row)[0])] == ["second"]
+
+
+def test_loss_on_all_trains_every_token_but_the_first(open_tiny):
+    enc = encoder(open_tiny, loss_on="all")
+    (row,) = enc.encode(example(turn("user", "How many?")))
+    assert len(row.targets) == row.length - 1
+
+
+def test_over_long_rows_follow_the_choice_and_never_lose_answer(open_tiny):
+    row = example(turn("user", "bread " * 200), answer="forty two")
+    with pytest.raises(Overlong) as error:
+        encoder(open_tiny, max_length=64).encode(row)
+    assert "64" in str(error.value)
+    assert encoder(open_tiny, max_length=64, on_overlong="drop").encode(row) == []
+    cut = encoder(open_tiny, max_length=64, on_overlong="truncate-context")
+    (short,) = cut.encode(row)
+    assert short.length <= 64
+    assert trained_text(cut, short) == [f"forty two{cut.chat.stop_text}"]
+    assert short.notes["cut"] > 0
+    with pytest.raises(Unencodable, match="even without its context"):
+        cut.encode(example(turn("user", "hi"), answer="bread " * 200))
+
+
+def test_split_keeps_every_token_trained_once(open_tiny):
+    enc = encoder(open_tiny, max_length=32, on_overlong="split")
+    text = Example((), (Answer((text_part("the baker bakes bread before dawn " * 20),)),), id="t")
+    whole = encoder(open_tiny, max_length=4096).encode(text)[0]
+    pieces = enc.encode(text)
+    assert max(piece.length for piece in pieces) <= 32
+    assert [t for piece in pieces for t in piece.targets.tolist()] == whole.targets.tolist()
+    assert [piece.notes["stop_trained"] for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+
+
+def test_context_for_scoring_is_the_training_context(open_tiny):
+    enc = encoder(open_tiny)
+    asked = example(turn("system", "Be brief."), turn("user", "How many?"))
+    (row,) = enc.encode(asked)
+    context = enc.context_ids(asked, 8)
+    answer = enc.answer_ids("forty two", terminator=True)
+    assert row.inputs["input_ids"].tolist() == [*context, *answer]
+
+
+def test_roles_the_template_refuses_are_told(open_tiny):
+    with pytest.raises(Unencodable, match="cannot render turns of roles system"):
+        encoder(open_tiny, "gemma3").encode(example(turn("system", "Be brief."), turn("user", "How many?")))
+
+
+def test_parts_that_are_no_text_are_refused(open_tiny):
+    from tunewright.core.records import Part
+
+    audio = Example((Turn("user", (Part("audio", [0.0]),)),), (Answer((text_part("a"),)),))
+    with pytest.raises(Unencodable, match="audio"):
+        encoder(open_tiny).encode(audio)

@@ -1,0 +1,124 @@
+"""Rows packed end to end are the rows alone: loss and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tiny import KINDS, PACKING
+from tunewright.core.plugins import build
+from tunewright.core.records import Answer, Example, Turn, text_part
+from tunewright.models.attention import Layout, attention, plain_attention
+from tunewright.models.collate import padded
+from tunewright.models.contracts import EncodeSettings, Segment
+from tunewright.models.families import causal_lm
+
+TEXTS = [("What is bread?", "warm"), ("Which code?", "positive or neutral"), ("a", "b"), ("The nurse " * 12, "yes")]
+
+FLOOR = {"gemma3": 1e-6}
+"""Gemma's norms compute in float32 whatever the model's dtype, and so does the sum of their gain's gradient."""
+
+
+def rows(model, loss_on="answers"):
+    encoder = model.family.encoder(model, EncodeSettings(loss_on=loss_on))
+    found = []
+    for number, (question, answer) in enumerate(TEXTS):
+        example = Example((Turn("user", (text_part(question),)),), (Answer((text_part(answer),)),), id=str(number))
+        found += encoder.encode(example)
+    return found
+
+
+def loss_and_gradients(model, batches):
+    objective = build("objectives", "next_token")
+    model.module.requires_grad_(True)
+    model.module.zero_grad()
+    total = 0.0
+    for batch in batches:
+        loss = objective.loss(model, batch, 0).sum_S.sum()
+        loss.backward()
+        total += float(loss.detach())
+    return total, {n: p.grad.clone() for n, p in model.module.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("kind", PACKING)
+def test_packed_equals_separate_in_loss_and_gradients(open_tiny, kind, dtype, tolerance):
+    model = open_tiny(kind, dtype)
+    assert model.packs
+    encoded = rows(model)
+    together, packed = loss_and_gradients(model, [model.family.collate(model, encoded)])
+    apart, separate = loss_and_gradients(model, [model.family.collate(model, [row]) for row in encoded])
+    assert together == pytest.approx(apart, rel=tolerance)
+    assert packed.keys() == separate.keys()
+    for name, gradient in separate.items():
+        scale = gradient.abs().max().clamp_min(1e-12)
+        assert ((packed[name] - gradient).abs().max() / scale) < max(tolerance, FLOOR.get(kind, 0)), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_our_path_equals_the_library_on_padded_rows(open_tiny, kind):
+    model = open_tiny(kind, torch.float32)
+    encoded = rows(model)
+    ours = model.family.token_log_probs(model, model.family.collate(model, encoded))
+    plain = open_tiny(kind, torch.float32)
+    batch = padded(encoded, 0)
+    with attention(plain.module, plain_attention(plain.module)):
+        logits = plain.module(**batch.inputs, use_cache=False).logits.flatten(0, 1)
+    theirs = logits[batch.targets.position_T].float().log_softmax(-1)
+    theirs = theirs.gather(1, batch.targets.target_T[:, None])[:, 0]
+    assert (ours - theirs).abs().max() < 1e-4
+
+
+def test_a_state_space_model_is_found_unable_to_pack(open_tiny):
+    model = open_tiny("mamba", torch.float32)
+    assert not model.packs
+    assert model.family.collate(model, rows(model)).inputs["input_ids"].shape[0] == len(TEXTS)
+
+
+def test_a_leaking_mask_is_caught_by_the_probe(open_tiny, monkeypatch):
+    model = open_tiny("llama", torch.float32)
+    whole = Layout.of([Segment(0, None, 0, 0, 23)])
+    with attention(model.module, plain_attention(model.module)):
+        assert causal_lm._packs(model.module)
+        monkeypatch.setattr(causal_lm.Layout, "of", lambda segments: whole)
+        assert not causal_lm._packs(model.module)
+
+
+def brute_force(segments):
+    """[N, N] which token may see which, straight from the rule."""
+    size = segments[-1].stop
+    allowed = torch.zeros(size, size, dtype=torch.bool)
+    for segment in segments:
+        for query in range(segment.start, segment.stop):
+            allowed[query, segment.start : query + 1] = True
+            parent = segment.parent
+            while parent is not None:
+                allowed[query, segments[parent].start : segments[parent].stop] = True
+                parent = segments[parent].parent
+    return allowed
+
+
+@pytest.mark.parametrize(
+    "parents",
+    [
+        [None, None, None],
+        [None, 0, 0],
+        [None, 0, 1, 1, 0],
+        [None, None, 0, 2, 0, None, 5],
+    ],
+)
+def test_layout_allows_exactly_own_past_and_ancestors(parents):
+    lengths = [3, 2, 4, 1, 2, 3, 2][: len(parents)]
+    segments, start = [], 0
+    for index, (parent, length) in enumerate(zip(parents, lengths, strict=True)):
+        segments.append(Segment(index, None, index, start, start + length, parent))
+        start += length
+    layout = Layout.of(segments)
+    found = torch.zeros(start, start, dtype=torch.bool)
+    for block in layout.blocks:
+        spans = [*block.ancestors, (block.start, block.stop)]
+        keys = torch.cat([torch.arange(a, b) for a, b in spans])
+        length = block.stop - block.start
+        mask = torch.ones(length, length, dtype=torch.bool).tril() if block.allowed_QK is None else block.allowed_QK
+        found[block.start : block.stop, keys] = mask
+    assert torch.equal(found, brute_force(segments))

@@ -1,0 +1,76 @@
+"""Closed answer sets are scored exactly: against one plain forward a pair, and on tries of any shape."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tiny import KINDS
+from tunewright.models import scoring
+from tunewright.models.attention import attention, plain_attention
+from tunewright.models.trie import build
+
+
+def plain(model, context, answer):
+    with torch.inference_mode(), attention(model.module, plain_attention(model.module)):
+        logits = model.module(torch.tensor([[*context, *answer]]), use_cache=False).logits[0]
+    steps = logits[len(context) - 1 : -1].float().log_softmax(-1)
+    return float(steps[torch.arange(len(answer)), torch.tensor(answer)].sum())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_equal_one_plain_forward_a_pair(open_tiny, kind):
+    model = open_tiny(kind, torch.float32)
+    draw = np.random.default_rng(0)
+    shared = draw.integers(300, size=9).tolist()
+    contexts = [shared + draw.integers(300, size=n).tolist() for n in (1, 5, 12)]
+    answers = [draw.integers(4, size=n).tolist() for n in (1, 2, 3, 4, 4, 5, 2, 6)]
+    answers.append(answers[5][:3])  # one answer is the beginning of another
+    found = list(model.family.score_ids(model, contexts, [answers] * 3))
+    expected = [[plain(model, c, a) for a in answers] for c in contexts]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_large_sets_are_cut_into_tries_and_stay_exact(open_tiny, monkeypatch):
+    model = open_tiny("llama", torch.float32)
+    monkeypatch.setattr(scoring, "TOKENS_A_BATCH", 40)
+    draw = np.random.default_rng(1)
+    contexts = [draw.integers(300, size=n).tolist() for n in (3, 7, 2)]
+    answers = [draw.integers(300, size=4).tolist() for _ in range(50)]
+    sizes = []
+    original = scoring._log_probs
+    monkeypatch.setattr(scoring, "_log_probs", lambda ids, *rest: (sizes.append(len(ids)), original(ids, *rest))[1])
+    found = list(model.family.score_ids(model, contexts, [answers] * 3))
+    np.testing.assert_allclose(found, [[plain(model, c, a) for a in answers] for c in contexts], atol=1e-4)
+    assert max(sizes) <= 40 + 7
+    assert len(sizes) > 3
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=12))
+def test_trie_holds_every_answer_and_no_token_twice(answers):
+    trie = build(answers)
+    prefixes = {tuple(a[:n]) for a in answers for n in range(1, len(a))}
+    assert trie.size == len(prefixes)
+    texts: list[tuple[int, ...]] = []
+    for edge in trie.edges:
+        before = () if edge.parent is None else texts[edge.parent]
+        texts.append((*before, *edge.tokens))
+    for answer, path in zip(answers, trie.answers, strict=True):
+        assert [trie.predictions[step][1] for step in path] == answer
+        for depth, step in enumerate(path):
+            predecessor = trie.predictions[step][0]
+            if depth == 0:
+                assert predecessor is None
+                continue
+            edge, offset = predecessor
+            upto = texts[edge][: len(texts[edge]) - len(trie.edges[edge].tokens) + offset + 1]
+            assert upto == tuple(answer[:depth])
+
+
+def test_an_empty_answer_is_refused():
+    with pytest.raises(ValueError, match="without tokens"):
+        build([[1], []])
