@@ -55,6 +55,15 @@ def test_a_folder_is_resolved_with_its_licence(tmp_path: Path) -> None:
     assert origin.folder == folder.resolve()
 
 
+@pytest.mark.parametrize(
+    "name", ["", "~nobody-of-that-name/model", "x" * 5000, "a\0b", "org/model/more", "a b/c", "../.."]
+)
+def test_no_name_brings_a_traceback(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError):
+        resolve_model(name)
+
+
 def spoil(folder: Path, how: str) -> None:
     if how == "pickles":
         (folder / "model.safetensors").unlink()

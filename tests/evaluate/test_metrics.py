@@ -13,7 +13,6 @@ from sklearn.metrics import accuracy_score, f1_score
 from tunewright.core.plugins import everything, find
 from tunewright.core.records import Answer, text_part
 from tunewright.evaluate.contracts import Outcome
-from tunewright.evaluate.metrics._words import words
 from tunewright.evaluate.metrics.accuracy import Accuracy
 from tunewright.evaluate.metrics.bits_per_byte import BitsPerByte
 from tunewright.evaluate.metrics.ece import Ece
@@ -23,6 +22,7 @@ from tunewright.evaluate.metrics.macro_f1 import MacroF1
 from tunewright.evaluate.metrics.nll import Nll
 from tunewright.evaluate.metrics.rouge_l import RougeL
 from tunewright.evaluate.metrics.stop_rate import StopRate
+from tunewright.evaluate.words import words
 
 from .made import LABELS, chooses, example, records_of, summary
 

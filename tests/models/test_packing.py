@@ -18,6 +18,10 @@ TEXTS = [("What is bread?", "warm"), ("Which code?", "positive or neutral"), ("a
 FLOOR = {"gemma3": 1e-6}
 """Gemma's norms compute in float32 whatever the model's dtype, and so does the sum of their gain's gradient."""
 
+SHARED_FLOOR = 1e-6
+"""RMS norms compute in float32 whatever the model's dtype: the gradient of a shared token is rounded there after
+its rows are summed, that of separate rows before. GPT-2's norms are exact, and hold the rule to 1e-10."""
+
 
 def rows(model, loss_on="answers"):
     encoder = model.family.encoder(model, EncodeSettings(loss_on=loss_on))
@@ -53,6 +57,42 @@ def test_packed_equals_separate_in_loss_and_gradients(open_tiny, kind, dtype, to
     for name, gradient in separate.items():
         scale = gradient.abs().max().clamp_min(1e-12)
         assert ((packed[name] - gradient).abs().max() / scale) < max(tolerance, FLOOR.get(kind, 0)), name
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("loss_on", ["answers", "all"])
+@pytest.mark.parametrize("kind", PACKING)
+def test_a_shared_beginning_is_computed_once_with_exact_gradients(open_tiny, kind, loss_on, dtype, tolerance):
+    model = open_tiny(kind, dtype)
+    encoder = model.family.encoder(model, EncodeSettings(loss_on=loss_on))
+    prompt = Turn("user", (text_part("Answer with one label: positive, negative or neutral. "),))
+    encoded = []
+    for number, (question, answer) in enumerate([*TEXTS, ("What is bread?", "cold")]):
+        asked = Turn("user", (*prompt.parts, text_part(question)))
+        encoded += encoder.encode(Example((asked,), (Answer((text_part(answer),)),), id=str(number)))
+    batch = model.family.collate(model, encoded)
+    assert batch.shared > 10
+    assert batch.inputs["input_ids"].shape[1] == batch.tokens - (len(encoded) - 1) * batch.shared
+    together, packed = loss_and_gradients(model, [batch])
+    apart, separate = loss_and_gradients(model, [model.family.collate(model, [row]) for row in encoded])
+    assert together == pytest.approx(apart, rel=tolerance)
+    for name, gradient in separate.items():
+        scale = gradient.abs().max().clamp_min(1e-12)
+        assert ((packed[name] - gradient).abs().max() / scale) < max(tolerance, 0 if kind == "gpt2" else SHARED_FLOOR), name
+
+
+def test_rows_that_differ_in_their_answer_alone_share_their_prompt(open_tiny):
+    model = open_tiny("gpt2", torch.float64)
+    encoder = model.family.encoder(model, EncodeSettings())
+    asked = Turn("user", (text_part("Which code describes this diagnosis?"),))
+    encoded = [
+        encoder.encode(Example((asked,), (Answer((text_part(answer),)),), id=answer))[0]
+        for answer in ("yes", "no", "no")
+    ]
+    together, packed = loss_and_gradients(model, [model.family.collate(model, encoded)])
+    apart, separate = loss_and_gradients(model, [model.family.collate(model, [row]) for row in encoded])
+    assert together == pytest.approx(apart, rel=1e-10)
+    assert all(torch.allclose(packed[name], separate[name], rtol=1e-9, atol=1e-12) for name in separate)
 
 
 @pytest.mark.parametrize("kind", KINDS)

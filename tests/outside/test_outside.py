@@ -8,6 +8,8 @@ import json
 import math
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,9 +32,10 @@ from tunewright.core.seeds import stream
 from tunewright.core.store import Run
 from tunewright.data import reading
 from tunewright.models.contracts import Origin
-from tunewright.pipeline.check import check
+from tunewright.pipeline.check import check, plan
 from tunewright.pipeline.evaluate import evaluate
 from tunewright.pipeline.predict import predict
+from tunewright.pipeline.result import silent
 from tunewright.pipeline.train import train
 from tunewright.pipeline.tune import tune
 
@@ -201,6 +204,7 @@ def test_speakers_stay_on_one_side_and_sounds_are_told_apart(audio: Kind, audio_
     assert sum(facts["units"].values()) == len({row["speaker"] for row in rows})
     assert facts["duplicates"] == {"exact": 0, "near": 0, "coverage": 1.0}
     assert facts["contradictions"] == 0
+    assert facts["counts"]["test"] / len(rows) == pytest.approx(0.3, abs=0.02)  # as the recipe splits
     assert facts["labels"] == ["high", "low"]
 
 
@@ -226,17 +230,42 @@ def test_parts_are_equal_exactly_when_their_content_is() -> None:
 
 @pytest.mark.parametrize("method", ["norm", "lora"])
 def test_other_methods_train_and_reopen(audio: Kind, tmp_path: Path, method: str) -> None:
-    train(audio.request(tmp_path / "run", f"method={method}", "train.max_steps=3"), lambda *_: None)
+    train(audio.request(tmp_path / "run", f"method={method}", "train.max_steps=3"), silent)
     verified = Run.open(tmp_path / "run").read("info.json")["verified"]
     assert verified["reopened_equal"]
     assert verified["largest_change"] > 0
+
+
+@pytest.mark.parametrize("fault", ["weights", "processor", "another processor"])
+def test_a_model_that_is_not_saved_whole_is_refused(
+    audio: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    module = _plugin("tiny_audio")
+    save_weights, save_config = module.save_file, module.write_json
+
+    def lossy(weights: dict[str, torch.Tensor], path: Path) -> None:
+        save_weights({name: weight.half().float() for name, weight in weights.items()}, path)
+
+    def other(path: Path, config: dict[str, Any]) -> None:
+        labels = config["labels"][::-1] if fault == "processor" else ["hot", "cold"]
+        save_config(path, {**config, "labels": labels})
+
+    monkeypatch.setattr(module, *(("save_file", lossy) if fault == "weights" else ("write_json", other)))
+    with pytest.raises(UserError, match="bit for bit"):
+        train(audio.request(tmp_path / "run", "train.max_steps=3"), silent)
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_a_denoiser_that_learned_nothing_is_refused(pictures: Kind, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing was learned"):
+        train(pictures.request(tmp_path / "run", "train.learning_rate=1e-30", "train.max_steps=3"), silent)
 
 
 def test_what_a_step_draws_does_not_depend_on_micro_batches(pictures: Kind, tmp_path: Path) -> None:
     weights = []
     for rows, pieces in ((8, 1), (1, 8)):
         cut = f"train.per_device_train_batch_size={rows}", f"train.gradient_accumulation_steps={pieces}"
-        train(pictures.request(tmp_path / f"{rows}", *cut, "train.max_steps=3"), lambda *_: None)
+        train(pictures.request(tmp_path / f"{rows}", *cut, "train.max_steps=3"), silent)
         steps = Run.open(tmp_path / f"{rows}").events("step")
         weights.append([(step["loss_sum"], step["grad_norm"]) for step in steps])
     np.testing.assert_allclose(weights[0], weights[1], rtol=1e-5)
@@ -304,15 +333,38 @@ def test_reports_give_no_advice_for_text_models(audio_run: Path, pictures_run: P
         assert "better" in page.lower()
         assert "AutoModel" not in page
         assert "Suspected wrong labels" not in page
+        assert "(not asked)" not in page
 
 
-@pytest.mark.parametrize(
-    ("sets", "found"),
-    [(["objective=next_token"], "needs token_log_probs"), (["evaluate.metrics=loss,nll"], "'nll' needs token_log")],
-)
-def test_what_a_family_cannot_do_is_told_before_anything_runs(pictures: Kind, sets: list[str], found: str) -> None:
-    with pytest.raises(UserError, match=found):
-        check(pictures.request(None, *sets))
+def test_the_mask_and_the_forecast_are_shown(audio: Kind, pictures: Kind) -> None:
+    heard = "\n".join(check(audio.request(None), show_mask=2).lines)
+    assert "stop trained: None" in heard
+    assert re.search(r"[68]\d samples -> .*\[\[(high|low)\]\]", heard)
+    assert "30 steps" in "\n".join(plan(pictures.request(None)).lines)
+
+
+def test_a_twin_from_random_weights_is_compared(pictures: Kind, tmp_path: Path) -> None:
+    tune(pictures.request(tmp_path / "run", "evaluate.baselines=scratch", "train.max_steps=3"))
+    (loss,) = Run.open(tmp_path / "run").read("verdict.json")["metrics"]
+    assert 0 < loss["baselines"]["scratch"] < 10
+
+
+def test_a_sound_that_changed_on_disk_stops_an_evaluation(audio: Kind, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(audio.data.parent, folder)
+    train(audio.request(tmp_path / "run", "train.max_steps=1", data=folder / "rows.jsonl"), silent)
+    _wav(folder / "sounds" / "0.wav", [0.5] * 70)
+    with pytest.raises(UserError, match="have changed"):
+        evaluate(tmp_path / "run")
+
+
+def test_what_a_family_cannot_do_is_told_all_at_once_before_anything_runs(audio: Kind, pictures: Kind) -> None:
+    with pytest.raises(UserError) as refused:
+        check(pictures.request(None, "objective=next_token", "method=last", "evaluate.metrics=loss,nll,accuracy"))
+    wanted = ["Objective 'next_token'", "Method 'last'", "Metric 'nll'", "Metric 'accuracy'"]
+    assert [problem.split(" needs")[0] for problem in refused.value.problems] == wanted
+    with pytest.raises(UserError, match="Baseline 'tfidf' needs text"):
+        check(audio.request(None, "evaluate.baselines=majority,tfidf"))
 
 
 def test_broken_sounds_are_told_with_their_line(audio: Kind, tmp_path: Path) -> None:

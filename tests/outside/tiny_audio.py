@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import wave
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ from tunewright.core.blocks import Span
 from tunewright.core.files import read_json, write_json
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Answer, Example, Part, Turn, text_part
+from tunewright.core.seeds import key
 from tunewright.data.encoder import Encoded, Overlong, Unencodable
 from tunewright.data.formats import Flaw, How, Row, shown
 from tunewright.models.contracts import Batch, EncodeSettings, LoadedModel, Origin, Segment, Targets
@@ -112,6 +113,10 @@ class TinyAudio(Plugin):
         )
         save_file(model.module.state_dict(), folder / "model.safetensors")
 
+    def from_scratch(self, model: LoadedModel, seed: int) -> LoadedModel:
+        torch.manual_seed(key(seed, "scratch"))
+        return replace(model, module=Net(model.module.listen.out_channels, len(model.tokenizer)))
+
     def encoder(self, model: LoadedModel, settings: EncodeSettings) -> AudioEncoder:
         return AudioEncoder(model.tokenizer, settings)
 
@@ -163,6 +168,7 @@ class Sounds(Plugin):
 
     def defaults(self) -> dict[str, Any]:
         return {
+            "data.splits": (0.6, 0.1, 0.3),
             "method.name": "full",
             "evaluate.metrics": ("accuracy", "nll"),
             "evaluate.primary": ("accuracy",),

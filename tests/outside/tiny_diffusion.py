@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from tunewright.core.blocks import Span
 from tunewright.core.files import read_json, write_json
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Answer, Example, Part, Turn, text_part
-from tunewright.core.seeds import stream
+from tunewright.core.seeds import key, stream
 from tunewright.data.encoder import Encoded
 from tunewright.data.formats import Flaw, How, Row, shown
 from tunewright.models.contracts import Batch, EncodeSettings, LoadedModel, Loss, Origin, Segment, Targets
@@ -86,6 +87,10 @@ class TinyDiffusion(Plugin):
         width = model.module.body[0].out_features
         write_json(folder / "config.json", {"architectures": ["TinyDiffusion"], "width": width})
         save_file(model.module.state_dict(), folder / "model.safetensors")
+
+    def from_scratch(self, model: LoadedModel, seed: int) -> LoadedModel:
+        torch.manual_seed(key(seed, "scratch"))
+        return replace(model, module=Net(model.module.body[0].out_features))
 
     def encoder(self, model: LoadedModel, settings: EncodeSettings) -> PictureEncoder:
         return PictureEncoder()

@@ -20,7 +20,12 @@ from tunewright.train.order import Order
 from tunewright.train.schedule import Schedule
 from tunewright.train.stopping import Best, StopRequest
 
-METHODS = [{"name": "lora", "r": 4, "lora_dropout": 0.1}, {"name": "full"}, {"name": "norm"}, {"name": "last", "layers": 1}]
+METHODS = [
+    {"name": "lora", "r": 4, "lora_dropout": 0.1},
+    {"name": "full"},
+    {"name": "norm"},
+    {"name": "last", "layers": 1},
+]
 
 
 def quiet(what, done, total, detail=""):
@@ -89,7 +94,7 @@ def test_accumulation_8x1_equals_1x8(open_tiny, tmp_path, dtype, tolerance):
     results = []
     for name, size, steps in (("one", 8, 1), ("eight", 1, 8)):
         job = make_job(
-            open_tiny, {"name": "full"}, per_device_train_batch_size=size, gradient_accumulation_steps=steps, max_steps=1,
+            open_tiny, {"name": "full"}, kind="gpt2", per_device_train_batch_size=size, gradient_accumulation_steps=steps, max_steps=1,
             max_grad_norm=1e9,
         )  # fmt: skip
         job.model.module.to(dtype)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from importlib.metadata import entry_points
+import sys
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -31,7 +33,7 @@ KINDS = {
 class Plugin(BaseModel):
     """Base of every plugin: immutable, strict, documented by its own docstring and fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     aliases: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
@@ -52,7 +54,7 @@ def names(kind: str) -> list[str]:
     """All plugin names of a kind, inside and outside, sorted."""
     package = importlib.import_module(KINDS[kind])
     inside = {m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_") and not m.ispkg}
-    return sorted(inside | {point.name for point in entry_points(group=f"tunewright.{kind}")})
+    return sorted(inside | {point.name for point in _outside(kind, tuple(sys.path))})
 
 
 def find(kind: str, name: str) -> type[Any]:
@@ -106,8 +108,14 @@ def describe(error: ValidationError, where: str, allowed: list[str]) -> list[str
     return sentences
 
 
+@lru_cache(maxsize=32)
+def _outside(kind: str, search_path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Entry points of a kind; looked up once for each search path, since looking reads every installed package."""
+    return tuple(entry_points(group=f"tunewright.{kind}"))
+
+
 def _load(kind: str, name: str) -> type[Any]:
-    for point in entry_points(group=f"tunewright.{kind}"):
+    for point in _outside(kind, tuple(sys.path)):
         if point.name == name:
             plugin: type[Plugin] = point.load()
             _OUTSIDE_NAMES[plugin] = name

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Section(BaseModel):
     """Strict and frozen: an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class DataSettings(Section):
@@ -69,6 +69,7 @@ class TrainSettings(Section):
     early_stopping_patience: int = Field(3, ge=0)
     """Validations without a better loss before stopping; 0 = never. On when there is a validation split."""
     packing: bool = True
+    """Rows lie end to end without seeing one another, where the model can; false = padded rows."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of frozen weights; trained ones are float32. auto = bfloat16 where measured to be faster."""
     threads: int | None = Field(None, gt=0)

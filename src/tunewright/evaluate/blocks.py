@@ -178,7 +178,7 @@ def _pair(base: Outcome, tuned: Outcome, labels: Sequence[str], note: str) -> Pa
 
 
 def _said(outcome: Outcome, labels: Sequence[str]) -> str:
-    """What the model answered: its text, its label with probability, or how likely the wanted answer was to it."""
+    """What the model answered: its text, its label with probability, how likely the wanted answer was, or its loss."""
     choice = chosen(outcome)
     if choice is not None and outcome.choices is not None and labels:
         return f"{labels[choice]} ({probabilities(outcome.choices)[choice]:.0%})"
@@ -186,6 +186,8 @@ def _said(outcome: Outcome, labels: Sequence[str]) -> str:
         return outcome.text
     if outcome.answer_log_prob is not None and outcome.answer_tokens:
         return f"{-outcome.answer_log_prob / outcome.answer_tokens:.2f} nats a token on the wanted answer"
+    if outcome.loss_sum is not None and outcome.loss_count:
+        return f"loss {outcome.loss_sum / outcome.loss_count:.3g}"
     return "(not asked)"
 
 

@@ -119,7 +119,7 @@ def _gate_sentence(gate: Gate) -> str:
     words = {
         "passed": "passed",
         "failed": "failed",
-        "cannot_tell": "cannot tell: the limit lies inside the interval",
+        "cannot_tell": "cannot tell: the limit lies inside the interval, or the units are too few",
         "not_measured": "not measured",
     }[gate.state]
     bound = "" if gate.value is None else f" (bound {gate.value:.3g})"

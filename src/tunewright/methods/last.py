@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -14,6 +15,8 @@ from tunewright.models.contracts import LoadedModel
 
 class Last(Overwriting):
     """Trains the last blocks, and what stands above them: the final norm, and the head where it is not tied."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"blocks"})
 
     layers: int = Field(default=2, ge=1)
     """How many of the stacked blocks, counted from the top."""

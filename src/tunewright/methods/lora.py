@@ -19,6 +19,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from tunewright.core.errors import UserError, nearest
+from tunewright.core.files import read_json, write_json
 from tunewright.core.plugins import Plugin
 from tunewright.core.seeds import key
 from tunewright.models.contracts import LoadedModel
@@ -103,6 +104,10 @@ class Lora(Plugin):
         model.module.save_pretrained(folder, save_embedding_layers=False)
         if hasattr(model.tokenizer, "save_pretrained"):
             model.tokenizer.save_pretrained(folder)
+        # PEFT writes sets in the order of the process's hash seed; equal runs must leave equal files.
+        config = read_json(folder / _CONFIG)
+        ordered = {name: sorted(value) if name == "target_modules" else value for name, value in config.items()}
+        write_json(folder / _CONFIG, ordered)
 
     def load(self, model: LoadedModel, folder: Path) -> LoadedModel:
         """Puts the adapter that `save` (or PEFT) wrote around a freshly opened base, frozen, float32.

@@ -54,7 +54,16 @@ class Batch:
     targets: Targets
     ids: tuple[str, ...]
     tokens: int
-    """Tokens of the rows, padding excluded."""
+    """Tokens of the rows, padding excluded, a shared beginning counted once for each row."""
+    shared: int = 0
+    """Tokens at the start of the sequence that every segment continues: computed once, gradients exact."""
+
+    def attended(self) -> tuple[Segment, ...]:
+        """The segments with the shared beginning as their parent."""
+        if not self.shared:
+            return self.segments
+        root = Segment(-1, None, -1, 0, self.shared)
+        return (root, *(replace(segment, parent=0) for segment in self.segments))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ must have been brought by `tunewright fetch NAME`. Only safetensors weights with
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -108,8 +109,8 @@ def resolve_model(name: str) -> Origin:
         folder = EMBEDDED[name].folder
         if not (folder / RECORD).is_file():
             raise MissingPart(f"The model '{name}' is not fetched. Run `tunewright fetch {name}`.")
-    elif Path(name).expanduser().exists():
-        folder = Path(name).expanduser().resolve()
+    elif os.path.exists(os.path.expanduser(name)):  # these two take any text; Path's own raise on some
+        folder = Path(os.path.expanduser(name)).resolve()
     else:
         folder = _from_hub(name)
     faults = model_faults(folder)

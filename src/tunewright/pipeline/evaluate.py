@@ -98,7 +98,8 @@ def suite_of(prepared: Prepared) -> tuple[Suite, list[Any]]:
 def ask_base(prepared: Prepared, run: Run, progress: Progress) -> Base:
     """The base model's answers; `prepared.model` must be the base, nothing attached."""
     suite, _ = suite_of(prepared)
-    identity = (prepared.model.origin.digest, str(prepared.dtype), torch.get_num_threads())
+    family = prepared.model.family.plugin_name()
+    identity = (prepared.model.origin.digest, family, str(prepared.dtype), torch.get_num_threads())
     outcomes, path = outcomes_by_content(
         suite.key(prepared.test, *identity),
         prepared.test,

@@ -123,7 +123,7 @@ def icd10(wheel: Path) -> dict[str, list[Row]]:
     """Splits of ICD-10-CM descriptions by category, one row a category, so that rows are independent.
 
     Categories are drawn within each chapter, so every chapter is in train and test, as often as it has categories.
-    train-1600 holds the 400 training rows and more of the same categories, for a learning curve.
+    train-1600 holds the 400 training rows, the other training categories and then second rows, for a learning curve.
     """
     by_unit = _one_place_only(_icd10_rows(wheel))
     by_label: dict[str, list[str]] = defaultdict(list)

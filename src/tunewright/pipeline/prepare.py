@@ -72,6 +72,8 @@ def read_rows(request: Request, progress: Progress) -> Rows:
         UserError: All faults of the plan, or all faults of the rows.
     """
     first = plan_of(request)
+    if first.settings.recipe:  # a named recipe may say how rows are read
+        first = plan_of(request, plugins.build("recipes", first.settings.recipe))
     dataset = _open(first.settings, progress)
     recipe = choose_recipe(dataset.labels or (), any(e.context for e in dataset.train), first.settings.recipe)
     shape = DataShape(len(dataset.train), dataset.labels or ())
@@ -98,13 +100,9 @@ def prepare(rows: Rows, progress: Progress) -> Prepared:
     dtype = _dtype(settings, method)
     progress("opening the model", 0, 1)
     model = open_model(resolve_model(settings.model), dtype)
-    missing = objective.needs - model.family.capabilities
-    if missing:
-        raise UserError(
-            f"Objective '{objective.plugin_name()}' needs {', '.join(sorted(missing))}, which models of family "
-            f"'{model.family.plugin_name()}' don't have. Choose another objective or model."
-        )
-    faults = _unserved_metrics(settings, model) + objective.check(rows.dataset.train)
+    if not settings.train.packing:
+        model = replace(model, packs=False)
+    faults = _beyond(model, settings, method, objective) or objective.check(rows.dataset.train)
     if faults:
         raise UserError(faults)
     encoder = model.family.encoder(model, encode_settings(settings, objective))
@@ -152,16 +150,25 @@ def encode_settings(settings: PlanSettings, objective: Any) -> EncodeSettings:
     )
 
 
-def _unserved_metrics(settings: PlanSettings, model: LoadedModel) -> list[str]:
-    """A sentence for each planned metric that such models cannot give."""
-    able = model.family.capabilities
-    metrics = {name: plugins.find("metrics", name) for name in settings.evaluate.metrics or ()}
-    family = model.family.plugin_name()
+def _beyond(model: LoadedModel, settings: PlanSettings, method: Any, objective: Any) -> list[str]:
+    """A sentence for each part of the plan that needs what models of this family cannot do."""
+    nothing: frozenset[str] = frozenset()
+    planned = [
+        ("objective", objective.plugin_name(), objective.needs),
+        ("method", method.plugin_name(), getattr(method, "needs", nothing)),
+    ]
+    for name in settings.evaluate.metrics or ():
+        need = NEEDS.get(plugins.find("metrics", name).needs)
+        planned.append(("metric", name, frozenset({need} if need else ())))
+    for name in settings.evaluate.baselines or ():
+        if name != "scratch":
+            planned.append(("baseline", name, getattr(plugins.find("baselines", name), "needs", nothing)))
+    family, able = model.family.plugin_name(), model.family.capabilities
     return [
-        f"evaluate.metrics: '{name}' needs {NEEDS[metric.needs]}, which models of family '{family}' don't have. "
-        "Leave it out; 'loss' serves every model."
-        for name, metric in metrics.items()
-        if metric.needs in NEEDS and NEEDS[metric.needs] not in able
+        f"{what.capitalize()} '{name}' needs {', '.join(sorted(needs - able))}, which models of family '{family}' "
+        f"don't have. Choose another {what} or model."
+        for what, name, needs in planned
+        if needs - able
     ]
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tunewright.core import plugins
-from tunewright.core.config import Request
+from tunewright.core.config import Plan, Request
 from tunewright.core.store import Run
 from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import LoadedModel
+from tunewright.pipeline.example_data import EXAMPLES
 from tunewright.pipeline.forecast import by_dry_step
 from tunewright.pipeline.machine import fix_threads, folder_size, info, peak_memory
 from tunewright.pipeline.prepare import Prepared, prepare, read_rows
@@ -35,7 +37,7 @@ def begin(request: Request, verb: str, progress: Progress) -> tuple[Prepared, Ru
     """Reads, checks and opens everything, and only then makes the run folder."""
     rows = read_rows(request, progress)
     threads = fix_threads(rows.plan.settings.train.threads)
-    prepared = prepare(rows, progress)
+    prepared = prepare(replace(rows, plan=_absolute(rows.plan)), progress)
     method = prepared.method.plugin_name()  # type: ignore[attr-defined]
     run = Run.create(request.out, f"{Path(prepared.settings.data.path).stem}-{method}")
     found = info(prepared.model.origin, prepared.dtype, threads, prepared.dataset.fingerprint)
@@ -44,6 +46,15 @@ def begin(request: Request, verb: str, progress: Progress) -> tuple[Prepared, Ru
     run.write("data.json", prepared.data)
     prepared.plan.write(run.plan_file)  # last: a folder with a plan is a run
     return prepared, run
+
+
+def _absolute(plan: Plan) -> Plan:
+    """The plan with a data path that holds from any working directory."""
+    path = plan.settings.data.path
+    if path in EXAMPLES and not Path(path).exists():
+        return plan
+    data = plan.settings.data.model_copy(update={"path": str(Path(path).resolve())})
+    return replace(plan, settings=plan.settings.model_copy(update={"data": data}))
 
 
 def job_of(prepared: Prepared) -> Job:
@@ -91,7 +102,9 @@ def save_verified(job: Job, prepared: Prepared, run: Run) -> tuple[LoadedModel, 
     beside = run.folder / ".model.tmp"
     shutil.rmtree(beside, ignore_errors=True)
     job.method.save(job.model, beside)
-    reopened, findings = verify(job.model, job.method, job.objective, beside, prepared.train, prepared.dtype)
+    reopened, findings = verify(
+        job.model, job.method, job.objective, beside, prepared.train, prepared.dtype, prepared.encode
+    )
     shutil.rmtree(run.model, ignore_errors=True)
     beside.rename(run.model)
     return reopened, findings

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 from tunewright.core.config import Request
 from tunewright.core.store import Run
 from tunewright.evaluate.contracts import Progress
 from tunewright.pipeline.evaluate import ask_base, evaluate_stage
+from tunewright.pipeline.machine import peak_memory
 from tunewright.pipeline.prepare import Prepared
 from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.train import begin, train_stage
+from tunewright.report import write as write_report
 
 
 def tune(request: Request, progress: Progress = silent) -> Result:
@@ -20,6 +24,19 @@ def tune(request: Request, progress: Progress = silent) -> Result:
 
 def stages(prepared: Prepared, run: Run, progress: Progress) -> Result:
     """Base first (nothing is attached yet), then training, then the tuned model as opened from disk."""
+    started = time.perf_counter()
     base = ask_base(prepared, run, progress)
+    asked = time.perf_counter()
     tuned = train_stage(prepared, run, progress)
-    return evaluate_stage(prepared, run, base, tuned, progress)
+    trained = time.perf_counter()
+    result = evaluate_stage(prepared, run, base, tuned, progress)
+    ended = time.perf_counter()
+    forecast = run.read("forecast.json")
+    forecast["actual"] |= {
+        "seconds": round(ended - started, 1),
+        "evaluation_seconds": round(asked - started + ended - trained, 1),
+        "memory_bytes": peak_memory(),
+    }
+    run.write("forecast.json", forecast)
+    write_report(run)
+    return result

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from tunewright.core.records import Example
 from tunewright.evaluate.baselines._labels import FLOOR, log_prior
 from tunewright.evaluate.contracts import Floats
-from tunewright.evaluate.metrics._words import words
+from tunewright.evaluate.words import words
 
 
 def question(example: Example) -> str:

@@ -18,6 +18,7 @@ class Tfidf(Plugin):
     """TF-IDF of words and word pairs with logistic regression: seconds on a laptop, and hard to beat on few rows."""
 
     trivial: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset({"text"})
     C: float = Field(10.0, gt=0)
     """Inverse of the penalty; L2-normed TF-IDF rows are short, so scikit-learn's 1.0 underfits."""
 

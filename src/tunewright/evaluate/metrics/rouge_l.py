@@ -8,7 +8,7 @@ from typing import ClassVar
 from tunewright.core.plugins import Plugin
 from tunewright.evaluate.contracts import Floats, Need, Outcome
 from tunewright.evaluate.metrics._ratio import mean
-from tunewright.evaluate.metrics._words import words
+from tunewright.evaluate.words import words
 
 
 class RougeL(Plugin):

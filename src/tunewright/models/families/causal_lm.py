@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
+from transformers.utils import logging as hf_logging
 
 from tunewright.core.errors import UserError
 from tunewright.core.plugins import Plugin
@@ -20,7 +21,7 @@ from tunewright.core.records import Example
 from tunewright.core.seeds import key
 from tunewright.data.encoder import Encoded
 from tunewright.models import collate, scoring
-from tunewright.models.attention import NAME, Layout, attention
+from tunewright.models.attention import NAME, Layout, attention, plain_attention
 from tunewright.models.chat import Chat
 from tunewright.models.contracts import Batch, EncodeSettings, Generation, LoadedModel, Origin, Segment
 from tunewright.models.encoding import TextEncoder
@@ -29,6 +30,9 @@ from tunewright.models.generation import greedy
 PACKED_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 0.2}
 """Largest difference of a log-probability, packed against alone, at which a model counts as able to pack."""
 _PROMPT_TOKENS = 4096
+
+hf_logging.disable_progress_bar()  # our own progress is enough
+hf_logging.set_verbosity_error()
 
 
 class CausalLM(Plugin):
@@ -109,10 +113,11 @@ class CausalLM(Plugin):
         targets = batch.targets
         keep_K, row_T = torch.unique(targets.position_T, return_inverse=True)
         if model.packs:
-            logits_KV = _packed_logits(model.module, batch.inputs["input_ids"], batch.segments, keep_K)
+            logits_KV = _packed_logits(model.module, batch.inputs["input_ids"], batch.attended(), keep_K)
         else:
             logits_KV = _padded_logits(model.module, batch, keep_K)
-        logits_TV = logits_KV if len(row_T) == len(keep_K) and bool((row_T.diff() > 0).all()) else logits_KV[row_T]
+        in_order = len(row_T) == len(keep_K) and bool((row_T.diff() > 0).all())
+        logits_TV = logits_KV if in_order else logits_KV[row_T]
         accurate = logits_TV if logits_TV.dtype == torch.float64 else logits_TV.float()
         return -nn.functional.cross_entropy(accurate, targets.target_T, reduction="none")
 
@@ -215,13 +220,16 @@ def _packed_logits(module: nn.Module, ids: Tensor, segments: Sequence[Segment], 
 
 
 def _padded_logits(module: nn.Module, batch: Batch, keep_K: Tensor) -> Tensor:
-    out = module(input_ids=batch.inputs["input_ids"], attention_mask=batch.inputs["attention_mask"], use_cache=False)
+    with attention(module, plain_attention(module)):
+        out = module(
+            input_ids=batch.inputs["input_ids"], attention_mask=batch.inputs["attention_mask"], use_cache=False
+        )
     logits: Tensor = out.logits.flatten(0, 1)[keep_K]
     return logits
 
 
 def _plain_logits(module: nn.Module, ids: Sequence[int]) -> Tensor:
-    with torch.inference_mode():
+    with torch.inference_mode(), attention(module, plain_attention(module)):
         logits: Tensor = module(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
     return logits
 

@@ -1,0 +1,262 @@
+"""The whole way on a tiny model, through the command line in a process of its own, as a user goes it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tiny import save_tiny
+from tunewright.core.files import cache_folder
+
+WORDS = {"red": ["apple", "blood", "rose"], "blue": ["sky", "sea", "ink"], "green": ["grass", "leaf", "frog"]}
+FAST = ["--set", "train.threads=1", "--set", "evaluate.probes=[]", "--set", "evaluate.generated_rows=4",
+        "--set", "evaluate.max_new_tokens=4"]  # fmt: skip
+
+
+def write_rows(path: Path, rows: int = 180, seed: int = 0) -> Path:
+    draw = random.Random(seed)
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label", "unit"])
+        for number in range(rows):
+            label = draw.choice(list(WORDS))
+            writer.writerow([f"{draw.choice(WORDS[label])} {number} {draw.random():.4f}", label, f"u{number // 2}"])
+    return path
+
+
+def command(*words: object) -> list[str]:
+    start = "import sys; from tunewright.cli import main; sys.exit(main())"
+    return [sys.executable, "-W", "error", "-c", start, *map(str, words)]
+
+
+def tunewright(*words: object, expect: int | None = None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command(*words), capture_output=True, text=True, timeout=300, check=False)
+    if expect is not None:
+        assert done.returncode == expect, f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    save_tiny("qwen2", folder / "model")
+    write_rows(folder / "rows.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def learnt(place):
+    """One run that learns its rows well: many passes at a high rate."""
+    os.environ["TUNEWRIGHT_CACHE"] = str(place / "cache")
+    run = place / "learnt"
+    done = tunewright(
+        "tune", place / "rows.csv", "--model", place / "model", "--out", run, *FAST,
+        "--set", "method=full", "--set", "train.learning_rate=0.01", "--set", "train.num_train_epochs=8",
+        "--set", "train.early_stopping_patience=0",
+    )  # fmt: skip
+    return run, done
+
+
+@pytest.fixture(autouse=True)
+def place_cache(place, monkeypatch):
+    monkeypatch.setenv("TUNEWRIGHT_CACHE", str(place / "cache"))
+
+
+def test_tune_proves_what_was_learnt_and_leaves_every_file(learnt):
+    run, done = learnt
+    verdict = json.loads((run / "verdict.json").read_text())
+    assert (done.returncode, verdict["verdict"]) == (0, "better"), done.stdout + done.stderr
+    accuracy = next(metric for metric in verdict["metrics"] if metric["name"] == "accuracy")
+    assert accuracy["primary"]
+    assert accuracy["low"] > 0
+    assert accuracy["baselines"].keys() == {"majority", "prior", "tfidf"}
+    for name in ("plan.yaml", "info.json", "data.json", "forecast.json", "events.jsonl", "report.html", "report.md",
+                 "evaluations/base.jsonl", "evaluations/tuned.jsonl", "evaluations/comparison.json"):  # fmt: skip
+        assert (run / name).is_file(), name
+    assert json.loads((run / "forecast.json").read_text())["actual"]["seconds"] > 0
+    assert "better" in done.stdout
+    assert not list(run.glob(".*.tmp"))
+
+
+def test_base_answers_are_kept_and_removed_with_the_run(place, learnt):
+    run, _ = learnt
+    kept = [Path(path) for path in json.loads((run / "evaluations" / "kept.json").read_text())]
+    assert kept
+    assert all(path.is_relative_to(cache_folder()) and path.is_file() for path in kept)
+    again = tunewright("evaluate", run)
+    assert "base: weighing" not in again.stderr
+    assert "tuned: weighing" in again.stderr
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_predict_keeps_columns_and_says_what_evaluation_measured(place, learnt, tmp_path):
+    run, _ = learnt
+    out = tmp_path / "out.csv"
+    tunewright("predict", run, place / "rows.csv", "--out", out, expect=0)
+    given, found = read_csv(place / "rows.csv"), read_csv(out)
+    added = ("prediction", "probability", "abstain")
+    assert list(found[0]) == ["text", "label", "unit", *added]
+    assert [{k: v for k, v in row.items() if k not in added} for row in found] == given
+    assert all(1 / 3 <= float(row["probability"]) <= 1 and row["abstain"] == "false" for row in found)
+    lines = [json.loads(line) for line in (run / "evaluations" / "tuned.jsonl").read_text().splitlines()]
+    measured = {line["unit"]: [] for line in lines}
+    for line in lines:
+        if line["metric"] == "accuracy":
+            measured[line["unit"]].append(line["record"][0])
+    for unit, right in measured.items():
+        assert sum(right) == sum(row["prediction"] == row["label"] for row in found if row["unit"] == unit), unit
+
+
+def test_predict_abstains_below_the_threshold_or_says_why_not(place, learnt, tmp_path):
+    run, _ = learnt
+    out = tmp_path / "out.csv"
+    refused = tunewright("predict", run, place / "rows.csv", "--out", out, "--min-accuracy", "0.999", expect=2)
+    assert "validation rows" in refused.stderr
+    assert not out.exists()
+    done = tunewright("predict", run, place / "rows.csv", "--out", out, "--min-accuracy", "0.3", expect=0)
+    threshold = float(re.search(r"below probability ([\d.]+)", done.stdout).group(1))
+    for row in read_csv(out):
+        assert (row["abstain"] == "true") == (float(row["probability"]) < threshold - 5e-4) or abs(
+            float(row["probability"]) - threshold
+        ) < 1e-3
+
+
+def test_predict_goes_on_where_it_stopped(place, learnt, tmp_path):
+    run, _ = learnt
+    rows = write_rows(tmp_path / "many.csv", rows=400, seed=5)
+    out, whole = tmp_path / "out.csv", tmp_path / "whole.csv"
+    tunewright("predict", run, rows, "--out", whole, expect=0)
+    process = subprocess.Popen(command("predict", run, rows, "--out", out), stderr=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL)  # fmt: skip
+    partial = tmp_path / ".out.csv.partial"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (partial.exists() and partial.stat().st_size > 2000):
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not out.exists()
+    assert partial.stat().st_size > 0
+    tunewright("predict", run, rows, "--out", out, expect=0)
+    assert out.read_text() == whole.read_text()
+    assert not partial.exists()
+
+
+def events(run: Path) -> list[dict[str, object]]:
+    lines = (run / "events.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def start_and_signal(words: list[object], run: Path, number: int, after_steps: int) -> int:
+    process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = run / "events.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if log.exists() and log.read_bytes().count(b'"type": "step"') >= after_steps:
+            break
+        time.sleep(0.01)
+    process.send_signal(number)
+    return process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=["kill", "term", "ctrl-c"])
+def test_killed_and_resumed_equals_uninterrupted(place, tmp_path, number):
+    def words(run):
+        return ["train", place / "rows.csv", "--model", place / "model", "--out", run, *FAST, "--set", "save_steps=4",
+                "--set", "method.lora_dropout=0.1", "--set", "train.num_train_epochs=6"]  # fmt: skip
+
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    tunewright(*words(whole), expect=0)
+    after = random.Random(str(number)).randint(3, 60)
+    ended = start_and_signal(words(torn), torn, number, after)
+    assert ended == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    assert not (torn / "model").exists()
+    tunewright("resume", torn, expect=0)
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (torn / "model" / name).read_bytes() == (whole / "model" / name).read_bytes()
+    assert events(torn) == events(whole)
+    finished = tunewright("resume", torn, expect=0)
+    assert "finished" in finished.stdout
+
+
+def test_resume_refuses_rows_that_changed(place, tmp_path):
+    rows = write_rows(tmp_path / "rows.csv", 60)
+    run = tmp_path / "run"
+    words = ["train", rows, "--model", place / "model", "--out", run, *FAST, "--set", "train.num_train_epochs=40"]
+    assert start_and_signal(words, run, signal.SIGTERM, 3) == 130
+    rows.write_text(rows.read_text().replace("apple", "pear"))
+    done = tunewright("resume", run, expect=2)
+    assert "have changed" in done.stderr
+
+
+def test_check_and_plan_train_nothing(place, tmp_path):
+    shown = tunewright("check", place / "rows.csv", "--model", place / "model", "--show-mask", 2, expect=0)
+    assert shown.stdout.count("[[") == 2
+    planned = tunewright("plan", place / "rows.csv", "--model", place / "model", expect=0)
+    assert "Forecast" in planned.stdout
+    resolved = planned.stdout[: planned.stdout.index("\n\n")]
+    assert yaml.safe_load(resolved)["recipe"] in (None, "classify")
+    assert not Path("runs").exists() or "runs" not in planned.stdout
+
+
+def test_all_faults_of_a_plan_come_at_once_without_a_traceback(place):
+    done = tunewright("tune", place / "rows.csv", "--model", place / "model", "--set", "learning_rat=1",
+                      "--set", "train.max_length=-3", expect=2)  # fmt: skip
+    assert "learning_rate" in done.stderr
+    assert "max_length" in done.stderr
+
+
+def test_score_equals_the_plain_model(place, tmp_path):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    rows = [{"context": "The sky is", "answers": ["blue", "red", "blueish"]},
+            {"context": [{"role": "user", "content": "Which?"}], "answers": ["red"]}]  # fmt: skip
+    asked, out = tmp_path / "rows.jsonl", tmp_path / "out.json"
+    asked.write_text("\n".join(json.dumps(row) for row in rows))
+    tunewright("score", "--model", place / "model", "--rows", asked, "--json", out, expect=0)
+    found = json.loads(out.read_text())["rows"]
+    tokenizer = AutoTokenizer.from_pretrained(place / "model")
+    model = AutoModelForCausalLM.from_pretrained(place / "model", dtype=torch.float32)
+    for row, scored in zip(rows, found, strict=True):
+        context = row["context"]
+        text = context if isinstance(context, str) else tokenizer.apply_chat_template(
+            context, tokenize=False, add_generation_prompt=True
+        )  # fmt: skip
+        for answer, value in zip(row["answers"], scored["log_probs"], strict=True):
+            before = tokenizer(text)["input_ids"]
+            after = tokenizer(answer, add_special_tokens=False)["input_ids"]
+            with torch.inference_mode():
+                logits = model(torch.tensor([before + after])).logits[0].log_softmax(-1)
+            steps = logits[len(before) - 1 : -1][range(len(after)), after]
+            assert value == pytest.approx(float(steps.sum()), abs=1e-4)
+
+
+def test_compare_and_delete(place, learnt, tmp_path):
+    run, _ = learnt
+    other = tmp_path / "other"
+    tunewright("tune", place / "rows.csv", "--model", place / "model", "--out", other, *FAST,
+               "--set", "train.max_steps=2", expect=3)  # fmt: skip
+    table = tunewright("compare", run, other, expect=0)
+    assert "accuracy" in table.stdout
+    assert "full" in table.stdout
+    assert "lora" in table.stdout
+    kept = [Path(path) for path in json.loads((other / "evaluations" / "kept.json").read_text())]
+    tunewright("delete", other, "--yes", expect=0)
+    assert not other.exists()
+    assert not any(path.exists() for path in kept)
