@@ -117,8 +117,10 @@ def main(pairs: int = 2000) -> None:
         called = np.mean([result.decision != "cannot_tell" for result in equal])
         covers = np.mean([result.low <= 0 <= result.high for result in equal])
         plain = np.mean(
-            [percentile_covers(case, *case.draw(np.random.default_rng((p, case.units, 1)), case, 0.0), p)
-             for p in range(pairs)]
+            [
+                percentile_covers(case, *case.draw(np.random.default_rng((p, case.units, 1)), case, 0.0), p)
+                for p in range(pairs)
+            ]
         )
         found = np.mean([result.decision == "better" for result in simulate(case, pairs, stated(equal))])
         print(f"{case.name:34}{called:8.1%}{covers:8.1%}{plain:12.1%}{found:8.1%}", flush=True)

@@ -107,19 +107,40 @@ def test_version(capsys):
 
 @pytest.mark.parametrize("verb", ["check", "plan", "train", "tune"])
 def test_shared_options_become_one_request(pipeline, verb):
-    words = ["rows.csv", "--map", "text=a,label=b", "--map", "unit=c", "--set", "lr=1", "--set", "seed=2",
-             "--out", "o", "--plan", "p.yaml", "--recipe", "chat", "--model", "m"]
+    words = [
+        "rows.csv",
+        "--map",
+        "text=a,label=b",
+        "--map",
+        "unit=c",
+        "--set",
+        "lr=1",
+        "--set",
+        "seed=2",
+        "--out",
+        "o",
+        "--plan",
+        "p.yaml",
+        "--recipe",
+        "chat",
+        "--model",
+        "m",
+    ]
     assert main([verb, *words]) == 0
     maps = ("text=a,label=b", "unit=c")
     assert pipeline.calls[0][:2] == (
-        verb, Request("rows.csv", Path("p.yaml"), ("lr=1", "seed=2"), maps, Path("o"), "chat", "m"))
+        verb,
+        Request("rows.csv", Path("p.yaml"), ("lr=1", "seed=2"), maps, Path("o"), "chat", "m"),
+    )
 
 
 def test_data_may_be_left_to_the_plan_file_and_options_may_come_first(pipeline):
     assert main(["tune", "--plan", "p.yaml"]) == 0
     assert main(["train", "--set", "seed=1", "x.csv"]) == 0
     assert [call[1] for call in pipeline.calls] == [
-        Request(plan_file=Path("p.yaml")), Request("x.csv", sets=("seed=1",))]
+        Request(plan_file=Path("p.yaml")),
+        Request("x.csv", sets=("seed=1",)),
+    ]
 
 
 def test_each_verb_hands_over_its_own(pipeline, run):
@@ -171,7 +192,9 @@ def test_doctor_prints_a_row_each(pipeline, capsys):
     pipeline.answer = [("torch", "ok", "2.4"), ("parquet", "missing", "pip install 'tunewright[parquet]'")]
     assert main(["doctor"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "torch    ok        2.4", "parquet  missing   pip install 'tunewright[parquet]'"]
+        "torch    ok        2.4",
+        "parquet  missing   pip install 'tunewright[parquet]'",
+    ]
     pipeline.answer.append(("peft", "fault", "Not installed."))
     assert main(["doctor"]) == 2
 

@@ -108,7 +108,8 @@ def test_a_terminal_is_not_redrawn_more_often_than_eyes_see():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")])
+    ("seconds", "said"), [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")]
+)
 def test_durations_are_said_as_people_do(seconds, said):
     assert duration(seconds) == said
 

@@ -1,6 +1,5 @@
 """Names that other tools use."""
 
-
 import pytest
 
 from tunewright.core import aliases, plan_text
@@ -19,8 +18,14 @@ def faults(*args, **words) -> list[str]:
 
 @pytest.mark.parametrize(("key", "name"), [(key, name) for key, others in aliases.SAME.items() for name in others])
 def test_other_names_are_the_same_as_ours(key, name):
-    value = {"train.packing": False, "train.lr_scheduler_type": "linear", "train.precision": "float32",
-             "objective.loss_on": "all", "model": "m", "data.path": "p"}.get(key, 2)
+    value = {
+        "train.packing": False,
+        "train.lr_scheduler_type": "linear",
+        "train.precision": "float32",
+        "objective.loss_on": "all",
+        "model": "m",
+        "data.path": "p",
+    }.get(key, 2)
     if key in ("method.lora_dropout", "train.learning_rate"):
         value = 0.5
     if key in ("method.use_dora", "method.use_rslora"):

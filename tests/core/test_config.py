@@ -37,8 +37,14 @@ def asked_on_line(*words: str, maps: tuple[str, ...] = ()) -> Plan:
 def test_nothing_asked_is_the_defaults():
     plan = resolve({})
     expected = PlanSettings().model_dump() | {
-        "method": {"name": "lora", "r": 16, "lora_alpha": 32.0, "lora_dropout": 0.0, "target_modules": "all-linear",
-                   "rank_pattern": {}},
+        "method": {
+            "name": "lora",
+            "r": 16,
+            "lora_alpha": 32.0,
+            "lora_dropout": 0.0,
+            "target_modules": "all-linear",
+            "rank_pattern": {},
+        },
         "objective": {"name": "next_token", "loss_on": "answers"},
     }
     assert plan.settings.model_dump() == expected
@@ -84,8 +90,9 @@ def test_every_resolved_value_has_an_origin():
 
 
 def test_null_on_top_takes_back_what_a_lower_layer_set():
-    plan = resolve({"train.learning_rate": None, "metrics": None}, {"learning_rate": 1.0, "metrics": "nll"}, "f",
-                   Classify())
+    plan = resolve(
+        {"train.learning_rate": None, "metrics": None}, {"learning_rate": 1.0, "metrics": "nll"}, "f", Classify()
+    )
     assert plan.settings.train.learning_rate == 1e-3
     assert plan.settings.evaluate.metrics == Classify().metrics
     assert plan.origins["evaluate.metrics"] == "recipe classify"
@@ -121,8 +128,9 @@ def test_column_maps_merge_by_field():
 
 
 def test_lists_may_be_words_with_commas_and_columns_may_be_numbers():
-    plan = asked_on_line("evaluate.metrics=accuracy,nll", "data.splits=0.8,0.1,0.1", "data.unit=2024",
-                         "data.map.text=0")
+    plan = asked_on_line(
+        "evaluate.metrics=accuracy,nll", "data.splits=0.8,0.1,0.1", "data.unit=2024", "data.map.text=0"
+    )
     assert plan.settings.evaluate.metrics == ("accuracy", "nll")
     assert plan.settings.data.splits == (0.8, 0.1, 0.1)
     assert plan.settings.data.unit == "2024"
@@ -147,8 +155,13 @@ def test_settings_and_plan_are_frozen():
 
 
 def full_plan() -> Plan:
-    return resolve({"lr": 3e-5, "data.map": "text=Änderung", "method.rank_pattern": {"a": 2}}, {"seed": 4}, "f",
-                   Classify(), DataShape(700, LABELS))
+    return resolve(
+        {"lr": 3e-5, "data.map": "text=Änderung", "method.rank_pattern": {"a": 2}},
+        {"seed": 4},
+        "f",
+        Classify(),
+        DataShape(700, LABELS),
+    )
 
 
 def test_a_plan_comes_back_from_its_file(tmp_path):
@@ -156,8 +169,10 @@ def test_a_plan_comes_back_from_its_file(tmp_path):
     plan.write(tmp_path / "plan.yaml")
     back = Plan.load(tmp_path / "plan.yaml")
     assert (back.settings, back.origins, back.asked) == (plan.settings, plan.origins, plan.asked)
-    assert plan.asked == {"plan file f": {"seed": 4}, "command line": {
-        "lr": 3e-5, "data.map": "text=Änderung", "method.rank_pattern": {"a": 2}}}
+    assert plan.asked == {
+        "plan file f": {"seed": 4},
+        "command line": {"lr": 3e-5, "data.map": "text=Änderung", "method.rank_pattern": {"a": 2}},
+    }
     assert set(plan.dump()) == {"asked", "resolved", "origins"}
     json.dumps(plan.dump(), allow_nan=False)
 
@@ -167,12 +182,15 @@ def test_a_runs_plan_serves_as_a_plan_file(tmp_path):
     plan.write(tmp_path / "plan.yaml")
     again = plan_of(Request("x", plan_file=tmp_path / "plan.yaml"))
     assert again.settings == plan.settings.model_copy(
-        update={"data": plan.settings.data.model_copy(update={"path": "x"})})
+        update={"data": plan.settings.data.model_copy(update={"path": "x"})}
+    )
     assert again.notes == ()
 
 
-@pytest.mark.parametrize("text", ["", "a: 1", "resolved: 3\norigins: {}\nasked: {}", "[", "- 1",
-                                  "resolved: {sed: 1}\norigins: {}\nasked: {}"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "a: 1", "resolved: 3\norigins: {}\nasked: {}", "[", "- 1", "resolved: {sed: 1}\norigins: {}\nasked: {}"],
+)
 def test_a_damaged_plan_is_a_users_fault(tmp_path, text):
     (tmp_path / "plan.yaml").write_text(text)
     with pytest.raises(UserError, match=r"plan\.yaml"):
@@ -186,7 +204,9 @@ def test_override_changes_what_is_asked_and_keeps_the_rest():
     assert other.settings.evaluate.probes == ()
     assert other.settings.train == plan.settings.train
     assert {key for key in plan.origins if plan.origins[key] != other.origins.get(key)} == {
-        "evaluate.resamples", "evaluate.probes"}
+        "evaluate.resamples",
+        "evaluate.probes",
+    }
     with pytest.raises(UserError, match=r"Did you mean 'evaluate\.resamples'"):
         override(plan, ["evaluate.resample=300"])
 

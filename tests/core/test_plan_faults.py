@@ -29,10 +29,14 @@ def asked_on_line(*words: str, maps: tuple[str, ...] = ()) -> Plan:
 
 def test_all_faults_are_told_at_once_with_their_source(tmp_path):
     file = tmp_path / "p.yaml"
-    file.write_text("train: {learning_rat: 1, max_length: short}\nmethod: {name: lora, r: 0, rr: 2}\nfp16: true\n"
-                    "evaluate: {metrics: [acuracy]}\n")
+    file.write_text(
+        "train: {learning_rat: 1, max_length: short}\nmethod: {name: lora, r: 0, rr: 2}\nfp16: true\n"
+        "evaluate: {metrics: [acuracy]}\n"
+    )
     with pytest.raises(UserError) as error:
-        plan_of(Request(plan_file=file, sets=("lr=-1", "broken", "objective.loss_on=some", "gates.min_gain=[")),)
+        plan_of(
+            Request(plan_file=file, sets=("lr=-1", "broken", "objective.loss_on=some", "gates.min_gain=[")),
+        )
     text = "\n".join(error.value.problems)
     expected = {
         "learning_rat:": "Did you mean 'train.learning_rate'?",
@@ -72,13 +76,16 @@ def test_a_wrong_value_is_a_users_fault_and_names_its_key(key, value):
 
 def test_a_map_that_is_none_is_a_users_fault():
     assert faults({"data.map": "text"}) == [
-        "data.map text: must be ours=column[,ours=column], as text=review,label=score."]
+        "data.map text: must be ours=column[,ours=column], as text=review,label=score."
+    ]
 
 
 def test_a_key_given_twice_must_be_given_once():
     [fault] = faults({"epochs": 2, "train.num_train_epochs": 3})
-    assert fault == ("train.num_train_epochs: given twice, 2 (command line, 'epochs') and 3 "
-                     "(command line, 'train.num_train_epochs'). Give it once.")
+    assert fault == (
+        "train.num_train_epochs: given twice, 2 (command line, 'epochs') and 3 "
+        "(command line, 'train.num_train_epochs'). Give it once."
+    )
     assert resolve({"epochs": 2, "num_train_epochs": 2}).settings.train.num_train_epochs == 2
     with pytest.raises(UserError, match="seed: given twice"):
         asked_on_line("seed=1", "seed=2")
@@ -88,8 +95,14 @@ def test_a_key_given_twice_must_be_given_once():
 
 @pytest.mark.parametrize(
     ("word", "nearest"),
-    [("trian.max_steps", "train.max_steps"), ("train.max_step", "train.max_steps"), ("lerning_rate", "learning_rate"),
-     ("metod", "method"), ("num_epoch", "num_epochs"), ("gates.min_gian", "gates.min_gain")],
+    [
+        ("trian.max_steps", "train.max_steps"),
+        ("train.max_step", "train.max_steps"),
+        ("lerning_rate", "learning_rate"),
+        ("metod", "method"),
+        ("num_epoch", "num_epochs"),
+        ("gates.min_gian", "gates.min_gain"),
+    ],
 )
 def test_an_unknown_key_names_the_nearest(word, nearest):
     [fault] = faults({word: 1})
@@ -138,9 +151,27 @@ def test_whatever_is_typed_gives_a_plan_or_a_users_fault(sets, maps):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1e-3", 1e-3), ("1e5", 1e5), (".5", 0.5), ("-2", -2), ("no", "no"), ("on", "on"), ("y", "y"), ("true", True),
-     ("2026-11-30", "2026-11-30"), ("010", 10.0), ("1_000", "1_000"), ("null", None), ("12:30", "12:30"), ("", None),
-     ("[a, 1]", ["a", 1]), ("'1'", "1"), ("1.", 1.0), ("nothing", "nothing"), ("5x", "5x")],
+    [
+        ("1e-3", 1e-3),
+        ("1e5", 1e5),
+        (".5", 0.5),
+        ("-2", -2),
+        ("no", "no"),
+        ("on", "on"),
+        ("y", "y"),
+        ("true", True),
+        ("2026-11-30", "2026-11-30"),
+        ("010", 10.0),
+        ("1_000", "1_000"),
+        ("null", None),
+        ("12:30", "12:30"),
+        ("", None),
+        ("[a, 1]", ["a", 1]),
+        ("'1'", "1"),
+        ("1.", 1.0),
+        ("nothing", "nothing"),
+        ("5x", "5x"),
+    ],
 )
 def test_yaml_scalars_are_those_of_yaml_1_2(text, value):
     got = plan_text.parse(text)

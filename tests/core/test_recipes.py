@@ -1,6 +1,5 @@
 """Recipes: which rows are theirs, and what follows from the number of rows."""
 
-
 import pytest
 
 from tunewright.core import plugins
@@ -40,8 +39,18 @@ def test_a_named_recipe_is_taken_if_the_rows_serve_it():
 
 @pytest.mark.parametrize(
     ("recipe", "rows", "epochs"),
-    [(Classify(), 1, 4), (Classify(), 600, 4), (Classify(), 601, 3), (Classify(), 2_000, 3), (Classify(), 2_001, 2),
-     (Classify(), 10_000, 2), (Classify(), 10_001, 1), (Chat(), 2_000, 3), (Chat(), 2_001, 2), (Text(), 10_001, 1)],
+    [
+        (Classify(), 1, 4),
+        (Classify(), 600, 4),
+        (Classify(), 601, 3),
+        (Classify(), 2_000, 3),
+        (Classify(), 2_001, 2),
+        (Classify(), 10_000, 2),
+        (Classify(), 10_001, 1),
+        (Chat(), 2_000, 3),
+        (Chat(), 2_001, 2),
+        (Text(), 10_001, 1),
+    ],
 )
 def test_epochs_follow_the_rows(recipe, rows, epochs):
     plan = resolve({}, recipe=recipe, rows=DataShape(rows))
@@ -51,8 +60,16 @@ def test_epochs_follow_the_rows(recipe, rows, epochs):
 
 @pytest.mark.parametrize(
     ("recipe", "method", "rate"),
-    [(Classify(), "lora", 1e-3), (Classify(), "norm", 1e-3), (Classify(), "full", 2e-5), (Classify(), "last", 2e-5),
-     (Chat(), "lora", 2e-4), (Text(), "lora", 2e-4), (Chat(), "norm", 1e-3), (Text(), "full", 2e-5)],
+    [
+        (Classify(), "lora", 1e-3),
+        (Classify(), "norm", 1e-3),
+        (Classify(), "full", 2e-5),
+        (Classify(), "last", 2e-5),
+        (Chat(), "lora", 2e-4),
+        (Text(), "lora", 2e-4),
+        (Chat(), "norm", 1e-3),
+        (Text(), "full", 2e-5),
+    ],
 )
 def test_learning_rate_follows_the_method(recipe, method, rate):
     plan = resolve({"method": method}, recipe=recipe)

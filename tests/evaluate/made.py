@@ -17,7 +17,10 @@ def example(
     return Example(
         (Turn("user", (text_part(asked),)),),
         tuple(Answer((text_part(text),)) for text in answers),
-        id=id, source=f"rows.csv:{id}", unit=unit, label=True,
+        id=id,
+        source=f"rows.csv:{id}",
+        unit=unit,
+        label=True,
     )
 
 

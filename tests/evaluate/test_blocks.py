@@ -37,8 +37,12 @@ def test_all_blocks_are_valid_and_in_their_chapters():
     found = shown()
     assert blocks.validate_python(blocks.dump_python(found)) == found
     assert [(block.kind, block.section) for block in found] == [
-        ("bars", "result"), ("table", "classes"), ("table", "classes"), ("reliability", "classes"),
-        ("pairs", "examples"), ("pairs", "examples"),
+        ("bars", "result"),
+        ("table", "classes"),
+        ("table", "classes"),
+        ("reliability", "classes"),
+        ("pairs", "examples"),
+        ("pairs", "examples"),
     ]
 
 
@@ -51,7 +55,12 @@ def test_bars_have_each_model_with_its_own_interval():
 def test_sensitivity_is_recall_and_intervals_are_wilson():
     table = per_class_table(BASE, TUNED, LABELS)
     assert table.columns == [
-        "label", "n", "base sensitivity", "base specificity", "tuned sensitivity", "tuned specificity",
+        "label",
+        "n",
+        "base sensitivity",
+        "base specificity",
+        "tuned sensitivity",
+        "tuned specificity",
     ]
     true = [outcome.example.answer.text for outcome in TUNED]
     said = [LABELS[int(np.argmax(outcome.choices))] for outcome in TUNED]

@@ -35,8 +35,12 @@ def test_a_comparison_holds_what_the_bootstrap_says():
     base, tuned = answers(20), answers(45)
     (found,) = compared(base, tuned, trivial=set(), primary={"accuracy"}, seed=3)
     wanted = compare(
-        Accuracy(), np.array([[float(i < 20)] for i in range(N)]), np.array([[float(i < 45)] for i in range(N)]),
-        [f"row r{i}" for i in range(N)], 3, 400,
+        Accuracy(),
+        np.array([[float(i < 20)] for i in range(N)]),
+        np.array([[float(i < 45)] for i in range(N)]),
+        [f"row r{i}" for i in range(N)],
+        3,
+        400,
     )
     assert (found.base, found.tuned, found.low, found.high) == (wanted.base, wanted.tuned, wanted.low, wanted.high)
     assert (found.name, found.decision, found.primary, found.unit, found.n) == ("accuracy", "better", True, "row", N)

@@ -35,10 +35,14 @@ def answered(id: str, quality: float) -> Outcome:
     wanted = "it was good"
     return Outcome(
         replace(example(id), answers=(Answer((text_part("good"),)),)),
-        answer_log_prob=-5.0 * (1.1 - quality), answer_tokens=4, answer_bytes=11,
+        answer_log_prob=-5.0 * (1.1 - quality),
+        answer_tokens=4,
+        answer_bytes=11,
         choices=np.array([1.0 - quality, 0.0, quality]) * 30,
-        text="good" if quality == 1 else wanted if quality > 0 else "bad", stopped=quality > 0,
-        loss_sum=7.0 - quality, loss_count=4.0,
+        text="good" if quality == 1 else wanted if quality > 0 else "bad",
+        stopped=quality > 0,
+        loss_sum=7.0 - quality,
+        loss_count=4.0,
     )
 
 
@@ -49,9 +53,13 @@ def drawn_records(metric, seed: int, n: int = 40):
         outcome = answered(str(row), float(rng.choice([0, 0.3, 1])))
         outcomes.append(
             replace(
-                outcome, example=example(str(row), str(rng.choice(LABELS))), answer_log_prob=-float(rng.gamma(2)),
-                answer_tokens=int(rng.integers(1, 9)), answer_bytes=int(rng.integers(1, 30)),
-                choices=rng.normal(size=3), loss_count=float(rng.integers(1, 5)),
+                outcome,
+                example=example(str(row), str(rng.choice(LABELS))),
+                answer_log_prob=-float(rng.gamma(2)),
+                answer_tokens=int(rng.integers(1, 9)),
+                answer_bytes=int(rng.integers(1, 30)),
+                choices=rng.normal(size=3),
+                loss_count=float(rng.integers(1, 5)),
             )
         )
     return records_of(metric, outcomes)
@@ -117,15 +125,27 @@ def test_what_was_not_asked_gives_no_record(metric):
 @pytest.mark.parametrize("metric", METRICS, ids=IDS)
 def test_what_is_needed_suffices(metric):
     full = answered("a", 0.3)
-    fields = {"answer": ("answer_log_prob", "answer_tokens", "answer_bytes"), "choices": ("choices",),
-              "text": ("text", "stopped"), "loss": ("loss_sum", "loss_count")}[metric.needs]
+    fields = {
+        "answer": ("answer_log_prob", "answer_tokens", "answer_bytes"),
+        "choices": ("choices",),
+        "text": ("text", "stopped"),
+        "loss": ("loss_sum", "loss_count"),
+    }[metric.needs]
     only = Outcome(full.example, **{name: getattr(full, name) for name in fields})
     assert metric.record(only, LABELS) == metric.record(full, LABELS)
 
 
 def test_the_folder_holds_the_promised_metrics():
     assert set(IDS) >= {
-        "nll", "bits_per_byte", "exact_match", "accuracy", "macro_f1", "ece", "rouge_l", "stop_rate", "loss",
+        "nll",
+        "bits_per_byte",
+        "exact_match",
+        "accuracy",
+        "macro_f1",
+        "ece",
+        "rouge_l",
+        "stop_rate",
+        "loss",
     }
     assert find("metrics", "loss") is ObjectiveLoss
 
@@ -180,7 +200,10 @@ def test_nll_and_bits_are_ratios_of_sums_not_means_of_ratios():
 def test_exact_match_ignores_outer_space_and_normal_form_but_nothing_else():
     text = "caf\u00e9 Noir"
     for said, right in (
-        (f"  {unicodedata.normalize('NFD', text)}\n", 1.0), (text.lower(), 0.0), ("caf\u00e9  Noir", 0.0), ("", 0.0),
+        (f"  {unicodedata.normalize('NFD', text)}\n", 1.0),
+        (text.lower(), 0.0),
+        ("caf\u00e9  Noir", 0.0),
+        ("", 0.0),
     ):
         assert ExactMatch().record(Outcome(example("a", text), text=said), LABELS) == (right,)
 

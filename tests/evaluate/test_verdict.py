@@ -11,7 +11,20 @@ from tunewright.evaluate.gates import Gate, judge_gates
 from tunewright.evaluate.verdict import exit_code, holm, judge, sentence
 
 BETTER = Comparison(
-    "accuracy", 0.5, 0.7, 0.2, 0.1, 0.3, 100, "row", True, 0.14, 0.0001, "better", True, {"majority": 0.6},
+    "accuracy",
+    0.5,
+    0.7,
+    0.2,
+    0.1,
+    0.3,
+    100,
+    "row",
+    True,
+    0.14,
+    0.0001,
+    "better",
+    True,
+    {"majority": 0.6},
     {"majority": (0.02, 0.18)},
 )
 WORSE = replace(BETTER, name="macro_f1", tuned=0.3, difference=-0.2, low=-0.3, high=-0.1, decision="worse")
@@ -21,9 +34,15 @@ UNSURE = replace(BETTER, name="ece", difference=0.02, low=-0.1, high=0.14, p_val
 @pytest.mark.parametrize(
     ("decisions", "wanted"),
     [
-        ((BETTER,), "better"), ((BETTER, UNSURE), "better"), ((WORSE,), "worse"), ((WORSE, UNSURE), "worse"),
-        ((BETTER, WORSE), "mixed"), ((UNSURE,), "cannot_tell"), ((), "cannot_tell"),
-        ((replace(BETTER, primary=False),), "cannot_tell"), ((BETTER, replace(WORSE, primary=False)), "better"),
+        ((BETTER,), "better"),
+        ((BETTER, UNSURE), "better"),
+        ((WORSE,), "worse"),
+        ((WORSE, UNSURE), "worse"),
+        ((BETTER, WORSE), "mixed"),
+        ((UNSURE,), "cannot_tell"),
+        ((), "cannot_tell"),
+        ((replace(BETTER, primary=False),), "cannot_tell"),
+        ((BETTER, replace(WORSE, primary=False)), "better"),
         ((UNSURE, replace(BETTER, primary=False)), "cannot_tell"),
     ],
 )
@@ -35,8 +54,19 @@ def test_verdict_json_has_exactly_the_promised_keys():
     found = judge([BETTER], [Gate("min_gain", "passed", 0.1, 0.05)])
     assert set(found) == {"verdict", "metrics", "gates", "sentences"}
     assert list(found["metrics"][0]) == [
-        "name", "base", "tuned", "difference", "low", "high", "n", "unit", "higher_is_better", "smallest_detectable",
-        "decision", "primary", "baselines",
+        "name",
+        "base",
+        "tuned",
+        "difference",
+        "low",
+        "high",
+        "n",
+        "unit",
+        "higher_is_better",
+        "smallest_detectable",
+        "decision",
+        "primary",
+        "baselines",
     ]
     assert found["gates"] == [{"name": "min_gain", "state": "passed", "value": 0.1, "limit": 0.05}]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
@@ -74,8 +104,14 @@ def test_holm_never_makes_a_decision_and_keeps_the_order():
 
 @pytest.mark.parametrize(
     ("low", "high", "limit", "state"),
-    [(0.1, 0.3, 0.05, "passed"), (0.1, 0.3, 0.1, "passed"), (0.1, 0.3, 0.2, "cannot_tell"),
-     (0.1, 0.3, 0.31, "failed"), (-0.3, -0.1, 0.0, "failed"), (-0.01, 0.3, -0.02, "passed")],
+    [
+        (0.1, 0.3, 0.05, "passed"),
+        (0.1, 0.3, 0.1, "passed"),
+        (0.1, 0.3, 0.2, "cannot_tell"),
+        (0.1, 0.3, 0.31, "failed"),
+        (-0.3, -0.1, 0.0, "failed"),
+        (-0.01, 0.3, -0.02, "passed"),
+    ],
 )
 @pytest.mark.parametrize("higher", [True, False])
 def test_min_gain_looks_at_the_lower_bound_of_the_gain(low, high, limit, state, higher):
@@ -114,8 +150,15 @@ def test_every_primary_metric_has_its_gain():
 
 @pytest.mark.parametrize(
     ("comparisons", "require", "code"),
-    [((BETTER,), "better", 0), ((UNSURE,), "better", 3), ((UNSURE,), "not_worse", 0), ((WORSE,), "not_worse", 3),
-     ((WORSE,), "better", 3), ((BETTER, WORSE), "not_worse", 3), ((BETTER, WORSE), "better", 3)],
+    [
+        ((BETTER,), "better", 0),
+        ((UNSURE,), "better", 3),
+        ((UNSURE,), "not_worse", 0),
+        ((WORSE,), "not_worse", 3),
+        ((WORSE,), "better", 3),
+        ((BETTER, WORSE), "not_worse", 3),
+        ((BETTER, WORSE), "better", 3),
+    ],
 )
 def test_exit_code_0_means_proven(comparisons, require, code):
     assert exit_code(judge(comparisons), [], require) == code

@@ -78,7 +78,9 @@ def test_a_shared_beginning_is_computed_once_with_exact_gradients(open_tiny, kin
     assert together == pytest.approx(apart, rel=tolerance)
     for name, gradient in separate.items():
         scale = gradient.abs().max().clamp_min(1e-12)
-        assert ((packed[name] - gradient).abs().max() / scale) < max(tolerance, 0 if kind == "gpt2" else SHARED_FLOOR), name
+        assert ((packed[name] - gradient).abs().max() / scale) < max(
+            tolerance, 0 if kind == "gpt2" else SHARED_FLOOR
+        ), name
 
 
 def test_rows_that_differ_in_their_answer_alone_share_their_prompt(open_tiny):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tiny import KINDS
 from tunewright.models import scoring
 from tunewright.models.attention import attention, plain_attention
+from tunewright.models.families.causal_lm import score_ids
 from tunewright.models.trie import build
 
 
@@ -29,7 +30,7 @@ def test_scores_equal_one_plain_forward_a_pair(open_tiny, kind):
     contexts = [shared + draw.integers(300, size=n).tolist() for n in (1, 5, 12)]
     answers = [draw.integers(4, size=n).tolist() for n in (1, 2, 3, 4, 4, 5, 2, 6)]
     answers.append(answers[5][:3])  # one answer is the beginning of another
-    found = list(model.family.score_ids(model, contexts, [answers] * 3))
+    found = list(score_ids(model, contexts, [answers] * 3))
     expected = [[plain(model, c, a) for a in answers] for c in contexts]
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -43,7 +44,7 @@ def test_large_sets_are_cut_into_tries_and_stay_exact(open_tiny, monkeypatch):
     sizes = []
     original = scoring._log_probs
     monkeypatch.setattr(scoring, "_log_probs", lambda ids, *rest: (sizes.append(len(ids)), original(ids, *rest))[1])
-    found = list(model.family.score_ids(model, contexts, [answers] * 3))
+    found = list(score_ids(model, contexts, [answers] * 3))
     np.testing.assert_allclose(found, [[plain(model, c, a) for a in answers] for c in contexts], atol=1e-4)
     assert max(sizes) <= 40 + 7
     assert len(sizes) > 3

@@ -143,6 +143,7 @@ def fetch(
     accept_licence: Annotated[bool, typer.Option("--accept-licence", help="You have read it and agree.")] = False,
 ) -> int:
     """Download a model or data set into the cache."""
+
     def say(sentence: str) -> None:
         typer.echo(sentence, err=True)
 

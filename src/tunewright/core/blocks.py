@@ -137,8 +137,6 @@ class Media(_Block):
     """Each has `uri` (a data: URI) and `caption`."""
 
 
-Block = Annotated[
-    Text | Table | Bars | Lines | Reliability | Pairs | Mask | Code | Media, Field(discriminator="kind")
-]
+Block = Annotated[Text | Table | Bars | Lines | Reliability | Pairs | Mask | Code | Media, Field(discriminator="kind")]
 blocks: TypeAdapter[list[Block]] = TypeAdapter(list[Block])
 """Reads and writes lists of blocks: `blocks.validate_python(...)`, `blocks.dump_python(...)`."""

@@ -124,7 +124,9 @@ def _load(kind: str, name: str) -> type[Any]:
     found = [
         value
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Plugin) and value.__module__ == module.__name__
+        if isinstance(value, type)
+        and issubclass(value, Plugin)
+        and value.__module__ == module.__name__
         and not value.__name__.startswith("_")
     ]
     if len(found) != 1:

@@ -18,6 +18,7 @@ from tunewright.core.store import Run
 from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.embedded import resolve_model
+from tunewright.models.families.causal_lm import score_ids
 from tunewright.models.opening import open_model
 from tunewright.pipeline.result import Result, silent
 
@@ -61,7 +62,7 @@ def _scores(model: LoadedModel, asked: list[tuple[Any, list[str]]], terminator: 
         key = tuple(options)
         known.setdefault(key, [encoder.answer_ids(text, terminator) for text in options])
         answers.append(known[key])
-    for scores in family.score_ids(model, contexts, answers):
+    for scores in score_ids(model, contexts, answers):
         yield [float(value) for value in scores]
 
 

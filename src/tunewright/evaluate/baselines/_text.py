@@ -41,9 +41,7 @@ def text_log_probs(
     if len(known) < 2 or not any(tokens):
         return np.tile(log_prior(indices, count), (len(test), 1))
     # Words come ready from `words`, so any script is split; the analyser only pairs them.
-    tfidf = TfidfVectorizer(
-        sublinear_tf=True, ngram_range=(1, 2), tokenizer=words, token_pattern=None, lowercase=False
-    )
+    tfidf = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), tokenizer=words, token_pattern=None, lowercase=False)
     model = Pipeline([("tfidf", tfidf), ("regression", LogisticRegression(C=strength, max_iter=1000))])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -139,22 +139,7 @@ class CausalLM(Plugin):
             choices.append(tokenised[tuple(options)])
         room = [max(len(ids) for ids in option) for option in choices]
         ids = [encoder.context_ids(example, longest) for example, longest in zip(contexts, room, strict=True)]
-        return self.score_ids(model, ids, choices)
-
-    def score_ids(
-        self, model: LoadedModel, contexts: Sequence[Sequence[int]], answers: Sequence[Sequence[Sequence[int]]]
-    ) -> Iterator[NDArray[np.float64]]:
-        """As `choices`, on token ids."""
-
-        def logits(ids_N: Tensor, segments: tuple[Segment, ...], keep_K: Tensor) -> Tensor:
-            with torch.inference_mode():
-                return _packed_logits(model.module, ids_N[None], segments, keep_K)
-
-        if model.packs:
-            yield from scoring.score(contexts, answers, logits)
-            return
-        for context, options in zip(contexts, answers, strict=True):
-            yield np.array([_alone(model, context, option) for option in options])
+        return score_ids(model, ids, choices)
 
     def generate(
         self,
@@ -197,6 +182,22 @@ class CausalLM(Plugin):
         if model.packs:
             _use_packed(module)
         return model
+
+
+def score_ids(
+    model: LoadedModel, contexts: Sequence[Sequence[int]], answers: Sequence[Sequence[Sequence[int]]]
+) -> Iterator[NDArray[np.float64]]:
+    """As `choices`, on token ids."""
+
+    def logits(ids_N: Tensor, segments: tuple[Segment, ...], keep_K: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return _packed_logits(model.module, ids_N[None], segments, keep_K)
+
+    if model.packs:
+        yield from scoring.score(contexts, answers, logits)
+        return
+    for context, options in zip(contexts, answers, strict=True):
+        yield np.array([_alone(model, context, option) for option in options])
 
 
 def _limit(model: LoadedModel) -> int:

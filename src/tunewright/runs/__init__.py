@@ -1,0 +1,1 @@
+"""Checkpoints, and opening a model from a run."""

@@ -1,0 +1,104 @@
+"""Checkpoints that are whole or absent; a torn one is passed over for the last good one."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from tunewright.core.errors import UserError
+from tunewright.core.files import file_digest
+
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Everything the loop needs to go on as if nothing had happened."""
+
+    step: int
+    trained: Mapping[str, Tensor]
+    optimiser: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+    """JSON-able: length of the events file, best validation so far ..."""
+
+
+def write(folder: Path, checkpoint: Checkpoint) -> None:
+    """Writes into a temporary folder, then renames it; the manifest of hashes is written last.
+
+    Raises:
+        UserError: The disk is full or not writable; earlier checkpoints are untouched.
+    """
+    beside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(parents=True)
+        _put(beside / "trained.safetensors", save({k: v.detach().contiguous() for k, v in checkpoint.trained.items()}))
+        _put(beside / "optimizer.safetensors", save(dict(checkpoint.optimiser)))
+        _put(beside / "state.json", json.dumps({"step": checkpoint.step, **checkpoint.state}).encode())
+        hashes = {path.name: file_digest([path]) for path in sorted(beside.iterdir())}
+        _put(beside / _MANIFEST, json.dumps(hashes).encode())
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(beside, folder)
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+        raise UserError(
+            f"Checkpoint {folder} could not be written: {why}. Earlier checkpoints are whole; "
+            f"make room, then `tunewright resume {folder.parent.parent}` goes on from the last one."
+        ) from None
+
+
+def read(folder: Path) -> Checkpoint | None:
+    """A checkpoint whose hashes all hold; None when it is torn."""
+    try:
+        hashes = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        content = {name: (folder / name).read_bytes() for name in hashes}
+        if any(file_digest([folder / name]) != value for name, value in hashes.items()):
+            return None
+        state = json.loads(content["state.json"])
+        return Checkpoint(
+            state.pop("step"), load(content["trained.safetensors"]), load(content["optimizer.safetensors"]), state
+        )
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError):
+        return None
+
+
+def numbered(folder: Path) -> list[Path]:
+    """Checkpoint folders by step, newest first."""
+    if not folder.is_dir():
+        return []
+    return sorted((p for p in folder.iterdir() if p.is_dir() and p.name.isdigit()), key=lambda p: -int(p.name))
+
+
+def last_good(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest whole checkpoint, and a sentence for each torn one that was passed over."""
+    sentences: list[str] = []
+    for path in numbered(folder):
+        checkpoint = read(path)
+        if checkpoint is not None:
+            return checkpoint, sentences
+        sentences.append(f"Checkpoint {path} is torn (its hashes do not hold) and was passed over for an earlier one.")
+    return None, sentences
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Removes all but the newest `keep` numbered checkpoints."""
+    for path in numbered(folder)[keep:]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _put(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
