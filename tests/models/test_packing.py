@@ -126,6 +126,14 @@ def test_a_leaking_mask_is_caught_by_the_probe(open_tiny, monkeypatch):
         assert not causal_lm._packs(model.module)
 
 
+def test_a_beginning_shared_by_groups_does_not_make_one_large_product(open_tiny):
+    segments = [Segment(-1, None, -1, 0, 9)]
+    segments += [Segment(row, None, row, 9 + 5 * row, 14 + 5 * row, parent=0) for row in range(40)]
+    layout = Layout.of(segments)
+    assert len(layout.blocks) == 41
+    assert max(block.allowed_QK.numel() for block in layout.blocks[1:]) == 5 * 14
+
+
 def brute_force(segments):
     """[N, N] which token may see which, straight from the rule."""
     size = segments[-1].stop
@@ -140,6 +148,7 @@ def brute_force(segments):
     return allowed
 
 
+@pytest.mark.parametrize("groups", [range(7), [0] * 7, [-1, 0, 0, 0, 1, 1, 1]], ids=["apart", "one", "two"])
 @pytest.mark.parametrize(
     "parents",
     [
@@ -149,11 +158,11 @@ def brute_force(segments):
         [None, None, 0, 2, 0, None, 5],
     ],
 )
-def test_layout_allows_exactly_own_past_and_ancestors(parents):
+def test_layout_allows_exactly_own_past_and_ancestors(parents, groups):
     lengths = [3, 2, 4, 1, 2, 3, 2][: len(parents)]
     segments, start = [], 0
     for index, (parent, length) in enumerate(zip(parents, lengths, strict=True)):
-        segments.append(Segment(index, None, index, start, start + length, parent))
+        segments.append(Segment(index, None, groups[index], start, start + length, parent))
         start += length
     layout = Layout.of(segments)
     found = torch.zeros(start, start, dtype=torch.bool)

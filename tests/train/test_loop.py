@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -94,8 +95,8 @@ def test_accumulation_8x1_equals_1x8(open_tiny, tmp_path, dtype, tolerance):
     results = []
     for name, size, steps in (("one", 8, 1), ("eight", 1, 8)):
         job = make_job(
-            open_tiny, {"name": "full"}, kind="gpt2", per_device_train_batch_size=size, gradient_accumulation_steps=steps, max_steps=1,
-            max_grad_norm=1e9,
+            open_tiny, {"name": "full"}, kind="gpt2", per_device_train_batch_size=size,
+            gradient_accumulation_steps=steps, max_steps=1, max_grad_norm=1e9,
         )  # fmt: skip
         job.model.module.to(dtype)
         gradients = {}
@@ -228,7 +229,7 @@ def test_order_is_a_permutation_every_epoch_and_depends_on_nothing_else():
 def test_schedule_warms_up_then_falls(kind):
     rates = [Schedule(kind, 1.0, 4, 20).at(step) for step in range(20)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
-    assert all(a >= b for a, b in zip(rates[3:], rates[4:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[3:]))
     assert Schedule(kind, 1.0, 4, 20).at(12) == pytest.approx(1.0 if kind == "constant" else 0.5)
     assert rates[-1] == 1.0 if kind == "constant" else rates[-1] < 0.1
 

@@ -88,7 +88,6 @@ class EvaluateSettings(Section):
     max_new_tokens: int = Field(64, gt=0)
     generated_rows: int = Field(32, ge=0)
     """Test rows (chosen by content) that are answered freely: stop rate, exact match, ROUGE-L."""
-    precision: Literal["float32", "train"] = "train"
 
 
 class GateSettings(Section):

@@ -79,11 +79,14 @@ def _offsets(segments: Sequence[Segment]) -> list[int]:
 
 
 def _runs(segments: Sequence[Segment]) -> Iterator[range]:
-    """Consecutive segments hang together when each has its parent within the run."""
+    """Consecutive segments of one group hang together when each has its parent within the run.
+
+    A beginning shared by many groups is a run of its own: one product over all of them would be quadratic in the batch.
+    """
     start = 0
     for index in range(1, len(segments) + 1):
         parent = segments[index].parent if index < len(segments) else None
-        if parent is None or parent < start:
+        if parent is None or parent < start or segments[index].group != segments[start].group:
             yield range(start, index)
             start = index
 

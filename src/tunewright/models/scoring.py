@@ -84,7 +84,7 @@ def _score_batch(rows: Sequence[tuple[Ids, Trie]], logits: Logits) -> list[NDArr
         return len(segments) - 1
 
     shared = _common([context for context, _ in rows]) if len(rows) > 1 else 0
-    root = place(rows[0][0][:shared], 0, None) if shared else None
+    root = place(rows[0][0][:shared], -1, None) if shared else None
     sources: list[int] = []
     targets: list[int] = []
     for row, (context, trie) in enumerate(rows):

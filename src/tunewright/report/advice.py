@@ -91,7 +91,9 @@ def limit_blocks(facts: Mapping[str, Any]) -> list[Block]:
         f"Licence of the base model: {facts.get('licence') or 'not stated'}. "
         f"Licence of the data: {facts.get('data_licence') or 'not stated'}."
     )
-    if not facts.get("slices"):
+    if facts.get("slices"):
+        said.append("Subgroups were named (data.slices), but figures by subgroup are not part of this report yet.")
+    else:
         said.append("No subgroups were named (data.slices): whether it serves everybody equally well was not measured.")
     said.append("One seed: the intervals cover the choice of test rows, not that another seed gives other weights.")
     if facts.get("missing"):
