@@ -87,6 +87,10 @@ def test_tune_proves_what_was_learnt_and_leaves_every_file(learnt):
         assert (run / name).is_file(), name
     assert json.loads((run / "forecast.json").read_text())["actual"]["seconds"] > 0
     assert "better" in done.stdout
+    assert "Baselines on the same rows, accuracy: majority" in done.stdout
+    before_training = done.stderr[: done.stderr.index("training: 1/")]
+    for fact in ("Rows: 126 train, 18 valid, 36 test", "stop token is trained in 100.0%", "Forecast (dry step)"):
+        assert fact in before_training, done.stderr
     assert not list(run.glob(".*.tmp"))
 
 

@@ -14,6 +14,7 @@ from tunewright.pipeline.forecast import by_formula
 from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.prepare import prepare, read_rows
 from tunewright.pipeline.result import Result, silent
+from tunewright.pipeline.summary import data_lines, forecast_line
 from tunewright.pipeline.train import job_of
 
 _GREEN, _DIM, _END = "\x1b[32m", "\x1b[2m", "\x1b[0m"
@@ -24,7 +25,7 @@ def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> 
     rows = read_rows(request, progress)
     fix_threads(rows.plan.settings.train.threads)
     prepared = prepare(rows, progress)
-    lines = [*rows.plan.notes, *_facts(prepared.data)]
+    lines = [*rows.plan.notes, *data_lines(prepared.data), "", *_facts(prepared.data)]
     for row in prepared.train[:show_mask]:
         lines += [
             "",
@@ -55,8 +56,7 @@ def plan(request: Request, progress: Progress = silent) -> Result:
         "",
         f"{len(prepared.train)} training rows, {len(prepared.valid)} validation, {len(prepared.test)} test; "
         f"{job.steps} steps.",
-        f"Forecast ({forecast.basis}): {forecast.seconds / 60:.1f} minutes ({forecast.training_seconds / 60:.1f} "
-        f"training), {forecast.memory_bytes / 1e9:.1f} GB of memory, {forecast.disk_bytes / 1e9:.2f} GB of disk.",
+        forecast_line(forecast),
     ]
     if request.out:
         write_json(request.out, {"plan": rows.plan.dump(), "forecast": forecast.to_json()})

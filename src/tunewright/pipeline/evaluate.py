@@ -17,7 +17,7 @@ from tunewright.core.store import Run
 from tunewright.data.encoder import Encoded
 from tunewright.evaluate.blocks import outcome_blocks
 from tunewright.evaluate.compare import How, compare_outcomes
-from tunewright.evaluate.contracts import Figure, Need, Outcome, Progress
+from tunewright.evaluate.contracts import Comparison, Figure, Need, Outcome, Progress
 from tunewright.evaluate.gates import judge_gates
 from tunewright.evaluate.kept import arrays_by_content, outcomes_by_content, records_as_lines
 from tunewright.evaluate.probes._protocol import Probe
@@ -136,7 +136,7 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     comparisons = compare_outcomes(*answered, **how)
     gates = judge_gates(settings.gates, comparisons, figures)
     verdict = judge(comparisons, gates)
-    verdict["sentences"] = [*verdict["sentences"], *_probe_sentences(run)]
+    verdict["sentences"] = [*verdict["sentences"], *_baseline_sentences(comparisons), *_probe_sentences(run)]
     blocks = outcome_blocks(*answered, **how)
     _keep_validation(prepared, run, suite, tuned, progress)
     for name, answers in (("base", base.outcomes), ("tuned", outcomes)):
@@ -176,6 +176,17 @@ def _probe(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel, progres
             },
         )
     return figures
+
+
+def _baseline_sentences(comparisons: Sequence[Comparison]) -> list[str]:
+    """What cheaper means reach on the same rows, and by how much the tuned model is above them."""
+    return [
+        f"Baselines on the same rows, {c.name}: "
+        + ", ".join(f"{name} {c.baselines[name]:.3f} (tuned {low:+.3f} to {high:+.3f})" for name, (low, high) in found)
+        + "."
+        for c in comparisons
+        if c.primary and (found := list(c.margins.items()))
+    ]
 
 
 def _probe_sentences(run: Run) -> list[str]:

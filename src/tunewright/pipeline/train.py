@@ -17,6 +17,7 @@ from tunewright.pipeline.forecast import by_dry_step
 from tunewright.pipeline.machine import fix_threads, folder_size, info, peak_memory
 from tunewright.pipeline.prepare import Prepared, prepare, read_rows
 from tunewright.pipeline.result import Result
+from tunewright.pipeline.summary import data_lines, forecast_line, tell
 from tunewright.pipeline.verify import verify
 from tunewright.train.loop import Job
 from tunewright.train.loop import train as loop
@@ -44,6 +45,7 @@ def begin(request: Request, verb: str, progress: Progress) -> tuple[Prepared, Ru
     capabilities = sorted(prepared.model.family.capabilities)
     run.write("info.json", {**found, "verb": verb, "capabilities": capabilities})
     run.write("data.json", prepared.data)
+    tell([*rows.plan.notes, *data_lines(prepared.data)])
     prepared.plan.write(run.plan_file)  # last: a folder with a plan is a run
     return prepared, run
 
@@ -79,20 +81,22 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress) -> LoadedModel
         run.note(sentence)
     if run.read("forecast.json") is None:
         progress("dry step on the longest batch", 0, 1)
-        run.write("forecast.json", {"forecast": by_dry_step(prepared, job).to_json()})
+        forecast = by_dry_step(prepared, job)
+        tell([forecast_line(forecast)])
+        run.write("forecast.json", {"forecast": forecast.to_json()})
     with StopRequest().listening() as stop:
         ended = loop(job, run, progress, stop)
     progress("saving, and opening again", 0, 1)
     reopened, findings = save_verified(job, prepared, run)
     steps = run.events("step")
-    forecast = run.read("forecast.json")
-    forecast["actual"] = {
+    stated = run.read("forecast.json")
+    stated["actual"] = {
         "training_seconds": round(sum(event["seconds"] for event in steps), 1),
         "memory_bytes": peak_memory(),
         "disk_bytes": folder_size(run.folder),
         "steps": ended["step"],
     }
-    run.write("forecast.json", forecast)
+    run.write("forecast.json", stated)
     run.write("info.json", {**run.read("info.json"), "verified": findings})
     return reopened
 
