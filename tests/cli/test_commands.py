@@ -247,3 +247,10 @@ def test_list_tells_kinds_and_then_plugins_with_fields(capsys):
         out = capsys.readouterr().out
         assert out.startswith("chat: Questions with free answers")
         assert "    primary: tuple[str, ...], default ('accuracy',)\n" in out
+
+
+def test_list_models_tells_licence_and_how_to_fetch(capsys):
+    assert main(["list", "models"]) == 0
+    out = capsys.readouterr().out
+    assert "smollm2: Apache-2.0; " in out
+    assert "gemma3-270m: Gemma Terms of Use; not fetched: tunewright fetch gemma3-270m" in out

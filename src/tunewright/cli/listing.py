@@ -7,13 +7,19 @@ from typing import Any
 
 from tunewright.core.errors import unknown
 
+_MODELS = "models"
+"""No kind of plugin, but listed like one."""
+
 
 def kinds() -> list[str]:
     """A line for each kind: its name and the names of its plugins."""
     from tunewright.core import plugins
 
     width = max(map(len, plugins.KINDS))
-    return [f"{kind:<{width}}  {', '.join(plugins.names(kind))}" for kind in plugins.KINDS]
+    return [
+        *(f"{kind:<{width}}  {', '.join(plugins.names(kind))}" for kind in plugins.KINDS),
+        f"{_MODELS:<{width}}  {', '.join(_models())}",
+    ]
 
 
 def describe_kind(kind: str) -> list[str]:
@@ -26,9 +32,22 @@ def describe_kind(kind: str) -> list[str]:
 
     singular = {_singular(name): name for name in plugins.KINDS}
     kind = singular.get(kind, kind)
+    if kind == _MODELS:
+        return list(_models().values())
     if kind not in plugins.KINDS:
-        raise unknown("kind", kind, plugins.KINDS)
+        raise unknown("kind", kind, [*plugins.KINDS, _MODELS])
     return [line for plugin in plugins.everything(kind) for line in _describe(plugin)]
+
+
+def _models() -> dict[str, str]:
+    """Models that can be fetched by name: name -> what to know of it."""
+    from tunewright.models.embedded import EMBEDDED, RECORD
+
+    return {
+        name: f"{name}: {model.licence}; "
+        + (f"fetched, {model.folder}" if (model.folder / RECORD).is_file() else f"not fetched: tunewright fetch {name}")
+        for name, model in EMBEDDED.items()
+    }
 
 
 def _singular(kind: str) -> str:
