@@ -264,3 +264,20 @@ def test_compare_and_delete(place, learnt, tmp_path):
     tunewright("delete", other, "--yes", expect=0)
     assert not other.exists()
     assert not any(path.exists() for path in kept)
+
+
+def test_the_scratch_twin_sees_the_same_rows_for_as_many_steps(place, tmp_path):
+    run = tmp_path / "run"
+    tunewright("tune", place / "rows.csv", "--model", place / "model", "--out", run, *FAST,
+               "--set", "train.max_steps=3", "--set", "evaluate.baselines=[majority, prior, scratch]",
+               expect=3)  # fmt: skip
+    metrics = json.loads((run / "verdict.json").read_text())["metrics"]
+    assert all("scratch" in metric["baselines"] for metric in metrics if metric["name"] in ("accuracy", "nll"))
+    base = next(metric["base"] for metric in metrics if metric["name"] == "nll")
+    scratch = next(metric["baselines"]["scratch"] for metric in metrics if metric["name"] == "nll")
+    assert scratch != base
+    twin = [event for event in events(run / "children" / "scratch") if event["type"] == "step"]
+    ours = [event for event in events(run) if event["type"] == "step"]
+    assert [[row[0] for row in event["rows"]] for event in twin] == [
+        [row[0] for row in event["rows"]] for event in ours
+    ]
