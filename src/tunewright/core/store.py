@@ -95,6 +95,20 @@ class Run:
         path = self.folder / name
         return read_json(path) if path.is_file() else None
 
+    def must_read(self, name: str) -> Any:
+        """A JSON file that every run has from its beginning.
+
+        Raises:
+            UserError: It is gone.
+        """
+        found = self.read(name)
+        if found is None:
+            raise UserError(
+                f"{self.folder}/{name} is gone; without it the run can't be opened. Put it back, "
+                "or start a new run from its plan.yaml: `tunewright tune --plan`."
+            )
+        return found
+
     def write(self, name: str, value: Any) -> None:
         """Writes a JSON file of the run, whole or not at all."""
         write_json(self.folder / name, value)

@@ -31,6 +31,7 @@ from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.rows import row_blocks
 from tunewright.pipeline.scratch import scratch_outcomes
 from tunewright.report import write as write_report
+from tunewright.runs.opening import open_tuned
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def evaluate(folder: Path, overrides: Sequence[str] = (), progress: Progress = s
     run = Run.open(folder)
     prepared = reopen(run, overrides, progress)
     with run.writing():
-        tuned = prepared.method.load(prepared.model, run.model)
+        tuned = open_tuned(run, prepared.dtype, prepared.model)
         base_model = open_model(prepared.model.origin, prepared.dtype)
         base = ask_base(replace(prepared, model=base_model), run, progress)
         return evaluate_stage(prepared, run, base, tuned, progress)
@@ -59,7 +60,7 @@ def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
     plan = Plan.load(run.plan_file)
     if overrides:
         plan = override(plan, overrides)
-    found = run.read("info.json")
+    found = run.must_read("info.json")
     fix_threads(found["threads"])
     pinned = plan.settings.train.model_copy(update={"precision": found["precision"]})
     plan = replace(plan, settings=plan.settings.model_copy(update={"train": pinned}))

@@ -22,12 +22,11 @@ from tunewright.data.encoder import Unencodable
 from tunewright.data.reading import open_rows
 from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import EncodeSettings, LoadedModel
-from tunewright.models.embedded import resolve_model
-from tunewright.models.opening import open_model
 from tunewright.models.precision import resolve as resolve_dtype
 from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.prepare import encode_settings
 from tunewright.pipeline.result import Result, silent
+from tunewright.runs.opening import open_tuned
 
 ADDED = ("prediction", "probability", "abstain")
 _ROWS_A_TIME = 32
@@ -64,11 +63,9 @@ def predict(
     """Answers every row of a file, streaming; started again with the same files it goes on where it stopped."""
     run = Run.open(folder)
     plan = Plan.load(run.plan_file)
-    if not run.model.is_dir():
-        raise UserError(f"{folder} has no model yet. Finish it: tunewright resume {folder}")
     threshold, sentence = threshold_for(run, min_accuracy)
     predictor = _open(run, plan, threshold)
-    learnt = run.read("data.json")["facts"]["format"]
+    learnt = run.must_read("data.json")["facts"]["format"]
     given = open_rows(rows, plan.settings.data.model_copy(update={"format": learnt}))
     output = _Output.open(out, rows, {"run": str(run.folder.resolve()), "threshold": threshold})
     total = _count(rows)
@@ -128,16 +125,13 @@ def threshold_for(run: Run, min_accuracy: float | None) -> tuple[float, str]:
 def _open(run: Run, plan: Plan, threshold: float) -> Predictor:
     from tunewright.core import plugins
 
-    found = run.read("info.json")
+    found = run.must_read("info.json")
     fix_threads(found["threads"])
-    method = plugins.build("methods", plan.settings.method)
     objective = plugins.build("objectives", plan.settings.objective)
-    base = open_model(resolve_model(plan.settings.model), resolve_dtype(found["precision"]))
+    model = open_tuned(run, resolve_dtype(found["precision"]))
     labels = tuple((run.read("data.json") or {}).get("facts", {}).get("labels") or ())
-    if ("choices" if labels else "generate") not in base.family.capabilities:
+    if ("choices" if labels else "generate") not in model.family.capabilities:
         raise UserError(f"Models such as {run.folder} cannot answer rows. `tunewright evaluate` measures them.")
-    model = method.load(base, run.model)
-    model.module.eval()
     encode = replace(encode_settings(plan.settings, objective), on_overlong="truncate-context")
     return Predictor(model, labels, encode, plan.settings.evaluate.max_new_tokens, threshold)
 

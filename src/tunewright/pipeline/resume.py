@@ -15,7 +15,7 @@ from tunewright.pipeline.tune import stages
 def resume(folder: Path, progress: Progress = silent) -> Result:
     """Finishes a run from its last good checkpoint, or from the stage it had reached."""
     run = Run.open(folder)
-    verb = run.read("info.json")["verb"]
+    verb = run.must_read("info.json")["verb"]
     if run.model.is_dir():
         if verb == "train":
             return Result(0, (f"{folder} is finished: the model is in {run.model}.",), folder)

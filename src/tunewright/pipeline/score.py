@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 
-from tunewright.core import plugins
-from tunewright.core.config import Plan
 from tunewright.core.errors import UserError
 from tunewright.core.files import write_json
 from tunewright.core.records import Example, Turn, text_part
@@ -21,6 +19,7 @@ from tunewright.models.embedded import resolve_model
 from tunewright.models.families.causal_lm import score_ids
 from tunewright.models.opening import open_model
 from tunewright.pipeline.result import Result, silent
+from tunewright.runs.opening import open_tuned
 
 
 def score(
@@ -37,7 +36,7 @@ def score(
         raise UserError("score: give either --model M or --run RUN.")
     asked = list(_read(rows))
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}[precision]
-    opened = _of_run(run, dtype) if run else open_model(resolve_model(str(model)), dtype)
+    opened = open_tuned(Run.open(run), dtype) if run else open_model(resolve_model(str(model)), dtype)
     if "text" not in opened.family.capabilities:
         raise UserError(f"score reads text; models of family '{opened.family.plugin_name()}' don't.")
     results: list[dict[str, Any]] = []
@@ -74,17 +73,6 @@ def _unbounded() -> Any:
 
 def _turns(messages: list[dict[str, Any]]) -> tuple[Turn, ...]:
     return tuple(Turn(str(m["role"]), (text_part(str(m["content"])),)) for m in messages)
-
-
-def _of_run(folder: Path, dtype: torch.dtype) -> LoadedModel:
-    run = Run.open(folder)
-    plan = Plan.load(run.plan_file)
-    if not run.model.is_dir():
-        raise UserError(f"{folder} has no model yet. Finish it: tunewright resume {folder}")
-    method = plugins.build("methods", plan.settings.method)
-    opened: LoadedModel = method.load(open_model(resolve_model(plan.settings.model), dtype), run.model)
-    opened.module.eval()
-    return opened
 
 
 def _read(path: Path) -> Iterator[tuple[Any, list[str]]]:

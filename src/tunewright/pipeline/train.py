@@ -97,7 +97,7 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress) -> LoadedModel
         "steps": ended["step"],
     }
     run.write("forecast.json", stated)
-    run.write("info.json", {**run.read("info.json"), "verified": findings})
+    run.write("info.json", {**run.must_read("info.json"), "verified": findings})
     return reopened
 
 
