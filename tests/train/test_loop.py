@@ -124,7 +124,7 @@ def test_a_step_averages_over_its_tokens_not_over_its_rows(open_tiny, tmp_path):
         assert event["tokens"] == sum(by_id[name].length for name, *_ in event["rows"])
 
 
-@pytest.mark.parametrize("fault", ["cut", "flip", "missing", "empty"])
+@pytest.mark.parametrize("fault", ["cut", "flip", "missing", "empty", "null", "[1]"])
 def test_a_torn_checkpoint_falls_back_to_the_last_good_one(open_tiny, tmp_path, fault, caplog):
     whole, expected = make_job(open_tiny), new_run(tmp_path / "whole")
     train(whole, expected, quiet, StopRequest())
@@ -144,6 +144,8 @@ def test_a_torn_checkpoint_falls_back_to_the_last_good_one(open_tiny, tmp_path, 
             target.unlink()
         case "empty":
             (newest / "manifest.json").write_text("")
+        case manifest:
+            (newest / "manifest.json").write_text(manifest)
     found, sentences = checkpoints.last_good(run.checkpoints)
     assert found is not None
     assert found.step == int(older.name)

@@ -91,20 +91,27 @@ class Run:
         return self.folder / "evaluations"
 
     def read(self, name: str) -> Any:
-        """A JSON file of the run by name (`data.json`, `evaluations/comparison.json`); None when absent."""
-        path = self.folder / name
-        return read_json(path) if path.is_file() else None
+        """A JSON file of the run by name (`data.json`, `evaluations/comparison.json`); None when absent.
 
-    def must_read(self, name: str) -> Any:
+        Raises:
+            UserError: It is no JSON (any more).
+        """
+        path = self.folder / name
+        try:
+            return read_json(path) if path.is_file() else None
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}). Put a whole copy back, or start the run again.") from None
+
+    def must_read(self, name: str) -> dict[str, Any]:
         """A JSON file that every run has from its beginning.
 
         Raises:
-            UserError: It is gone.
+            UserError: It is gone or damaged.
         """
         found = self.read(name)
-        if found is None:
+        if not isinstance(found, dict):
             raise UserError(
-                f"{self.folder}/{name} is gone; without it the run can't be opened. Put it back, "
+                f"{self.folder}/{name} is gone or damaged; without it the run can't be opened. Put it back, "
                 "or start a new run from its plan.yaml: `tunewright tune --plan`."
             )
         return found

@@ -69,7 +69,7 @@ def read(folder: Path) -> Checkpoint | None:
         return Checkpoint(
             state.pop("step"), load(content["trained.safetensors"]), load(content["optimizer.safetensors"]), state
         )
-    except (OSError, ValueError, KeyError, AttributeError, SafetensorError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError):
         return None
 
 
