@@ -22,7 +22,7 @@ from tunewright.models.contracts import Segment
 NAME = "tunewright_segments"
 """Under this name the attention function is registered with transformers."""
 PRODUCT_COST = 1500
-"""What a product of its own costs beside its size, as pairs of a query and a key; measured, see benchmarks/notes.md."""
+"""What a product of its own costs beside its size, as pairs of a query and a key (measured: benchmarks/notes.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def _runs(segments: Sequence[Segment], offsets: Sequence[int]) -> Iterator[range
         length, parent, before = _length(segment), segment.parent, offsets[start]
         if parent is not None and (parent >= start or parent in _ancestors(segments, start)):
             longer = plain and parent == index - 1
-            apart = (size**2 // 2 if plain else size * (before + size)) + length * (offsets[index] + length)
+            apart = size * (before + size) + length * (offsets[index] + length)
             together = (size + length) * (before + size + length)
             if longer or together - apart <= PRODUCT_COST:
                 size, plain = size + length, longer
