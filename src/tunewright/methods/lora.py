@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import Linear, LoraLayer
 from pydantic import Field, field_validator
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from tunewright.core.errors import UserError, nearest
@@ -23,6 +23,7 @@ from tunewright.core.files import read_json, write_json
 from tunewright.core.plugins import Plugin
 from tunewright.core.seeds import key
 from tunewright.models.contracts import LoadedModel
+from tunewright.models.fused import LoraLinear
 
 _STATE_SPACE = {"mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h"}
 _BYPASSED = {"out_proj", "dt_proj"}
@@ -75,6 +76,7 @@ class Lora(Plugin):
             # PEFT draws, then rounds to the base's dtype; drawn again, a bf16 base starts from the same adapter.
             for layer in adapters:
                 layer.reset_lora_parameters("default", True)
+        _fuse(adapted)
         adapted.train(mode)  # the adapters' dropout is new, so it would be on in a model that is ready to answer
         adapted.peft_config["default"].base_model_name_or_path = str(model.origin.folder.absolute())
         return model.with_module(adapted)
@@ -121,6 +123,7 @@ class Lora(Plugin):
                 adapted = PeftModel.from_pretrained(model.module, str(folder), autocast_adapter_dtype=True)
         except (ValueError, RuntimeError, TypeError) as error:
             raise _misfit(folder, model, str(error).strip().splitlines()[0]) from None
+        _fuse(adapted)
         wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
         if wanted.keys() != stored.keys():
             example = sorted(wanted.keys() ^ stored.keys())[0]
@@ -158,6 +161,34 @@ class Lora(Plugin):
             fan_in_fan_out=any(isinstance(module.get_submodule(name), Conv1D) for name in targets),
             task_type="CAUSAL_LM" if speaks else None,
         )
+
+
+class _Fused(Linear):  # type: ignore[misc]
+    """PEFT's layer with one plain adapter computed in one function; everything else it does stays PEFT's."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """[..., out] of x [..., in]."""
+        if args or kwargs or not self._plain(x.dtype):
+            return super().forward(x, *args, **kwargs)
+        (name,) = self.active_adapters
+        base, a, b = self.base_layer, self.lora_A[name], self.lora_B[name]
+        return LoraLinear.apply(x, base.weight, base.bias, a.weight, b.weight, self.scaling[name])  # type: ignore[no-untyped-call]
+
+    def _plain(self, dtype: torch.dtype) -> bool:
+        """Whether the answer is W x + scale B A x and nothing else, in one dtype (beside a bf16 base it is not)."""
+        names = self.active_adapters
+        if self.disable_adapters or self.merged or len(names) != 1 or names[0] not in self.lora_A or self.lora_variant:
+            return False
+        a, b = self.lora_A[names[0]], self.lora_B[names[0]]
+        dropped = isinstance(self.lora_dropout[names[0]], nn.Dropout)
+        return not dropped and b.bias is None and dtype == self.base_layer.weight.dtype == a.weight.dtype
+
+
+def _fuse(adapted: nn.Module) -> None:
+    """PEFT's plain linear adapters become fused ones, in place."""
+    for layer in adapted.modules():
+        if type(layer) is Linear and type(layer.base_layer) is nn.Linear:
+            layer.__class__ = _Fused
 
 
 def _attachable(model: LoadedModel) -> list[str]:

@@ -25,6 +25,7 @@ from tunewright.models.attention import NAME, Layout, attention, plain_attention
 from tunewright.models.chat import Chat
 from tunewright.models.contracts import Batch, EncodeSettings, Generation, LoadedModel, Origin, Segment
 from tunewright.models.encoding import TextEncoder
+from tunewright.models.fused import fuse
 from tunewright.models.generation import greedy
 
 PACKED_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 0.2}
@@ -179,6 +180,7 @@ class CausalLM(Plugin):
         model = LoadedModel(module, tokenizer, self, origin, packs=_packs(module))
         if model.packs:
             _use_packed(module)
+        fuse(module)
         return model
 
 

@@ -1,0 +1,147 @@
+"""The same numbers in fewer passes over memory: parts of a layer with their gradients written out.
+
+Autograd keeps an intermediate of each small operation and reads it back; on a CPU that traffic is what remains beside
+the matrix products. Each function here keeps its inputs alone. A library's module is replaced only where the fused
+form answers as the module does, value and gradient (`fuse` tries it), so an architecture with another formula (Gemma's
+norms scale by 1 + weight) keeps its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, silu
+
+_AGREE = 1e-5
+_PROBED = 4
+"""Rows of the random input on which a fused form must agree."""
+
+
+class LoraLinear(torch.autograd.Function):
+    """`x W^T + bias + scale (x A^T) B^T`, the frozen weight with its adapter added in place (Hu et al. 2021, eq. 3)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a_RI: Tensor, b_OR: Tensor, scale: float
+    ) -> Tensor:
+        """[..., out] of x [..., in]."""
+        x_NI = x.reshape(-1, x.shape[-1])
+        low_NR = x_NI @ a_RI.t()
+        out = linear(x, weight, bias)
+        out.view(-1, out.shape[-1]).addmm_(low_NR, b_OR.t(), alpha=scale)
+        ctx.save_for_backward(x_NI, weight, a_RI, b_OR, low_NR)
+        ctx.scale, ctx.shape = scale, x.shape
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        """Gradients of x and of the adapter's two matrices; weight and bias are frozen."""
+        x_NI, weight, a_RI, b_OR, low_NR = ctx.saved_tensors
+        grad_NO = grads[0].reshape(-1, grads[0].shape[-1])
+        low_grad_NR = (grad_NO @ b_OR).mul_(ctx.scale)
+        x_grad = None
+        if ctx.needs_input_grad[0]:
+            x_grad = (grad_NO @ weight).addmm_(low_grad_NR, a_RI).view(ctx.shape)
+        return x_grad, None, None, low_grad_NR.t() @ x_NI, (grad_NO.t() @ low_NR).mul_(ctx.scale), None
+
+
+class RmsNorm(torch.autograd.Function):
+    """`x / sqrt(mean(x^2) + eps) * weight` over the last dimension (Zhang and Sennrich 2019)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """Like x."""
+        inverse = torch.linalg.vecdot(x, x).div_(x.shape[-1]).add_(eps).rsqrt_().unsqueeze(-1)
+        ctx.save_for_backward(x, weight, inverse)
+        normed: Tensor = (x * inverse).mul_(weight)
+        return normed
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        """Gradients of x, and of the weight where it trains."""
+        x, weight, inverse = ctx.saved_tensors
+        grad = grads[0]
+        weight_grad = (grad * x).mul_(inverse).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
+        scaled = grad * weight
+        along = torch.linalg.vecdot(scaled, x).unsqueeze(-1).mul_(inverse.square()).div_(-x.shape[-1])
+        return scaled.addcmul_(x, along).mul_(inverse), weight_grad, None
+
+
+class Swiglu(torch.autograd.Function):
+    """`silu(gate) * up` (Shazeer 2020); silu is computed again in the backward pass instead of kept."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        """Like both."""
+        ctx.save_for_backward(gate, up)
+        return silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        """Gradients of gate and up."""
+        gate, up = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(grads[0] * up, gate), silu(gate).mul_(grads[0])
+
+
+def fuse(module: nn.Module) -> None:
+    """Replaces, in place, the forward of every norm and gated feed-forward part that a fused form answers alike.
+
+    In float32 alone: libraries compute norms in float32 whatever the weights are, and float64 is where the plain path
+    is the oracle.
+    """
+    proven: dict[object, bool] = {}
+    for part in module.modules():
+        forward = _form(part)
+        if forward is None or next(part.parameters()).dtype != torch.float32:
+            continue
+        kind = (type(part), next(part.parameters()).shape)
+        if kind not in proven:
+            proven[kind] = _agrees(part, forward)
+        if proven[kind]:
+            part.forward = MethodType(forward, part)  # a method, so that a copy of the module uses its own weights
+
+
+def _form(part: nn.Module) -> Callable[[Any, Tensor], Tensor] | None:
+    """The fused form that may stand for this module, by its make."""
+    if {name for name, _ in part.named_children()} == {"gate_proj", "up_proj", "down_proj", "act_fn"}:
+        return _gated
+    if "RMSNorm" in type(part).__name__ and isinstance(getattr(part, "weight", None), nn.Parameter):
+        return _norm
+    return None
+
+
+def _gated(self: Any, x: Tensor) -> Tensor:
+    down: Tensor = self.down_proj(Swiglu.apply(self.gate_proj(x), self.up_proj(x)))  # type: ignore[no-untyped-call]
+    return down
+
+
+def _norm(self: Any, x: Tensor) -> Tensor:
+    eps = self.variance_epsilon if hasattr(self, "variance_epsilon") else self.eps
+    normed: Tensor = RmsNorm.apply(x, self.weight, eps)  # type: ignore[no-untyped-call]
+    return normed
+
+
+def _agrees(part: nn.Module, forward: Callable[[Any, Tensor], Tensor]) -> bool:
+    """Whether both forms give the same value and gradient on random rows, at 1e-5 of their size."""
+    first = next(part.parameters())
+    drawn = torch.Generator().manual_seed(0)
+    x = torch.randn(_PROBED, first.shape[-1], generator=drawn)
+    answers = []
+    for function in (part.forward, MethodType(forward, part)):
+        asked = x.clone().requires_grad_()
+        try:
+            value = function(asked)
+            (grad,) = torch.autograd.grad(value.square().sum(), asked)
+        except (RuntimeError, TypeError, ValueError, AttributeError):
+            return False
+        answers.append((value.detach(), grad))
+    (value, grad), (fused_value, fused_grad) = answers
+    return _close(value, fused_value) and _close(grad, fused_grad)
+
+
+def _close(wanted: Tensor, found: Tensor) -> bool:
+    return wanted.shape == found.shape and float((wanted - found).abs().max()) <= _AGREE * float(wanted.abs().max())

@@ -1,0 +1,119 @@
+"""Fused parts of a layer: gradients against float64 differences, and the library's module where formulas differ."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from peft.tuners.lora import Linear
+from torch.nn.functional import silu
+from transformers import AutoModelForCausalLM
+
+from tunewright.core.plugins import build
+from tunewright.models import fused
+from tunewright.models.fused import LoraLinear, RmsNorm, Swiglu, fuse
+
+RMS_NORMED = {"llama": True, "qwen2": True, "qwen3": True, "mamba": True, "gemma3": False, "gpt2": False}
+
+
+def drawn(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype).requires_grad_()
+
+
+def replaced(module):
+    return [part for part in module.modules() if "forward" in vars(part)]
+
+
+@pytest.mark.parametrize("bias", [None, drawn(5, seed=3).detach()])
+def test_lora_linear_is_the_formula_and_so_is_its_gradient(bias):
+    x, w, a, b = drawn(2, 3, 4), drawn(5, 4, seed=1).detach(), drawn(2, 4, seed=4), drawn(5, 2, seed=5)
+    plain = torch.nn.functional.linear(x, w, bias) + 0.5 * (x @ a.T) @ b.T
+    assert torch.allclose(LoraLinear.apply(x, w, bias, a, b, 0.5), plain, rtol=1e-12)
+    assert torch.autograd.gradcheck(lambda x, a, b: LoraLinear.apply(x, w, bias, a, b, 0.5), (x, a, b))
+    assert torch.autograd.gradcheck(lambda a, b: LoraLinear.apply(x.detach(), w, bias, a, b, 0.5), (a, b))
+
+
+def test_rms_norm_is_the_formula_and_so_is_its_gradient():
+    x, weight = drawn(2, 3, 4), drawn(4, seed=1)
+    plain = x / (x.square().mean(-1, keepdim=True) + 0.01).sqrt() * weight
+    assert torch.allclose(RmsNorm.apply(x, weight, 0.01), plain, rtol=1e-12)
+    assert torch.autograd.gradcheck(lambda x, w: RmsNorm.apply(x, w, 0.01), (x, weight))
+    assert torch.autograd.gradcheck(lambda x: RmsNorm.apply(x, weight.detach(), 0.01), (x,))
+
+
+def test_swiglu_is_the_formula_and_so_is_its_gradient():
+    gate, up = drawn(2, 3), drawn(2, 3, seed=1)
+    assert torch.allclose(Swiglu.apply(gate, up), silu(gate) * up, rtol=1e-12)
+    assert torch.autograd.gradcheck(Swiglu.apply, (gate, up))
+
+
+@pytest.mark.parametrize("kind", RMS_NORMED)
+def test_only_formulas_that_agree_are_replaced(kind, open_tiny):
+    parts = replaced(open_tiny(kind).module)
+    norms = [part for part in parts if "RMSNorm" in type(part).__name__]
+    assert bool(norms) is RMS_NORMED[kind]
+    assert bool(set(parts) - set(norms)) is (kind in ("llama", "qwen2", "qwen3"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_dtypes_keep_the_librarys_own_path(dtype, open_tiny):
+    assert not replaced(open_tiny("llama", dtype).module)
+
+
+@pytest.mark.parametrize("kind", RMS_NORMED)
+def test_a_fused_model_answers_and_learns_as_the_library_does(kind, open_tiny):
+    ours = open_tiny(kind)
+    plain = AutoModelForCausalLM.from_pretrained(ours.origin.folder)
+    fuse(trained := copy.deepcopy(plain))
+    ids = torch.arange(3, 20)[None]
+    losses = []
+    for module in (plain, trained):
+        loss = module(input_ids=ids, labels=ids, use_cache=False).loss
+        loss.backward()
+        losses.append(loss)
+    assert torch.allclose(*losses, rtol=1e-6)
+    for (name, wanted), found in zip(plain.named_parameters(), trained.parameters(), strict=True):
+        assert torch.allclose(wanted.grad, found.grad, rtol=1e-4, atol=1e-5 * float(wanted.grad.abs().max())), name
+
+
+def test_a_wrong_formula_is_noticed_and_left_out(open_tiny, monkeypatch):
+    monkeypatch.setattr(fused, "silu", torch.relu)
+    module = copy.deepcopy(AutoModelForCausalLM.from_pretrained(open_tiny("llama").origin.folder))
+    fuse(module)
+    assert {type(part).__name__ for part in replaced(module)} == {"LlamaRMSNorm"}
+
+
+def test_a_copy_of_a_fused_model_uses_its_own_weights(open_tiny):
+    module = open_tiny("llama").module
+    twin = copy.deepcopy(module)
+    x = drawn(3, 32, dtype=torch.float32)
+    before = module.model.layers[0].mlp(x)
+    with torch.no_grad():
+        for weight in twin.parameters():
+            weight.zero_()
+    assert torch.equal(module.model.layers[0].mlp(x), before)
+    assert not twin.model.layers[0].mlp(x).any()
+    assert not twin.model.norm(x).any()
+
+
+def test_a_fused_adapter_equals_pefts_own(open_tiny):
+    method = build("methods", "lora")
+    model = method.attach(open_tiny("llama"), 1)
+    layer = model.module.base_model.model.model.layers[0].mlp.down_proj
+    with torch.no_grad():
+        for weight in method.trained(model).values():
+            weight.normal_(generator=torch.Generator().manual_seed(2))
+    x = drawn(7, 48, dtype=torch.float32)
+    assert type(layer) is not Linear
+    grads = []
+    for forward in (layer.forward, lambda x: Linear.forward(layer, x)):
+        value = forward(x)
+        grads.append(
+            (
+                value,
+                *torch.autograd.grad(value.square().sum(), (x, *layer.lora_A.parameters(), *layer.lora_B.parameters())),
+            )
+        )
+    for found, wanted in zip(*grads, strict=True):
+        assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-5 * float(wanted.detach().abs().max()))
