@@ -8,7 +8,7 @@ import torch
 from tiny import KINDS, PACKING
 from tunewright.core.plugins import build
 from tunewright.core.records import Answer, Example, Turn, text_part
-from tunewright.models.attention import Layout, attention, plain_attention
+from tunewright.models.attention import PRODUCT_COST, Layout, attention, plain_attention
 from tunewright.models.collate import padded
 from tunewright.models.contracts import EncodeSettings, Segment
 from tunewright.models.families import causal_lm
@@ -71,8 +71,11 @@ def test_a_shared_beginning_is_computed_once_with_exact_gradients(open_tiny, kin
         asked = Turn("user", (*prompt.parts, text_part(question)))
         encoded += encoder.encode(Example((asked,), (Answer((text_part(answer),)),), id=str(number)))
     batch = model.family.collate(model, encoded)
-    assert batch.shared > 10
-    assert batch.inputs["input_ids"].shape[1] == batch.tokens - (len(encoded) - 1) * batch.shared
+    everyone, two = sorted(batch.shared, key=lambda shared: shared.start)
+    assert (everyone.parent, two.parent) == (None, len(encoded) + batch.shared.index(everyone))
+    assert everyone.stop > 10
+    saved = (len(encoded) - 1) * everyone.stop + (two.stop - two.start)
+    assert batch.inputs["input_ids"].shape[1] == batch.tokens - saved
     together, packed = loss_and_gradients(model, [batch])
     apart, separate = loss_and_gradients(model, [model.family.collate(model, [row]) for row in encoded])
     assert together == pytest.approx(apart, rel=tolerance)
@@ -126,12 +129,25 @@ def test_a_leaking_mask_is_caught_by_the_probe(open_tiny, monkeypatch):
         assert not causal_lm._packs(model.module)
 
 
-def test_a_beginning_shared_by_groups_does_not_make_one_large_product(open_tiny):
-    segments = [Segment(-1, None, -1, 0, 9)]
-    segments += [Segment(row, None, row, 9 + 5 * row, 14 + 5 * row, parent=0) for row in range(40)]
-    layout = Layout.of(segments)
-    assert len(layout.blocks) == 41
-    assert max(block.allowed_QK.numel() for block in layout.blocks[1:]) == 5 * 14
+@pytest.mark.parametrize("own", [1, 5, 64])
+def test_a_beginning_shared_by_many_rows_does_not_make_one_large_product(own):
+    for count in (40, 400):
+        segments = [Segment(-1, None, -1, 0, 9)]
+        segments += [Segment(n, None, n, 9 + own * n, 9 + own * (n + 1), parent=0) for n in range(count)]
+        layout = Layout.of(segments)
+        pairs = sum(block.allowed_QK.numel() for block in layout.blocks if block.allowed_QK is not None)
+        assert pairs <= count * (own * (9 + own) + PRODUCT_COST)
+        assert len(layout.blocks) <= count
+    assert len(Layout.of(segments).blocks) < 400 or own > 5
+
+
+def test_two_long_answers_to_a_long_prompt_are_two_products_without_waste():
+    """The prompt with its first answer is a plain causal row; the second answer looks back at the prompt."""
+    segments = [Segment(-1, None, -1, 0, 512), Segment(0, None, 0, 512, 576, 0), Segment(1, None, 1, 576, 640, 0)]
+    row, second = Layout.of(segments).blocks
+    assert (row.start, row.stop, row.allowed_QK) == (0, 576, None)
+    assert second.ancestors == ((0, 512),)
+    assert second.allowed_QK.shape == (64, 576)
 
 
 def brute_force(segments):

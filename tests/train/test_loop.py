@@ -33,12 +33,13 @@ def quiet(what, done, total, detail=""):
     pass
 
 
-def make_job(open_tiny, method=None, dtype=torch.float32, valid=0, kind="qwen2", **settings):
+def make_job(open_tiny, method=None, dtype=torch.float32, valid=0, kind="qwen2", answers=1, **settings):
     model = open_tiny(kind, dtype)
     encoder = model.family.encoder(model, EncodeSettings())
     rows = []
     for number in range(22):
-        asked = Turn("user", (text_part(f"item {number} {'bread ' * (number % 5)}"),))
+        prompt = number // answers
+        asked = Turn("user", (text_part(f"item {prompt} {'bread ' * (prompt % 5)}"),))
         answer = Answer((text_part("warm" if number % 2 else "positive or neutral"),))
         rows += encoder.encode(Example((asked,), (answer,), id=f"r{number}"))
     method = build("methods", method or {"name": "lora", "r": 4})
@@ -75,27 +76,28 @@ class StopAfter(StopRequest):
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m["name"])
-@pytest.mark.parametrize("stop_at", [1, 5])
-def test_interrupted_equals_uninterrupted_bit_for_bit(open_tiny, tmp_path, method, stop_at):
-    whole, run = make_job(open_tiny, method, valid=4), new_run(tmp_path / "whole")
+@pytest.mark.parametrize(("stop_at", "answers"), [(1, 1), (5, 1), (5, 2)])
+def test_interrupted_equals_uninterrupted_bit_for_bit(open_tiny, tmp_path, method, stop_at, answers):
+    whole, run = make_job(open_tiny, method, valid=4, answers=answers), new_run(tmp_path / "whole")
     train(whole, run, quiet, StopRequest())
-    again, torn = make_job(open_tiny, method, valid=4), new_run(tmp_path / "torn")
+    again, torn = make_job(open_tiny, method, valid=4, answers=answers), new_run(tmp_path / "torn")
     with pytest.raises(Interrupted, match="resume"):
         train(again, torn, quiet, StopAfter(stop_at))
     torn.append({"type": "step", "step": 99})  # written after the checkpoint, lost with the process
-    fresh = make_job(open_tiny, method, valid=4)
+    fresh = make_job(open_tiny, method, valid=4, answers=answers)
     train(fresh, torn, quiet, StopRequest())
     expected, found = weights(whole), weights(fresh)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert timeless(run) == timeless(torn)
 
 
+@pytest.mark.parametrize("answers", [1, 2, 3])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-def test_accumulation_8x1_equals_1x8(open_tiny, tmp_path, dtype, tolerance):
+def test_accumulation_8x1_equals_1x8(open_tiny, tmp_path, dtype, tolerance, answers):
     results = []
     for name, size, steps in (("one", 8, 1), ("eight", 1, 8)):
         job = make_job(
-            open_tiny, {"name": "full"}, kind="gpt2", per_device_train_batch_size=size,
+            open_tiny, {"name": "full"}, kind="gpt2", answers=answers, per_device_train_batch_size=size,
             gradient_accumulation_steps=steps, max_steps=1, max_grad_norm=1e9,
         )  # fmt: skip
         job.model.module.to(dtype)
@@ -114,8 +116,9 @@ def test_accumulation_8x1_equals_1x8(open_tiny, tmp_path, dtype, tolerance):
         assert (results[1][key] - gradient).abs().max() <= tolerance * gradient.abs().max(), key
 
 
-def test_a_step_averages_over_its_tokens_not_over_its_rows(open_tiny, tmp_path):
-    job, run = make_job(open_tiny), new_run(tmp_path / "run")
+@pytest.mark.parametrize("answers", [1, 2])
+def test_a_step_averages_over_its_tokens_not_over_its_rows(open_tiny, tmp_path, answers):
+    job, run = make_job(open_tiny, answers=answers), new_run(tmp_path / "run")
     train(job, run, quiet, StopRequest())
     by_id = {row.example.id: row for row in job.train}
     for event in run.events("step"):

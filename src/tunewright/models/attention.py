@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from tunewright.models.contracts import Segment
 
 NAME = "tunewright_segments"
 """Under this name the attention function is registered with transformers."""
+PRODUCT_COST = 1500
+"""What a product of its own costs beside its size, as pairs of a query and a key (measured: benchmarks/notes.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,10 @@ class Layout:
     blocks: tuple[Block, ...]
     position_N: Tensor
     """Each token's position within its own row, ancestors included."""
+    lengths: list[int]
+    """Pieces into which the sequence is cut, so that the keys of each block are whole pieces."""
+    pieces: tuple[tuple[int, ...], ...]
+    """[blocks] which pieces hold its keys."""
     _windows: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -52,7 +59,14 @@ class Layout:
         """Lays out segments that lie end to end, each after its parent."""
         offsets = _offsets(segments)
         position_N = torch.cat([torch.arange(s.stop - s.start) + offsets[i] for i, s in enumerate(segments)])
-        return cls(tuple(_block(segments, run, position_N) for run in _runs(segments)), position_N)
+        blocks = tuple(_block(segments, run, position_N) for run in _runs(segments, offsets))
+        spans = [(*block.ancestors, (block.start, block.stop)) for block in blocks]
+        cuts = sorted({edge for block in spans for span in block for edge in span})
+        number = {cut: index for index, cut in enumerate(cuts)}
+        pieces = tuple(
+            tuple(index for start, stop in block for index in range(number[start], number[stop])) for block in spans
+        )
+        return cls(blocks, position_N, [stop - start for start, stop in pairwise(cuts)], pieces)
 
     def mask(self, index: int, window: int | None) -> Tensor | None:
         """The mask of a block under a sliding window; None = plain causal."""
@@ -78,43 +92,61 @@ def _offsets(segments: Sequence[Segment]) -> list[int]:
     return offsets
 
 
-def _runs(segments: Sequence[Segment]) -> Iterator[range]:
-    """Consecutive segments of one group hang together when each has its parent within the run.
+def _runs(segments: Sequence[Segment], offsets: Sequence[int]) -> Iterator[range]:
+    """Cuts segments into runs that are attended in one product each.
 
-    A beginning shared by many groups is a run of its own: one product over all of them would be quadratic in the batch.
+    A segment may join a run that holds its parent, or that has it for an ancestor. It does when a plain causal row is
+    made longer, or when the pairs of query and key computed in vain cost less than a product of its own.
     """
-    start = 0
-    for index in range(1, len(segments) + 1):
-        parent = segments[index].parent if index < len(segments) else None
-        if parent is None or parent < start or segments[index].group != segments[start].group:
+    start, size, plain = 0, 0, True
+    for index, segment in enumerate(segments):
+        length, parent, before = _length(segment), segment.parent, offsets[start]
+        if parent is not None and (parent >= start or parent in _ancestors(segments, start)):
+            longer = plain and parent == index - 1
+            apart = size * (before + size) + length * (offsets[index] + length)
+            together = (size + length) * (before + size + length)
+            if longer or together - apart <= PRODUCT_COST:
+                size, plain = size + length, longer
+                continue
+        if index > start:
             yield range(start, index)
-            start = index
+        start, size, plain = index, length, parent is None
+    yield range(start, len(segments))
+
+
+def _ancestors(segments: Sequence[Segment], index: int) -> list[int]:
+    """Parent, its parent and so on, the first ancestor first."""
+    found: list[int] = []
+    parent = segments[index].parent
+    while parent is not None:
+        found.insert(0, parent)
+        parent = segments[parent].parent
+    return found
 
 
 def _block(segments: Sequence[Segment], run: range, position_N: Tensor) -> Block:
     first, last = segments[run[0]], segments[run[-1]]
-    ancestors: list[tuple[int, int]] = []
-    parent = first.parent
-    while parent is not None:
-        ancestors.insert(0, (segments[parent].start, segments[parent].stop))
-        parent = segments[parent].parent
-    if len(run) == 1 and not ancestors:
+    outside = _ancestors(segments, run[0])
+    if not outside and all(segments[index].parent == index - 1 for index in run[1:]):
         return Block(first.start, last.stop, (), None, None)
-    length = last.stop - first.start
-    own_QQ = torch.zeros(length, length, dtype=torch.bool)
+    keys = [*outside, *run]
+    allowed_QK = torch.zeros(last.stop - first.start, sum(_length(segments[key]) for key in keys), dtype=torch.bool)
+    columns, column = {}, 0
+    for key in keys:
+        columns[key] = slice(column, column := column + _length(segments[key]))
     for index in run:
-        segment = segments[index]
-        rows = slice(segment.start - first.start, segment.stop - first.start)
-        own_QQ[rows, rows] = torch.ones(rows.stop - rows.start, rows.stop - rows.start, dtype=torch.bool).tril()
-        parent = segment.parent
-        while parent is not None and parent >= run[0]:
-            own_QQ[rows, segments[parent].start - first.start : segments[parent].stop - first.start] = True
-            parent = segments[parent].parent
-    before = sum(stop - start for start, stop in ancestors)
-    allowed_QK = torch.cat([torch.ones(length, before, dtype=torch.bool), own_QQ], dim=1)
-    keys_K = torch.cat([*(position_N[a:b] for a, b in ancestors), position_N[first.start : last.stop]])
+        rows = slice(segments[index].start - first.start, segments[index].stop - first.start)
+        allowed_QK[rows, columns[index]] = torch.ones(2 * [_length(segments[index])], dtype=torch.bool).tril()
+        for ancestor in _ancestors(segments, index):
+            allowed_QK[rows, columns[ancestor]] = True
+    spans = tuple((segments[key].start, segments[key].stop) for key in outside)
+    keys_K = torch.cat([position_N[a:b] for a, b in (*spans, (first.start, last.stop))])
     distance_QK = position_N[first.start : last.stop, None] - keys_K[None, :]
-    return Block(first.start, last.stop, tuple(ancestors), allowed_QK, distance_QK)
+    return Block(first.start, last.stop, spans, allowed_QK, distance_QK)
+
+
+def _length(segment: Segment) -> int:
+    return segment.stop - segment.start
 
 
 def segment_attention(
@@ -142,15 +174,18 @@ def segment_attention(
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
+    # A split's backward is one concatenation; that of a slice would fill a tensor as long as the sequence, each time.
+    queries = torch.split(query, [block.stop - block.start for block in layout.blocks], 2)
+    keys, values = torch.split(key, layout.lengths, 2), torch.split(value, layout.lengths, 2)
     outputs = []
-    for index, block in enumerate(layout.blocks):
-        own = slice(block.start, block.stop)
-        spans = [*(slice(a, b) for a, b in block.ancestors), own]
-        k = torch.cat([key[:, :, span] for span in spans], 2) if block.ancestors else key[:, :, own]
-        v = torch.cat([value[:, :, span] for span in spans], 2) if block.ancestors else value[:, :, own]
+    for index, (query_Q, pieces) in enumerate(zip(queries, layout.pieces, strict=True)):
         mask = layout.mask(index, options.get("sliding_window"))
-        outputs.append(_attend(query[:, :, own], k, v, mask, options))
+        outputs.append(_attend(query_Q, _picked(keys, pieces), _picked(values, pieces), mask, options))
     return torch.cat(outputs, 2).transpose(1, 2).contiguous(), None
+
+
+def _picked(parts: Sequence[Tensor], numbers: Sequence[int]) -> Tensor:
+    return torch.cat([parts[number] for number in numbers], 2) if len(numbers) > 1 else parts[numbers[0]]
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: dict[str, Any]) -> Tensor:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,21 +15,22 @@ from tunewright.data.encoder import Encoded
 from tunewright.models.contracts import Batch, Segment, Targets
 
 WORTH_SHARING = 8
-"""Shorter common beginnings cost more in bookkeeping than they save."""
+"""Tokens from which computing a common beginning once saves more than its bookkeeping costs."""
 
 
-def packed(rows: Sequence[Encoded]) -> Batch:
-    """One sequence `[1, N]`: what all rows begin with, once, then the rest of each row end to end."""
-    shared = _common(rows)
-    starts = shared + np.cumsum([0, *(row.length - shared for row in rows)])
-    ids = [row.inputs["input_ids"] for row in rows]
-    flat = np.concatenate([ids[0][:shared], *(row[shared:] for row in ids)])
-    positions = [
-        np.where(row.positions < shared, row.positions, row.positions - shared + start)
-        for row, start in zip(rows, starts[:-1], strict=True)
-    ]
-    segments = _segments(rows, starts[:-1], [row.length - shared for row in rows])
-    return _batch(rows, {"input_ids": torch.from_numpy(flat)[None]}, segments, positions, shared)
+def packed(rows: Sequence[Encoded], worth: int = WORTH_SHARING) -> Batch:
+    """One sequence `[1, N]`: rows end to end, and what several of them begin with only once, before them.
+
+    Args:
+        rows: Any number of rows, at least one.
+        worth: From how many tokens on a common beginning is shared.
+    """
+    laid = _Laid(rows, worth)
+    laid.grow(range(len(rows)), 0, None)
+    inputs = {"input_ids": torch.from_numpy(np.concatenate(laid.pieces))[None]}
+    positions = [place[row.positions] for row, place in zip(rows, laid.places, strict=True)]
+    segments = tuple(laid.own[index] for index in range(len(rows)))
+    return _batch(rows, inputs, segments, positions, tuple(laid.shared))
 
 
 def padded(rows: Sequence[Encoded], pad: int) -> Batch:
@@ -38,27 +42,67 @@ def padded(rows: Sequence[Encoded], pad: int) -> Batch:
         ids[index, : row.length] = row.inputs["input_ids"]
         mask[index, : row.length] = 1
     inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-    starts = np.arange(len(rows)) * longest
+    starts = [index * longest for index in range(len(rows))]
     positions = [row.positions + start for row, start in zip(rows, starts, strict=True)]
-    return _batch(rows, inputs, _segments(rows, starts, [row.length for row in rows]), positions, 0)
-
-
-def _common(rows: Sequence[Encoded]) -> int:
-    """Tokens that all rows begin with, each keeping at least one of its own; 0 when not worth it."""
-    if len(rows) < 2:
-        return 0
-    limit = min(row.length for row in rows) - 1
-    first = np.stack([row.inputs["input_ids"][:limit] for row in rows])
-    differs = np.flatnonzero((first != first[0]).any(axis=0))
-    shared = int(differs[0]) if len(differs) else limit
-    return shared if shared >= WORTH_SHARING else 0
-
-
-def _segments(rows: Sequence[Encoded], starts: NDArray[np.int64], lengths: Sequence[int]) -> tuple[Segment, ...]:
-    return tuple(
-        Segment(index, row.example.unit, index, int(start), int(start) + length)
-        for index, (row, start, length) in enumerate(zip(rows, starts, lengths, strict=True))
+    segments = tuple(
+        Segment(index, row.example.unit, index, start, start + row.length)
+        for index, (row, start) in enumerate(zip(rows, starts, strict=True))
     )
+    return _batch(rows, inputs, segments, positions, ())
+
+
+@dataclass(slots=True)
+class _Laid:
+    """Rows laid out as a tree of common beginnings, each before what continues it."""
+
+    rows: Sequence[Encoded]
+    worth: int
+    size: int = 0
+    pieces: list[NDArray[Any]] = field(default_factory=list)
+    own: dict[int, Segment] = field(default_factory=dict)
+    """What each row has for itself: at least one token."""
+    shared: list[Segment] = field(default_factory=list)
+    places: list[NDArray[np.int64]] = field(init=False)
+    """[rows][tokens] where each token of a row lies in the sequence."""
+
+    def __post_init__(self) -> None:
+        self.places = [np.empty(row.length, dtype=np.int64) for row in self.rows]
+
+    def grow(self, members: Sequence[int], depth: int, parent: int | None) -> None:
+        """Lays out rows that are alike up to `depth`, from there on; rows that share nothing more keep their order."""
+        alike: dict[bytes | int, list[int]] = defaultdict(list)
+        for index in members:
+            following = self._ids(index)[depth : depth + self.worth]
+            long_enough = self.rows[index].length > depth + self.worth
+            alike[following.tobytes() if long_enough else index].append(index)
+        for group in alike.values():
+            first = self.rows[group[0]]
+            if len(group) == 1:
+                start, stop = self._place(group, depth, first.length)
+                self.own[group[0]] = Segment(group[0], first.example.unit, group[0], start, stop, parent)
+                continue
+            depth_of_all = self._common(group)
+            start, stop = self._place(group, depth, depth_of_all)
+            self.shared.append(Segment(-1, None, -1, start, stop, parent))
+            self.grow(group, depth_of_all, len(self.rows) + len(self.shared) - 1)
+
+    def _ids(self, index: int) -> NDArray[Any]:
+        return self.rows[index].inputs["input_ids"]
+
+    def _common(self, group: Sequence[int]) -> int:
+        """Tokens that all rows of a group begin with, each keeping at least one of its own."""
+        limit = min(self.rows[index].length for index in group) - 1
+        ids = np.stack([self._ids(index)[:limit] for index in group])
+        differs = np.flatnonzero((ids != ids[0]).any(axis=0))
+        return int(differs[0]) if len(differs) else limit
+
+    def _place(self, group: Sequence[int], depth: int, stop: int) -> tuple[int, int]:
+        """Puts tokens `depth:stop`, alike in all rows of the group, at the end of the sequence."""
+        start, self.size = self.size, self.size + stop - depth
+        self.pieces.append(self._ids(group[0])[depth:stop])
+        for index in group:
+            self.places[index][depth:stop] = np.arange(start, self.size)
+        return start, self.size
 
 
 def _batch(
@@ -66,7 +110,7 @@ def _batch(
     inputs: dict[str, torch.Tensor],
     segments: tuple[Segment, ...],
     positions: Sequence[NDArray[np.int64]],
-    shared: int,
+    shared: tuple[Segment, ...],
 ) -> Batch:
     targets = Targets(
         position_T=torch.from_numpy(np.concatenate(positions)),

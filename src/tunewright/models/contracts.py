@@ -24,7 +24,7 @@ Overlength = Literal["error", "drop", "truncate-context", "split"]
 class Segment:
     """One row's place in a batch: positions `start:stop` of the flattened batch.
 
-    `parent` is the index of a segment that this one may also attend to (a shared prefix).
+    `parent` is the number of a segment that this one may also attend to (a shared beginning).
     """
 
     example: int
@@ -55,15 +55,18 @@ class Batch:
     ids: tuple[str, ...]
     tokens: int
     """Tokens of the rows, padding excluded, a shared beginning counted once for each row."""
-    shared: int = 0
-    """Tokens at the start of the sequence that every segment continues: computed once, gradients exact."""
+    shared: tuple[Segment, ...] = ()
+    """Beginnings that several segments continue: computed once, gradients exact. As a `parent` they are numbered on
+    from the last of `segments`; they own no targets."""
 
     def attended(self) -> tuple[Segment, ...]:
-        """The segments with the shared beginning as their parent."""
+        """Segments and shared beginnings in the order in which they lie, each after its parent."""
         if not self.shared:
             return self.segments
-        root = Segment(-1, None, -1, 0, self.shared)
-        return (root, *(replace(segment, parent=0) for segment in self.segments))
+        every = (*self.segments, *self.shared)
+        order = sorted(range(len(every)), key=lambda number: every[number].start)
+        place: dict[int | None, int | None] = {None: None, **{number: index for index, number in enumerate(order)}}
+        return tuple(replace(every[number], parent=place[every[number].parent]) for number in order)
 
 
 @dataclass(frozen=True, slots=True)

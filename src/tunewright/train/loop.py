@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,14 +22,14 @@ from tunewright.models.contracts import Gradients, LoadedModel, Loss, Method, Ob
 from tunewright.runs import checkpoints
 from tunewright.runs.checkpoints import Checkpoint
 from tunewright.train.optimiser import Optimiser
-from tunewright.train.order import Order
+from tunewright.train.order import Order, equal_prompts
 from tunewright.train.schedule import Schedule
 from tunewright.train.stopping import Best, StopRequest
 
 _VALIDATION_TOKENS = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Job:
     """What is trained, on what, how long."""
 
@@ -41,11 +42,11 @@ class Job:
     settings: TrainSettings
     seed: int
 
-    @property
+    @cached_property
     def order(self) -> Order:
         """Rows of each step."""
-        s = self.settings
-        return Order(len(self.train), s.per_device_train_batch_size * s.gradient_accumulation_steps, self.seed)
+        rows_a_step = self.settings.per_device_train_batch_size * self.settings.gradient_accumulation_steps
+        return Order(len(self.train), rows_a_step, self.seed, equal_prompts(self.train))
 
     @property
     def steps(self) -> int:

@@ -1,41 +1,116 @@
-"""Which rows make up which step: a pure function of the number of rows, the seed and the step."""
+"""Which rows make up which step: a pure function of the rows' prompts, the seed and the step."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
-from tunewright.core.seeds import stream
+import numpy as np
+from numpy.typing import NDArray
+
+from tunewright.core.seeds import key, stream
+from tunewright.data.encoder import Encoded
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Order:
-    """A new permutation every epoch; a step takes the next rows of it, the last of an epoch may be short."""
+    """A new permutation every epoch, in which rows with an equal prompt stay together.
+
+    Without equal prompts a step takes the next rows of the permutation, and the last of an epoch may be short. With
+    them the prompts are shuffled, never torn apart unless one has more rows than a step; a step into which no further
+    prompt fits is short.
+    """
 
     rows: int
     rows_a_step: int
     seed: int
+    prompt_R: NDArray[np.int64] | None = None
+    """[rows] equal numbers for equal prompts; None = all differ."""
 
     @property
     def steps_an_epoch(self) -> int:
         """Optimiser steps that see every row once."""
-        return math.ceil(self.rows / self.rows_a_step)
+        return math.ceil(self.rows / self.rows_a_step) if self.prompt_R is None else len(self._fillings)
 
     def step(self, k: int) -> list[int]:
         """Row numbers of step k (from 0)."""
-        epoch, place = divmod(k, self.steps_an_epoch)
-        return _permutation(self.rows, self.seed, epoch)[place * self.rows_a_step : (place + 1) * self.rows_a_step]
+        return [row for group in self._groups(k) for row in group]
 
     def micro_batches(self, k: int, size: int) -> Iterator[list[int]]:
-        """The rows of step k in micro-batches of `size` rows."""
-        rows = self.step(k)
-        for start in range(0, len(rows), size):
-            yield rows[start : start + size]
+        """The rows of step k in micro-batches of at most `size` rows; a prompt is cut only if it has more."""
+        batch: list[int] = []
+        for group in self._groups(k):
+            for start in range(0, len(group), size):
+                part = group[start : start + size]
+                if len(batch) + len(part) > size:
+                    yield batch
+                    batch = []
+                batch = batch + part
+        yield batch
+
+    def _groups(self, k: int) -> list[list[int]]:
+        epoch, place = divmod(k, self.steps_an_epoch)
+        if self.prompt_R is not None:
+            return _grouped(self, epoch)[place]
+        rows = _permutation(self.rows, self.seed, epoch)[place * self.rows_a_step : (place + 1) * self.rows_a_step]
+        return [[row] for row in rows]
+
+    @cached_property
+    def _fillings(self) -> list[list[int]]:
+        numbers = () if self.prompt_R is None else self.prompt_R
+        return _fillings(np.unique(numbers, return_counts=True)[1].tolist(), self.rows_a_step)
+
+
+def equal_prompts(rows: Sequence[Encoded]) -> NDArray[np.int64] | None:
+    """[rows] the number of the first row with the same prompt; None when all differ. No prompt equals none."""
+    texts = (row.example.prompt_text for row in rows)
+    keys = np.fromiter((key(text) if text else -number - 1 for number, text in enumerate(texts)), np.int64, len(rows))
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return None if len(first) == len(rows) else first[inverse].astype(np.int64)
 
 
 @lru_cache(maxsize=2)
 def _permutation(rows: int, seed: int, epoch: int) -> list[int]:
     order: list[int] = stream(seed, "order", epoch).permutation(rows).tolist()
     return order
+
+
+def _fillings(prompts: Sequence[int], most: int) -> list[list[int]]:
+    """[steps] the sizes that meet in a step, the same in every epoch, so that all epochs are equally long.
+
+    The largest come first, each into the step with the least room that it fits (best fit decreasing).
+
+    Args:
+        prompts: How many rows each prompt has.
+        most: Rows a step holds.
+    """
+    sizes = [part for size in prompts for part in (*[most] * (size // most), size % most) if part]
+    steps: list[list[int]] = []
+    with_room: list[list[list[int]]] = [[] for _ in range(most + 1)]
+    for size in sorted(sizes, reverse=True):
+        room = next((room for room in range(size, most) if with_room[room]), most)
+        step = with_room[room].pop() if with_room[room] else []
+        if not step:
+            steps.append(step)
+        step.append(size)
+        with_room[room - size].append(step)
+    return steps
+
+
+@lru_cache(maxsize=2)
+def _grouped(order: Order, epoch: int) -> list[list[list[int]]]:
+    """[steps][prompts][rows] of an epoch. Drawn anew: the rows' order, which prompts meet, the order of the steps."""
+    members: dict[int, list[int]] = defaultdict(list)
+    prompts = () if order.prompt_R is None else order.prompt_R.tolist()
+    for row in _permutation(order.rows, order.seed, epoch):
+        members[prompts[row]].append(row)
+    most, draw = order.rows_a_step, stream(order.seed, "steps", epoch)
+    parts = [rows[start : start + most] for rows in members.values() for start in range(0, len(rows), most)]
+    waiting: dict[int, list[list[int]]] = defaultdict(list)
+    for place in draw.permutation(len(parts)):
+        waiting[len(parts[place])].append(parts[place])
+    steps = [[waiting[size].pop() for size in sizes] for sizes in order._fillings]
+    return [steps[place] for place in draw.permutation(len(steps))]

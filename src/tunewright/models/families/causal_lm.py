@@ -117,10 +117,8 @@ class CausalLM(Plugin):
             logits_KV = _packed_logits(model.module, batch.inputs["input_ids"], batch.attended(), keep_K)
         else:
             logits_KV = _padded_logits(model.module, batch, keep_K)
-        in_order = len(row_T) == len(keep_K) and bool((row_T.diff() > 0).all())
-        logits_TV = logits_KV if in_order else logits_KV[row_T]
-        accurate = logits_TV if logits_TV.dtype == torch.float64 else logits_TV.float()
-        return -nn.functional.cross_entropy(accurate, targets.target_T, reduction="none")
+        accurate = logits_KV if logits_KV.dtype == torch.float64 else logits_KV.float()
+        return accurate.log_softmax(-1)[row_T, targets.target_T]  # several rows may read one shared position
 
     def choices(
         self,
@@ -244,16 +242,22 @@ def _alone(model: LoadedModel, context: Sequence[int], option: Sequence[int]) ->
 
 
 def _packs(module: Any) -> bool:
-    """Whether rows packed end to end, one with a shared beginning, get the same logits as rows alone."""
+    """Whether rows packed end to end, two with a shared beginning, get the same logits as rows alone."""
     vocabulary = int(module.get_input_embeddings().weight.shape[0])
     generator = torch.Generator().manual_seed(0)
-    first, second, third = (torch.randint(vocabulary, (n,), generator=generator).tolist() for n in (7, 11, 5))
-    segments = (Segment(0, None, 0, 0, 7), Segment(1, None, 1, 7, 18), Segment(2, None, 1, 18, 23, parent=1))
-    flat = torch.tensor([[*first, *second, *third]])
+    alone, root, left, right = (torch.randint(vocabulary, (n,), generator=generator).tolist() for n in (7, 11, 5, 6))
+    segments = (
+        Segment(0, None, 0, 0, 7),
+        Segment(1, None, 1, 7, 18),
+        Segment(2, None, 2, 18, 23, parent=1),
+        Segment(3, None, 3, 23, 29, parent=1),
+    )
+    flat = torch.tensor([[*alone, *root, *left, *right]])
     try:
         with torch.inference_mode(), attention(module, NAME):
-            together = _packed_logits(module, flat, segments, torch.arange(23)).float().log_softmax(-1)
+            together = _packed_logits(module, flat, segments, torch.arange(29)).float().log_softmax(-1)
     except (NotImplementedError, TypeError, ValueError, RuntimeError, IndexError):
         return False
-    alone = torch.cat([_plain_logits(module, first), _plain_logits(module, [*second, *third])]).float().log_softmax(-1)
-    return bool((together - alone).abs().max() < PACKED_TOLERANCE.get(module.dtype, 1e-3))
+    rows = [_plain_logits(module, row) for row in (alone, [*root, *left], [*root, *right])]
+    apart = torch.cat([*rows[:2], rows[2][len(root) :]]).float().log_softmax(-1)
+    return bool((together - apart).abs().max() < PACKED_TOLERANCE.get(module.dtype, 1e-3))

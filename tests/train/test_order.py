@@ -1,0 +1,98 @@
+"""The order: a permutation without equal prompts; with them, prompts stay whole and are shuffled honestly."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tunewright.core.records import Answer, Example, Turn, text_part
+from tunewright.data.encoder import Encoded
+from tunewright.train.order import Order, equal_prompts
+
+prompts = st.lists(st.integers(0, 8), min_size=1, max_size=60)
+
+
+def order_of(numbers, rows_a_step, seed=0):
+    return Order(len(numbers), rows_a_step, seed, np.array(numbers))
+
+
+def encoded(*texts):
+    nothing = np.zeros(0, np.int64)
+    return [
+        Encoded(
+            Example((Turn("user", (text_part(text),)),) if text else (), (Answer((text_part("yes"),)),)),
+            {"input_ids": nothing}, 0, nothing, nothing, np.zeros(0, np.float32),
+        )
+        for text in texts
+    ]  # fmt: skip
+
+
+def test_rows_of_one_prompt_are_found_and_texts_without_a_prompt_are_not_one():
+    assert equal_prompts(encoded("a", "b", "a", "c", "b")).tolist() == [0, 1, 0, 3, 1]
+    assert equal_prompts(encoded("a", "b", "", "")) is None
+    one, two, three, again = equal_prompts(encoded("a", "", "", "a"))
+    assert one == again
+    assert len({one, two, three}) == 3
+
+
+def test_without_equal_prompts_the_order_is_what_it_always_was():
+    order = Order(rows=11, rows_a_step=4, seed=3)
+    assert [order.step(k) for k in range(4)] == [[0, 2, 3, 1], [8, 4, 9, 5], [6, 10, 7], [10, 5, 6, 4]]
+    assert list(order.micro_batches(0, 3)) == [[0, 2, 3], [1]]
+
+
+@settings(max_examples=100, deadline=None)
+@given(prompts, st.integers(1, 9), st.integers(0, 3))
+def test_an_epoch_visits_each_row_once_and_keeps_prompts_whole(numbers, rows_a_step, epoch):
+    order = order_of(numbers, rows_a_step)
+    first = epoch * order.steps_an_epoch
+    steps = [order.step(k) for k in range(first, first + order.steps_an_epoch)]
+    assert sorted(row for rows in steps for row in rows) == list(range(len(numbers)))
+    assert all(0 < len(rows) <= rows_a_step for rows in steps)
+    assert steps == [order_of(numbers, rows_a_step).step(k) for k in range(first, first + order.steps_an_epoch)]
+    for number, count in Counter(numbers).items():
+        visited = [sum(numbers[row] == number for row in rows) for rows in steps]
+        assert sum(visited_here > 0 for visited_here in visited) == -(-count // rows_a_step)
+
+
+@settings(max_examples=100, deadline=None)
+@given(prompts, st.integers(1, 9), st.integers(1, 9))
+def test_micro_batches_are_the_step_and_cut_no_prompt_that_fits(numbers, rows_a_step, size):
+    order = order_of(numbers, rows_a_step)
+    for k in range(order.steps_an_epoch):
+        batches = list(order.micro_batches(k, size))
+        assert [row for batch in batches for row in batch] == order.step(k)
+        assert all(0 < len(batch) <= size for batch in batches)
+        for number, count in Counter(numbers[row] for row in order.step(k)).items():
+            holders = sum(any(numbers[row] == number for row in batch) for batch in batches)
+            assert count > size or holders == 1
+
+
+def test_steps_are_as_few_as_without_prompts_when_prompts_fill_them():
+    numbers = [row // 2 for row in range(40)] + list(range(100, 124))
+    assert order_of(numbers, 8).steps_an_epoch == Order(len(numbers), 8, 0).steps_an_epoch
+
+
+def test_every_prompt_meets_others_and_comes_at_any_time():
+    numbers = [row // 3 for row in range(15)] + list(range(100, 121))  # steps of prompts, of both and of single rows
+    order = order_of(numbers, 8)
+    partners, places = {number: set() for number in numbers}, {number: Counter() for number in numbers}
+    epochs = 300
+    for k in range(epochs * order.steps_an_epoch):
+        here = {numbers[row] for row in order.step(k)}
+        for number in here:
+            partners[number] |= here - {number}
+            places[number][k % order.steps_an_epoch] += 1
+    for number in places:
+        assert len(partners[number]) == len(partners) - 1
+        assert min(places[number].values()) > epochs / order.steps_an_epoch / 2
+        assert len(places[number]) == order.steps_an_epoch
+
+
+def test_answers_to_a_prompt_with_more_than_a_step_are_mixed_anew():
+    order = order_of([0] * 24, 8)
+    first, second = ({frozenset(order.step(k)) for k in range(epoch * 3, epoch * 3 + 3)} for epoch in (0, 1))
+    assert not first & second
