@@ -13,7 +13,7 @@ from tunewright.core.errors import Interrupted, UserError
 from tunewright.models import stored
 from tunewright.models.activations import frozen_below, passed_over, states_after
 from tunewright.models.stored import Stored, weights_key, within
-from tunewright.train.below import Below
+from tunewright.train.below import Below, fault, passable
 from tunewright.train.loop import train
 from tunewright.train.stopping import StopRequest
 
@@ -38,8 +38,12 @@ def layers_computed(job):
     return seen
 
 
+def layers_of(job):
+    return passable(job.model, job.method.trained(job.model).values(), job.objective)
+
+
 def opened(job, folder, rows=None):
-    below = Below.of(job.model, job.method.trained(job.model).values(), job.objective, folder / "stored")
+    below = Below.of(job.model, layers_of(job), folder / "stored")
     below.fill(list(job.train) if rows is None else rows, quiet, StopRequest())
     return below
 
@@ -63,7 +67,7 @@ def test_loss_and_gradients_are_those_of_the_whole_model(open_tiny, tmp_path, ki
     job = make_job(open_tiny, LAST, kind=kind)
     job.model.module.to(dtype)
     below = opened(job, tmp_path, list(job.train[:kept]))
-    assert below.fault(job.objective, job.train[:2]) == ""
+    assert fault(job.model, below.layers, job.objective, job.train[:2]) == ""
     allowed = max(tolerance, FLOOR.get(kind, 0))
     for rows in (job.train[3:9], job.train[4:5]):
         plain, expected = loss_and_gradients(job, rows)
@@ -153,15 +157,14 @@ def test_dropout_below_is_found_and_nothing_is_stored(open_tiny, tmp_path):
     assert "dropout" in (run.folder / "notes.txt").read_text()
 
 
-def test_a_layer_that_sees_more_than_hidden_states_is_found(open_tiny, tmp_path):
+def test_a_layer_that_sees_more_than_hidden_states_is_found(open_tiny):
     job = make_job(open_tiny, LAST)
     layers = job.model.module.model.layers
     noticed = []
     layers[0].mlp.register_forward_hook(lambda module, args, output: noticed.append(float(output.mean())))
     layers[2].register_forward_pre_hook(lambda module, args: (args[0] + noticed.pop(0), *args[1:]))
-    below = Below.of(job.model, job.method.trained(job.model).values(), job.objective, tmp_path)
     noticed.append(0.5)
-    assert below.fault(job.objective, job.train[:2]) != ""
+    assert fault(job.model, layers_of(job), job.objective, job.train[:2]) != ""
 
 
 @pytest.mark.parametrize("stop_at", [2, 14], ids=["storing", "training"])
@@ -287,12 +290,13 @@ def test_states_of_another_row_do_not_fit(open_tiny, tmp_path):
         job.objective.loss(job.model, batch, 0)
 
 
-def test_an_objective_that_asks_for_more_than_log_probabilities_computes_every_pass(open_tiny, tmp_path):
+def test_an_objective_that_asks_for_more_than_log_probabilities_computes_every_pass(open_tiny):
     class Noisy:
         needs = frozenset({"denoise"})
 
     job = make_job(open_tiny, LAST)
-    assert Below.of(job.model, job.method.trained(job.model).values(), Noisy(), tmp_path) is None
+    assert layers_of(job) != ()
+    assert layers_of(replace(job, objective=Noisy())) == ()
 
 
 def test_a_file_of_another_content_is_made_again(open_tiny, tmp_path):

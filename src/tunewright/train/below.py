@@ -23,6 +23,34 @@ _READS_ROWS_AS_THEY_ARE = frozenset({"token_log_probs"})
 """What an objective may need here: with it alone, the same row is the same input in every pass."""
 
 
+def passable(model: LoadedModel, trained: Iterable[nn.Parameter], objective: Objective) -> tuple[nn.Module, ...]:
+    """The frozen layers at the bottom; none where the objective may change a row from pass to pass."""
+    return frozen_below(model, trained) if objective.needs <= _READS_ROWS_AS_THEY_ARE else ()
+
+
+def fault(model: LoadedModel, layers: Sequence[nn.Module], objective: Objective, rows: Sequence[Encoded]) -> str:
+    """Why the layers cannot be passed over, measured on a few rows; empty when they can."""
+    module, before = model.module, model.module.training
+    try:
+        module.train()
+        torch.manual_seed(0)
+        training = states_after(model, layers, rows)
+        module.eval()
+        states = states_after(model, layers, rows)
+        if not all(map(torch.equal, training, states)):
+            return "they have dropout"
+        batch = model.family.collate(model, rows)
+        with torch.no_grad():
+            whole = objective.loss(model, batch, 0).sum_S
+            with passed_over(layers, batch, states):
+                entered = objective.loss(model, batch, 0).sum_S
+        return "" if torch.equal(whole, entered) else "layers above them see more than what they give on"
+    except (NotImplementedError, TypeError, ValueError, RuntimeError, IndexError) as error:
+        return str(error)
+    finally:
+        module.train(before)
+
+
 @dataclass(frozen=True, slots=True)
 class Below:
     """The frozen layers at the bottom, and what they made of the rows."""
@@ -32,13 +60,8 @@ class Below:
     stored: Stored
 
     @classmethod
-    def of(
-        cls, model: LoadedModel, trained: Iterable[nn.Parameter], objective: Objective, folder: Path
-    ) -> Below | None:
-        """Finds the layers; None where there are none or the objective may change a row from pass to pass."""
-        layers = frozen_below(model, trained) if objective.needs <= _READS_ROWS_AS_THEY_ARE else ()
-        if not layers:
-            return None
+    def of(cls, model: LoadedModel, layers: tuple[nn.Module, ...], folder: Path) -> Below:
+        """The store of what these layers make of rows, keyed by the frozen weights as they are."""
         recipe = (weights_key(model.module), len(layers), model.packs, torch.get_num_threads(), torch.__version__)
         return cls(model, layers, Stored(folder, digest(*recipe)))
 
@@ -69,28 +92,6 @@ class Below:
                 f"What frozen layers make of rows could not be stored in {folder}: {error.strerror or error}. "
                 f"Make room, then `tunewright resume {folder.parent}`; or start again with train.stored_gb=0."
             ) from None
-
-    def fault(self, objective: Objective, rows: Sequence[Encoded]) -> str:
-        """Why these layers cannot be passed over, measured on a few rows; empty when they can."""
-        module, before = self.model.module, self.model.module.training
-        try:
-            module.train()
-            torch.manual_seed(0)
-            random = self.states(rows)
-            module.eval()
-            still = self.states(rows)
-            if not all(map(torch.equal, random, still)):
-                return "they have dropout"
-            batch = self.model.family.collate(self.model, rows)
-            with torch.no_grad():
-                plain = objective.loss(self.model, batch, 0).sum_S
-                with passed_over(self.layers, batch, still):
-                    entered = objective.loss(self.model, batch, 0).sum_S
-            return "" if torch.equal(plain, entered) else "layers above them see more than what they give on"
-        except (NotImplementedError, TypeError, ValueError, RuntimeError, IndexError) as error:
-            return str(error)
-        finally:
-            module.train(before)
 
     @contextmanager
     def entered(self, batch: Batch, rows: Sequence[Encoded]) -> Iterator[None]:

@@ -24,7 +24,7 @@ from tunewright.models.contracts import Batch, Gradients, LoadedModel, Loss, Met
 from tunewright.models.stored import within
 from tunewright.runs import checkpoints
 from tunewright.runs.checkpoints import Checkpoint
-from tunewright.train.below import Below
+from tunewright.train.below import Below, fault, passable
 from tunewright.train.optimiser import Optimiser
 from tunewright.train.order import Order, equal_prompts
 from tunewright.train.schedule import Schedule
@@ -78,12 +78,22 @@ class Job:
         """Steps between checkpoints: about ten a run unless set."""
         return self.settings.save_steps or max(1, math.ceil(self.steps / 10))
 
-    def repeated(self) -> Iterator[Encoded]:
-        """Rows that are read more than once: those of several validations, then those of several epochs."""
-        if self.steps > self.eval_every:
-            yield from self.valid
-        if self.steps > self.order.steps_an_epoch:
-            yield from self.train
+    @property
+    def epochs(self) -> float:
+        """Passes over the training rows."""
+        return self.steps / self.order.steps_an_epoch
+
+    @property
+    def validations(self) -> int:
+        """Passes over the validation rows."""
+        return math.ceil(self.steps / self.eval_every) if self.valid else 0
+
+    def repeated(self) -> Iterator[tuple[Encoded, float]]:
+        """Rows that are read more than once, and how often: validation rows, then training rows."""
+        if self.validations > 1:
+            yield from ((row, self.validations) for row in self.valid)
+        if self.epochs > 1:
+            yield from ((row, self.epochs) for row in self.train)
 
 
 @dataclass(slots=True)
@@ -250,19 +260,19 @@ def _with_stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> J
     """The job with what its frozen bottom makes of rows that are read again, on disk; as it is if nothing is gained."""
     if not job.settings.stored_gb or next(job.repeated(), None) is None:
         return job
-    below = Below.of(job.model, job.method.trained(job.model).values(), job.objective, run.stored)
-    if below is None:
-        return job
+    layers = passable(job.model, job.method.trained(job.model).values(), job.objective)
     few = [job.train[i] for i in range(min(2, len(job.train)))]
-    fault = below.fault(job.objective, few)
-    if fault:
-        run.note(f"The {len(below.layers)} frozen layers at the bottom are computed again in every pass: {fault}.")
+    why = fault(job.model, layers, job.objective, few) if layers else ""
+    if why:
+        run.note(f"The {len(layers)} frozen layers at the bottom are computed again in every pass: {why}.")
+    if why or not layers:
         return job
+    below = Below.of(job.model, layers, run.stored)
     # Which rows are stored decides how batches are computed, so a resumed run must store the same ones.
     earlier = run.events("stored")
     room = earlier[0]["room"] if earlier else min(job.settings.stored_gb * 1e9, below.stored.free_disk() / 2)
     started = time.perf_counter()
-    rows = within(job.repeated(), below.position_bytes(few[0]), room)
+    rows = within((row for row, _ in job.repeated()), below.position_bytes(few[0]), room)
     below.fill(rows, progress, stop)
     if not earlier:
         seconds = round(time.perf_counter() - started, 4)
