@@ -93,7 +93,7 @@ def passed_over(layers: Sequence[nn.Module], batch: Batch, states: Sequence[Tens
         flat_ND = found.view(-1, found.shape[-1])
         for number, state_LD in enumerate(states):
             spans = batch.spans(number)
-            pieces = state_LD.split([stop - start for start, stop in spans])
+            pieces = torch.split(state_LD, [stop - start for start, stop in spans])
             for (start, stop), piece in zip(spans, pieces, strict=True):
                 flat_ND[start:stop] = piece  # of a shared beginning, what its last row has
         return found
