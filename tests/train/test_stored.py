@@ -10,9 +10,12 @@ from safetensors.torch import load_file, save_file
 
 from tiny import KINDS
 from tunewright.core.errors import Interrupted, UserError
+from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.models import stored
 from tunewright.models.activations import frozen_below, passed_over, states_after
+from tunewright.models.contracts import EncodeSettings
 from tunewright.models.stored import Stored, weights_key, within
+from tunewright.pipeline import forecast
 from tunewright.train.below import Below, fault, passable
 from tunewright.train.loop import train
 from tunewright.train.stopping import StopRequest
@@ -78,6 +81,25 @@ def test_loss_and_gradients_are_those_of_the_whole_model(open_tiny, tmp_path, ki
             assert (found[name] - gradient).abs().max() / scale < allowed, name
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_rows_that_begin_alike_take_their_shared_states_too(open_tiny, tmp_path, dtype, tolerance):
+    job = make_job(open_tiny, LAST, kind="gpt2")
+    job.model.module.to(dtype)
+    encoder = job.model.family.encoder(job.model, EncodeSettings(loss_on="all"))
+    rows = []
+    for number, asked in enumerate(["bread", "bread", "a nurse", "a nurse by the bridge in the market"]):
+        turn = Turn("user", (text_part(f"Answer with one label: positive, negative or neutral. {asked}"),))
+        rows += encoder.encode(Example((turn,), (Answer((text_part("warm" * (1 + number)),)),), id=str(number)))
+    below = opened(job, tmp_path, rows)
+    assert len(job.model.family.collate(job.model, rows).shared) > 1, "a tree"
+    for batch in (rows, rows[::-1], rows[1:3]):
+        plain, expected = loss_and_gradients(job, batch)
+        loss, found = loss_and_gradients(job, batch, below)
+        assert loss == pytest.approx(plain, rel=tolerance)
+        for name, gradient in expected.items():
+            assert (found[name] - gradient).abs().max() <= tolerance * gradient.abs().max(), name
+
+
 def test_layers_are_as_before_once_the_batch_is_done(open_tiny, tmp_path):
     job = make_job(open_tiny, LAST)
     rows = job.train[:4]
@@ -136,6 +158,19 @@ def test_training_with_stored_activations_equals_training_without(open_tiny, tmp
     assert losses == pytest.approx(expected, rel=1e-5)
     for name, weight in computed.items():
         assert torch.allclose(kept[name], weight, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("gigabytes", [2.0, 2e-5, 0.0], ids=["all rows", "some rows", "none"])
+def test_the_forecast_counts_what_is_computed_and_kept(open_tiny, tmp_path, gigabytes):
+    job = make_job(open_tiny, LAST, valid=4, num_train_epochs=3, eval_steps=2, stored_gb=gigabytes)
+    foretold = forecast._Stored.of(job, layers_of(job))
+    run = new_run(tmp_path / "run")
+    train(job, run, quiet, StopRequest())
+    every = 3 * sum(row.length for row in job.train) + job.validations * sum(row.length for row in job.valid)
+    kept = sum(event["tokens"] for event in run.events("stored"))
+    assert foretold.bytes == kept * 32 * 4
+    assert (foretold.tokens_below == every) == (kept == 0)
+    assert every >= foretold.tokens_below >= every - kept * (job.validations - 1)
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
