@@ -80,7 +80,7 @@ def by_dry_step(prepared: Prepared, job: Job) -> Forecast:
     for parameter in trained:
         parameter.grad = None
     rate = (time.perf_counter() - started) / tokens
-    layers, rate_below = _below(job, micro, tokens)
+    layers, rate_below = _below(job, micro, rate)
     stored = _Stored.of(job, layers)
     training = rate_below * stored.tokens_below + (rate - rate_below) * _tokens(job)
     job.model.module.eval()
@@ -110,21 +110,22 @@ class _Stored:
         if weight is None:
             return cls(every)
         position = _width(job) * weight.element_size()
-        passes = {id(row): times for row, times in job.repeated()}
-        kept = within((row for row, _ in job.repeated()), position, job.settings.stored_gb * 1e9)
-        spared = sum(row.length * (passes[id(row)] - 1) for row in kept)
-        return cls(every - spared, position * sum(row.length for row in kept))
+        spared, kept = 0.0, 0
+        for rows, passes in job.repeated():
+            tokens = sum(row.length for row in within(rows, position, job.settings.stored_gb * 1e9 - kept))
+            spared, kept = spared + (passes - 1) * tokens, kept + position * tokens
+        return cls(every - spared, kept)
 
 
-def _below(job: Job, micro: Sequence[Sequence[Encoded]], tokens: int) -> tuple[Sequence[nn.Module], float]:
-    """The layers that a stored row passes over, and the seconds a token they take; none and 0 where none can be."""
+def _below(job: Job, micro: Sequence[Sequence[Encoded]], rate: float) -> tuple[Sequence[nn.Module], float]:
+    """The layers that a stored row passes over, and their part of the seconds a token; none and 0 where none can be."""
     layers = passable(job.model, job.method.trained(job.model).values(), job.objective)
     if not layers or fault(job.model, layers, job.objective, micro[0][:2]):
         return (), 0.0
-    started = time.perf_counter()
+    started, tokens = time.perf_counter(), sum(row.length for rows in micro for row in rows)
     for rows in micro:
         states_after(job.model, layers, rows)
-    return layers, (time.perf_counter() - started) / tokens
+    return layers, min(rate, (time.perf_counter() - started) / tokens)
 
 
 def _tokens(job: Job) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -88,12 +88,10 @@ class Job:
         """Passes over the validation rows."""
         return math.ceil(self.steps / self.eval_every) if self.valid else 0
 
-    def repeated(self) -> Iterator[tuple[Encoded, float]]:
+    def repeated(self) -> list[tuple[Sequence[Encoded], float]]:
         """Rows that are read more than once, and how often: validation rows, then training rows."""
-        if self.validations > 1:
-            yield from ((row, self.validations) for row in self.valid)
-        if self.epochs > 1:
-            yield from ((row, self.epochs) for row in self.train)
+        read = [(self.valid, float(self.validations)), (self.train, self.epochs)]
+        return [(rows, passes) for rows, passes in read if passes > 1]
 
 
 @dataclass(slots=True)
@@ -258,7 +256,7 @@ def _resume(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Opt
 
 def _with_stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> Job:
     """The job with what its frozen bottom makes of rows that are read again, on disk; as it is if nothing is gained."""
-    if not job.settings.stored_gb or next(job.repeated(), None) is None:
+    if not job.settings.stored_gb or not job.repeated():
         return job
     layers = passable(job.model, job.method.trained(job.model).values(), job.objective)
     few = [job.train[i] for i in range(min(2, len(job.train)))]
@@ -272,7 +270,7 @@ def _with_stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> J
     earlier = run.events("stored")
     room = earlier[0]["room"] if earlier else min(job.settings.stored_gb * 1e9, below.stored.free_disk() / 2)
     started = time.perf_counter()
-    rows = within((row for row, _ in job.repeated()), below.position_bytes(few[0]), room)
+    rows = within((row for rows, _ in job.repeated() for row in rows), below.position_bytes(few[0]), room)
     below.fill(rows, progress, stop)
     if not earlier:
         seconds = round(time.perf_counter() - started, 4)
