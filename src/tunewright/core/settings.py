@@ -73,6 +73,8 @@ class TrainSettings(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of frozen weights; trained ones are float32. auto = bfloat16 where measured to be faster."""
     threads: int | None = Field(None, gt=0)
+    stored_gb: float = Field(2.0, ge=0)
+    """Most disk, while training, for what frozen layers at the bottom make of rows that are read again; 0 = none."""
 
 
 class EvaluateSettings(Section):

@@ -86,6 +86,11 @@ class Run:
         return self.folder / "model"
 
     @property
+    def stored(self) -> Path:
+        """stored/, there only until training has ended"""
+        return self.folder / "stored"
+
+    @property
     def evaluations(self) -> Path:
         """evaluations/"""
         return self.folder / "evaluations"

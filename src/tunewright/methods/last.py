@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from typing import ClassVar
 
@@ -10,6 +9,7 @@ from pydantic import Field
 
 from tunewright.core.errors import UserError
 from tunewright.methods._freeze import Overwriting
+from tunewright.models.activations import layer_names
 from tunewright.models.contracts import LoadedModel
 
 
@@ -48,7 +48,7 @@ class Last(Overwriting):
 
     def _top(self, model: LoadedModel) -> list[str]:
         names = model.family.blocks(model)
-        stacked = [name for name in names if re.search(r"\.\d+$", name)]
+        stacked = layer_names(model)
         if self.layers > len(stacked):
             raise UserError(
                 f"method.layers: found {self.layers}, but {model.origin.name} has {len(stacked)} blocks. "

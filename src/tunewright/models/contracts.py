@@ -68,6 +68,15 @@ class Batch:
         place: dict[int | None, int | None] = {None: None, **{number: index for index, number in enumerate(order)}}
         return tuple(replace(every[number], parent=place[every[number].parent]) for number in order)
 
+    def spans(self, number: int) -> list[tuple[int, int]]:
+        """Where a row's tokens lie, first to last: the beginnings that it shares, then its own segment."""
+        every, found = (*self.segments, *self.shared), list[tuple[int, int]]()
+        place: int | None = number
+        while place is not None:
+            found.insert(0, (every[place].start, every[place].stop))
+            place = every[place].parent
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Loss:

@@ -42,8 +42,9 @@ def data_lines(data: dict[str, Any]) -> list[str]:
 
 def forecast_line(forecast: Forecast) -> str:
     """The forecast in a line."""
+    stored = f", {forecast.stored_bytes / 1e9:.2f} GB more while training" if forecast.stored_bytes else ""
     return (
         f"Forecast ({forecast.basis}): {forecast.seconds / 60:.1f} minutes "
         f"({forecast.training_seconds / 60:.1f} training), {forecast.memory_bytes / 1e9:.1f} GB of memory, "
-        f"{forecast.disk_bytes / 1e9:.2f} GB of disk."
+        f"{forecast.disk_bytes / 1e9:.2f} GB of disk{stored}."
     )

@@ -88,10 +88,10 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress) -> LoadedModel
         ended = loop(job, run, progress, stop)
     progress("saving, and opening again", 0, 1)
     reopened, findings = save_verified(job, prepared, run)
-    steps = run.events("step")
+    timed = [*run.events("step"), *run.events("stored")]
     stated = run.read("forecast.json")
     stated["actual"] = {
-        "training_seconds": round(sum(event["seconds"] for event in steps), 1),
+        "training_seconds": round(sum(event["seconds"] for event in timed), 1),
         "memory_bytes": peak_memory(),
         "disk_bytes": folder_size(run.folder),
         "steps": ended["step"],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,9 +20,11 @@ from tunewright.core.settings import TrainSettings
 from tunewright.core.store import Run
 from tunewright.data.encoder import Encoded
 from tunewright.evaluate.contracts import Progress
-from tunewright.models.contracts import Gradients, LoadedModel, Loss, Method, Objective
+from tunewright.models.contracts import Batch, Gradients, LoadedModel, Loss, Method, Objective
+from tunewright.models.stored import within
 from tunewright.runs import checkpoints
 from tunewright.runs.checkpoints import Checkpoint
+from tunewright.train.below import Below, fault, passable
 from tunewright.train.optimiser import Optimiser
 from tunewright.train.order import Order, equal_prompts
 from tunewright.train.schedule import Schedule
@@ -41,6 +45,8 @@ class Job:
     valid: Sequence[Encoded]
     settings: TrainSettings
     seed: int
+    below: Below | None = None
+    """What frozen layers at the bottom made of rows, where it is kept."""
 
     @cached_property
     def order(self) -> Order:
@@ -72,6 +78,21 @@ class Job:
         """Steps between checkpoints: about ten a run unless set."""
         return self.settings.save_steps or max(1, math.ceil(self.steps / 10))
 
+    @property
+    def epochs(self) -> float:
+        """Passes over the training rows."""
+        return self.steps / self.order.steps_an_epoch
+
+    @property
+    def validations(self) -> int:
+        """Passes over the validation rows."""
+        return math.ceil(self.steps / self.eval_every) if self.valid else 0
+
+    def repeated(self) -> list[tuple[Sequence[Encoded], float]]:
+        """Rows that are read more than once, and how often: validation rows, then training rows."""
+        read = [(self.valid, float(self.validations)), (self.train, self.epochs)]
+        return [(rows, passes) for rows, passes in read if passes > 1]
+
 
 @dataclass(slots=True)
 class _State:
@@ -97,6 +118,8 @@ def train(job: Job, run: Run, progress: Progress, stop: StopRequest) -> dict[str
     trained = job.method.trained(job.model)
     optimiser = Optimiser.over(trained, job.settings)
     state = _resume(job, run, trained, optimiser)
+    if not state.finished(job):
+        job = _with_stored(job, run, progress, stop)
     while not state.finished(job):
         if stop.requested:
             _checkpoint(job, run, trained, optimiser, state)
@@ -123,6 +146,7 @@ def train(job: Job, run: Run, progress: Progress, stop: StopRequest) -> dict[str
         "best_step": state.best.step if job.valid else state.step,
     }
     run.append(ended)
+    shutil.rmtree(run.stored, ignore_errors=True)
     if job.valid:
         _load_best(run, trained)
     return ended
@@ -139,9 +163,8 @@ def _step(job: Job, trained: dict[str, nn.Parameter], optimiser: Optimiser, step
     tokens = 0
     for index, rows in enumerate(micro):
         torch.manual_seed(key(job.seed, "step", step, index))
-        batch = job.model.family.collate(job.model, rows)
         # Without the micro-batch: what an objective draws for a row must not depend on how the step is cut up.
-        loss = job.objective.loss(job.model, batch, key(job.seed, "step", step))
+        batch, loss = _loss(job, rows, key(job.seed, "step", step))
         tokens += batch.tokens
         rows_seen += _per_row(batch.ids, loss)
         if not bool(loss.sum_S.isfinite().all()):
@@ -163,6 +186,12 @@ def _step(job: Job, trained: dict[str, nn.Parameter], optimiser: Optimiser, step
         "tokens": tokens,
         "rows": rows_seen,
     }
+
+
+def _loss(job: Job, rows: Sequence[Encoded], seed: int) -> tuple[Batch, Loss]:
+    batch = job.model.family.collate(job.model, rows)
+    with job.below.entered(batch, rows) if job.below else nullcontext():
+        return batch, job.objective.loss(job.model, batch, seed)
 
 
 def _per_row(ids: Sequence[str], loss: Loss) -> list[tuple[str, float, float]]:
@@ -187,8 +216,7 @@ def validation_loss(job: Job) -> tuple[float, float]:
             batch_rows.append(row)
             size += row.length
             if size >= _VALIDATION_TOKENS or index == len(job.valid) - 1:
-                batch = job.model.family.collate(job.model, batch_rows)
-                loss = job.objective.loss(job.model, batch, key(job.seed, "validation"))
+                _, loss = _loss(job, batch_rows, key(job.seed, "validation"))
                 total += float(loss.sum_S.double().sum())
                 count += float(loss.count_S.double().sum())
                 batch_rows, size = [], 0
@@ -224,6 +252,31 @@ def _resume(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Opt
     _copy(checkpoint, trained)
     optimiser.load(checkpoint.optimiser)
     return _State(checkpoint.step, Best.from_json(checkpoint.state["best"]))
+
+
+def _with_stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> Job:
+    """The job with what its frozen bottom makes of rows that are read again, on disk; as it is if nothing is gained."""
+    if not job.settings.stored_gb or not job.repeated():
+        return job
+    layers = passable(job.model, job.method.trained(job.model).values(), job.objective)
+    few = [job.train[i] for i in range(min(2, len(job.train)))]
+    why = fault(job.model, layers, job.objective, few) if layers else ""
+    if why:
+        run.note(f"The {len(layers)} frozen layers at the bottom are computed again in every pass: {why}.")
+    if why or not layers:
+        return job
+    below = Below.of(job.model, layers, run.stored)
+    # Which rows are stored decides how batches are computed, so a resumed run must store the same ones.
+    earlier = run.events("stored")
+    room = earlier[0]["room"] if earlier else min(job.settings.stored_gb * 1e9, below.stored.free_disk() / 2)
+    started = time.perf_counter()
+    rows = within((row for rows, _ in job.repeated() for row in rows), below.position_bytes(few[0]), room)
+    below.fill(rows, progress, stop)
+    if not earlier:
+        seconds = round(time.perf_counter() - started, 4)
+        tokens = sum(row.length for row in rows)
+        run.append({"type": "stored", "rows": len(rows), "tokens": tokens, "room": room, "seconds": seconds})
+    return replace(job, below=below)
 
 
 def _load_best(run: Run, trained: dict[str, nn.Parameter]) -> None:
