@@ -1,4 +1,4 @@
-"""A training run through the product: `python -m benchmarks.ours.train lora|full [--busy]`; figures from its events."""
+"""A training run through the product: `python -m benchmarks.ours.train lora|full`; figures from its events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from benchmarks.ours.workload import CHAT_SETTINGS, FOLDER
@@ -31,15 +31,15 @@ def busy_core() -> Iterator[None]:
         other.wait()
 
 
-def run(method: str, folder: Path) -> dict[str, object]:
+def run(asked: argparse.Namespace, folder: Path) -> dict[str, object]:
     """Trains, and reads tokens, seconds and losses from the run folder."""
     reached: dict[str, float] = {}
 
     def progress(what: str, done: int, total: int, detail: str = "") -> None:
         reached.setdefault(what, since_command())
 
-    sets = (*CHAT_SETTINGS, f"train.max_steps={steps()}", f"method.name={method}")
-    train(Request(data=str(FOLDER / "chat.jsonl"), sets=sets, out=folder), progress)
+    chosen = (f"method.name={asked.method}", f"train.max_steps={asked.steps}", f"train.precision={asked.precision}")
+    train(Request(data=str(FOLDER / "chat.jsonl"), sets=(*CHAT_SETTINGS, *chosen), out=folder), progress)
     done = Run.open(folder)
     events, info = done.events("step"), done.must_read("info.json")
     tokens, seconds = [e["tokens"] for e in events], [e["seconds"] for e in events]
@@ -59,13 +59,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("method", choices=["lora", "full"])
     parser.add_argument("--busy", action="store_true")
+    parser.add_argument("--steps", type=int, default=steps())
+    parser.add_argument("--precision", default="auto")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        if asked.busy:
-            with busy_core():
-                result = run(asked.method, Path(folder) / "run")
-        else:
-            result = run(asked.method, Path(folder) / "run")
+    with tempfile.TemporaryDirectory() as folder, busy_core() if asked.busy else nullcontext():
+        result = run(asked, Path(folder) / "run")
     emit(result, ["torch", "transformers", "peft"])
 
 

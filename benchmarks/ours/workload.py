@@ -1,13 +1,14 @@
 """Makes the rows that both sides work on, once, from the licence texts: `python -m benchmarks.ours.workload`.
 
-    chat        64 conversations, 30 to 1,024 tokens long (log-uniform), and their tokens in the order of training
-    titles      20 contexts of 200 to 400 tokens and 300 titles of 1 to 6
-    prompts     32 prompts of 30 to 500 tokens
+chat        64 conversations, 30 to 1,024 tokens long (log-uniform), and their tokens in the order of training
+titles      20 contexts of 200 to 400 tokens and 300 titles of 1 to 6
+prompts     32 questions around 30 to 500 tokens of text
 """
 
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -52,7 +53,7 @@ class Texts:
     def cut(self, *lengths: int) -> list[str]:
         """Consecutive pieces of the next long text, of so many tokens each."""
         ids, bounds = next(self._ids), np.cumsum([0, *lengths])
-        return [self._tokenizer.decode(ids[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+        return [self._tokenizer.decode(ids[a:b]) for a, b in itertools.pairwise(bounds)]
 
 
 def log_uniform(purpose: str, count: int, low: int, high: int) -> list[int]:

@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("method", choices=["lora", "full"])
     parser.add_argument("configuration", choices=list(CONFIGURATIONS))
     parser.add_argument("--raw", action="store_true")
+    parser.add_argument("--steps", type=int, default=steps())
     asked = parser.parse_args()
     torch.set_num_threads(cores())
     rows, clock = workload("chat"), Clock()
@@ -71,7 +72,7 @@ def main() -> None:
         settings = {"per_device_train_batch_size": ROWS_A_STEP, **CONFIGURATIONS[asked.configuration]}
         arguments = SFTConfig(
             output_dir=folder,
-            max_steps=steps(),
+            max_steps=asked.steps,
             learning_rate=2e-4,
             lr_scheduler_type="constant",
             train_sampling_strategy="sequential",
@@ -94,7 +95,7 @@ def main() -> None:
         )
         trainer.train()
     lengths = [len(row) for row in rows["rows"]]
-    tokens = [sum(lengths[k * ROWS_A_STEP : (k + 1) * ROWS_A_STEP]) for k in range(steps())]
+    tokens = [sum(lengths[k * ROWS_A_STEP : (k + 1) * ROWS_A_STEP]) for k in range(asked.steps)]
     result = {
         "tokens": tokens,
         "seconds": clock.seconds,

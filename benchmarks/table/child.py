@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / ".bench"
 """Workloads and measurements; git ignores it. Not under benchmarks/, where nothing may be ignored."""
 
+BATCH, NEW_TOKENS = 8, 64
+"""Of free generation: prompts at a time, and tokens of an answer at most. Ours answers 8 at a time."""
+
 
 def workload(name: str) -> Any:
     """What `python -m benchmarks.ours.workload` made: the same rows for both sides."""

@@ -47,7 +47,7 @@ def _lines(row: Row, rounds: Sequence[Round], last: Mapping[str, Any]) -> Iterat
         sign = "<=" if figure.at_most else ">="
         reach = "" if figure.reach is None else f"{sign} {figure.reach:g}"
         if not values:
-            yield f"| {row.name} | {figure.name} | {reach} | not measured | 0 | |"
+            yield f"| {row.name} | {figure.name} | {reach} | not measured | 0 | {row.impossible} |"
             continue
         spread = f"{number(statistics.median(values))} ({number(min(values))} to {number(max(values))})"
         verdict = "" if figure.reach is None else "short" if falls_short(figure, values) else "reached"
@@ -59,7 +59,7 @@ def _why(rows: Sequence[Row], measured: Measured, reasons: Mapping[str, str]) ->
     lines = []
     for row in rows:
         for figure, values in figures(row, measured[row.name][0]):
-            if falls_short(figure, values):
+            if falls_short(figure, values) and not row.impossible:
                 why = reasons.get(f"{row.name}/{figure.name}", "no reason is written yet")
                 lines.append(f"- **{row.name}, {figure.name}**: {' '.join(why.split())}")
     return "## What falls short, and why\n\n" + "\n".join(lines) if lines else ""

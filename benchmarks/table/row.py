@@ -50,6 +50,8 @@ class Row:
     figures: tuple[Figure, ...]
     rounds: int | None = None
     """Rounds whatever was asked for: a row whose one run takes long, or is deterministic."""
+    impossible: str = ""
+    """Why this machine cannot measure it; empty = it can."""
 
 
 def each(value: Callable[[Round], float]) -> Callable[[Sequence[Round]], list[float]]:

@@ -124,3 +124,13 @@ def measure(row: Row, rounds: int, kept: Measurements, code: str, run: Run = run
             line = {"row": row.name, "side": side.name, "round": number, "code": code, "commit": commit(), "at": now}
             kept.append({**line, "result": result})
     return kept.rounds(row, code)
+
+
+def told(row: Row, rounds: int) -> Run:
+    """As `run_child`, and says what runs."""
+
+    def run(side: Side, number: int) -> Result:
+        sys.stderr.write(f"{row.name}, round {number + 1} of {row.rounds or rounds}: {side.name}\n")
+        return run_child(side, number)
+
+    return run

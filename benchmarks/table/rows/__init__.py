@@ -6,7 +6,16 @@ from importlib import import_module
 
 from benchmarks.table.row import Row
 
-ORDER = ("lora_sft", "matrix_floor", "full_sft", "first_step", "competing_process", "closed_set", "generation")
+ORDER = (
+    "lora_sft",
+    "matrix_floor",
+    "matrix_floor_bf16",
+    "full_sft",
+    "first_step",
+    "competing_process",
+    "closed_set",
+    "generation",
+)
 
 
 def everything() -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
-from benchmarks.table.row import Result, Round, Side
+from benchmarks.table.row import Figure, Result, Round, Row, Side, each
 
 TRL = "benchmarks.peers.trl_train"
 OURS = "benchmarks.ours.train"
@@ -48,3 +48,27 @@ def loss_noise(side: str) -> Callable[[Sequence[Round]], list[float]]:
         return [max(abs(a - b) for a, b in zip(r[side]["losses"], middle, strict=True)) for r in rounds]
 
     return values
+
+
+def floor(name: str, precision: str) -> Row:
+    """Share of the matrix products' own time in that of our steps."""
+    products, run = (
+        Side("products", "benchmarks.ours.floor", (precision,)),
+        ours("lora", "run", "--precision", precision),
+    )
+
+    def part(kind: str) -> Callable[[Sequence[Round]], list[float]]:
+        return each(lambda r: r["products"]["by_kind"][kind] / r["products"]["seconds"])
+
+    kinds = ("projections", "adapters", "attention", "head")
+    return Row(
+        name=name,
+        what=f"The steps of lora_sft in {precision}: seconds of their products alone (projections, input gradients, "
+        "adapters, attention by runs of 128 queries, head at scored positions; torch.mm and torch.bmm, best of three) "
+        "over our seconds.",
+        sides=(products, run),
+        figures=(
+            Figure("floor over our time", each(lambda r: r["products"]["seconds"] / sum(r["run"]["seconds"][1:])), 0.8),
+            *(Figure(f"share of the floor: {kind}", part(kind)) for kind in kinds),
+        ),
+    )

@@ -13,7 +13,9 @@ ROW = Row(
     figures=(
         Figure("speed over TRL defaults", ratio("tunewright", DEFAULTS.name, tokens_per_second), 8),
         Figure("speed over best TRL", ratio("tunewright", BEST.name, tokens_per_second), 2.5),
-        Figure("peak memory over TRL defaults", ratio("tunewright", DEFAULTS.name, peak_gigabytes), 1 / 3, at_most=True),
+        Figure(
+            "peak memory over TRL defaults", ratio("tunewright", DEFAULTS.name, peak_gigabytes), 1 / 3, at_most=True
+        ),
         Figure("peak memory over best TRL", ratio("tunewright", BEST.name, peak_gigabytes)),
         Figure("loss: largest difference of a step from best TRL, nats", loss_gap("tunewright", BEST.name)),
         Figure("loss: the same between TRL's own seeds, nats", loss_noise(BEST.name)),
