@@ -48,10 +48,10 @@ class Measurements:
         return cls(folder / f"{row}.jsonl")
 
     def append(self, line: dict[str, Any]) -> None:
-        """Keeps one result."""
+        """Keeps one result. The line break comes first: a torn line before this one spoils nothing."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write("\n" + json.dumps(line))
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """All that was kept, oldest first; a torn last line is left out."""
