@@ -92,6 +92,7 @@ def run_child(side: Side, number: int) -> Result:
     environment = {
         **os.environ,
         "BENCH_ROUND": str(number),
+        "BENCH_PEER": str(PEER),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "BENCH_STARTED": repr(time.time()),

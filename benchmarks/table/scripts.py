@@ -1,7 +1,7 @@
 """Rows that are one script each, `benchmarks/NAME.py`: it compares by itself and prints its figures as JSON.
 
-`python benchmarks/NAME.py --json` ends with a line `{"what": sentence, "KEY": value, ...}`; the keys and their
-reaches stand here. A script that is not there yet is a row that is not measured.
+`python -m benchmarks.NAME --json` ends with a line `{"KEY": value, ...}`; the keys and their reaches stand here. The
+peers' interpreter is in BENCH_PEER. A script that is not there yet, or has no `--json`, is a row not measured.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ def rows_of_scripts() -> list[Row]:
 
 
 def is_there(row: Row) -> bool:
-    """Whether a row's script is there yet; rows that are no scripts always are."""
-    return row.name not in SCRIPTS or (ROOT / "benchmarks" / f"{row.name}.py").is_file()
+    """Whether a row's script is there yet and speaks JSON; rows that are no scripts always are."""
+    path = ROOT / "benchmarks" / f"{row.name}.py"
+    return row.name not in SCRIPTS or (path.is_file() and "--json" in path.read_text(encoding="utf-8"))
 
 
 def _figure(key: str, name: str, reach: float | None, at_most: bool) -> Figure:
