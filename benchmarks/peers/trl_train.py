@@ -30,7 +30,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "per_device_train_batch_size": 1,
         "gradient_accumulation_steps": ROWS_A_STEP,
     },
-    "fp32-padding-free": {"bf16": False, "gradient_checkpointing": False, "padding_free": True},
+    "fp32-padding-free": {"bf16": False, "gradient_checkpointing": False, "padding_free": True, "max_length": None},
     "fp32-compiled": {"bf16": False, "gradient_checkpointing": False, "torch_compile": True},
 }
 
@@ -69,7 +69,11 @@ def main() -> None:
     rows, clock = workload("chat"), Clock()
     adapter = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"per_device_train_batch_size": ROWS_A_STEP, **CONFIGURATIONS[asked.configuration]}
+        settings = {
+            "per_device_train_batch_size": ROWS_A_STEP,
+            "max_length": 1024,
+            **CONFIGURATIONS[asked.configuration],
+        }
         arguments = SFTConfig(
             output_dir=folder,
             max_steps=asked.steps,
@@ -77,7 +81,6 @@ def main() -> None:
             lr_scheduler_type="constant",
             train_sampling_strategy="sequential",
             completion_only_loss=True,
-            max_length=1024,
             logging_steps=1,
             report_to="none",
             save_strategy="no",
