@@ -117,7 +117,7 @@ def test_a_figure_that_falls_short_carries_its_reason(kept: runner.Measurements)
 
 def test_what_was_not_measured_is_said_and_not_reached(kept: runner.Measurements) -> None:
     assert "| race | speed over peer | >= 2 | not measured | 0 |  |" in page(kept)
-    assert "**race, speed over peer**" in page(kept)
+    assert "**race, speed over peer**: not measured yet" in page(kept)
 
 
 def a_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Side:

@@ -45,7 +45,7 @@ def falls_short(figure: Figure, values: Sequence[float]) -> bool:
 def _lines(row: Row, rounds: Sequence[Round], last: Mapping[str, Any]) -> Iterator[str]:
     for figure, values in figures(row, rounds):
         sign = "<=" if figure.at_most else ">="
-        reach = "" if figure.reach is None else f"{sign} {figure.reach:g}"
+        reach = "" if figure.reach is None else f"{sign} {number(figure.reach)}"
         if not values:
             yield f"| {row.name} | {figure.name} | {reach} | not measured | 0 | {row.impossible} |"
             continue
@@ -60,7 +60,8 @@ def _why(rows: Sequence[Row], measured: Measured, reasons: Mapping[str, str]) ->
     for row in rows:
         for figure, values in figures(row, measured[row.name][0]):
             if falls_short(figure, values) and not row.impossible:
-                why = reasons.get(f"{row.name}/{figure.name}", "no reason is written yet")
+                unknown = "no reason is written yet" if values else "not measured yet"
+                why = reasons.get(f"{row.name}/{figure.name}", unknown)
                 lines.append(f"- **{row.name}, {figure.name}**: {' '.join(why.split())}")
     return "## What falls short, and why\n\n" + "\n".join(lines) if lines else ""
 
@@ -80,5 +81,5 @@ def _made(rows: Sequence[Row], measured: Measured) -> str:
 
 
 def number(value: float) -> str:
-    """Three figures."""
+    """Three figures, or all that stand before the point."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
