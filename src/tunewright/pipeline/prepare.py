@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tunewright.core.records import Example, text_part
 from tunewright.core.settings import PlanSettings
 from tunewright.data.checks import measure_encoding
 from tunewright.data.dataset import Dataset, open_dataset
-from tunewright.data.encoder import Encoded, Encoder, Unencodable
+from tunewright.data.encoder import Encoded, Encoder, Unencodable, encode_all
 from tunewright.evaluate.contracts import NEEDS, Progress
 from tunewright.models.contracts import EncodeSettings, LoadedModel, Method, Objective
 from tunewright.models.embedded import resolve_model
@@ -215,24 +215,17 @@ class _Encoding:
 
     def pieces(self, examples: Sequence[Example], what: str) -> list[Encoded]:
         """All pieces of all rows."""
-        found: list[Encoded] = []
-        for number, row in enumerate(examples, 1):
-            found += self._encode(row)
-            self.progress(f"encoding {what} rows", number, len(examples))
-        return found
+        return [piece for _, found in self._each(examples, what) for piece in found]
 
     def whole(self, examples: Sequence[Example], what: str) -> list[Example]:
         """The rows that can be encoded."""
-        found = []
-        for number, row in enumerate(examples, 1):
-            if self._encode(row):
-                found.append(row)
-            self.progress(f"encoding {what} rows", number, len(examples))
-        return found
+        return [row for row, found in self._each(examples, what) if found]
 
-    def _encode(self, row: Example) -> Sequence[Encoded]:
-        try:
-            return self.encoder.encode(row)
-        except Unencodable as error:
-            self.refused.append((row, error))
-            return ()
+    def _each(self, examples: Sequence[Example], what: str) -> Iterator[tuple[Example, Sequence[Encoded]]]:
+        encoded = encode_all(self.encoder, examples)
+        for number, (row, found) in enumerate(zip(examples, encoded, strict=True), 1):
+            if isinstance(found, Unencodable):
+                self.refused.append((row, found))
+            else:
+                yield row, found
+            self.progress(f"encoding {what} rows", number, len(examples))
