@@ -182,14 +182,13 @@ def _instructed(dataset: Dataset, instruction: str) -> Dataset:
     if not instruction or dataset.facts["format"] != "label":
         return dataset
 
-    def all_of(rows: Sequence[Example]) -> tuple[Example, ...]:
-        return tuple(
-            replace(row, context=(replace(row.context[0], parts=(lead, *row.context[0].parts)), *row.context[1:]))
-            for row in rows
-        )
+    def led(number: int, row: Example) -> Example:
+        return replace(row, context=(replace(row.context[0], parts=(lead, *row.context[0].parts)), *row.context[1:]))
 
     lead = text_part(f"{instruction}\n\n")
-    return replace(dataset, train=all_of(dataset.train), valid=all_of(dataset.valid), test=all_of(dataset.test))
+    return replace(
+        dataset, train=dataset.train.change(led), valid=dataset.valid.change(led), test=dataset.test.change(led)
+    )
 
 
 def _open(settings: PlanSettings, progress: Progress) -> Dataset:
