@@ -19,7 +19,7 @@ from tunewright.core.settings import DataSettings
 from tunewright.data import findings
 from tunewright.data.duplicates import SEARCHED, Groups, Identities, near_groups
 from tunewright.data.formats import counted
-from tunewright.data.kept import RowFile, Rows, as_is
+from tunewright.data.kept import KeptRows, RowFile, example_file
 from tunewright.data.keys import Keys, Numbers, Same
 from tunewright.data.readers import Bad
 from tunewright.data.reading import BadRows, find_files, kind_of, mixed_kinds, open_file, open_rows
@@ -36,9 +36,9 @@ _LISTED = 20
 class Dataset:
     """Examples in three splits, each ordered by content, and what is known of them."""
 
-    train: Rows[Example]
-    valid: Rows[Example]
-    test: Rows[Example]
+    train: KeptRows[Example]
+    valid: KeptRows[Example]
+    test: KeptRows[Example]
     labels: tuple[str, ...] | None
     """The closed set of answers, sorted; None when answers are free."""
     splits_given: bool
@@ -53,7 +53,7 @@ class _Collected:
     """Everything read: the examples on disk, and in parallel columns where each stood and its number in the file."""
 
     format: str = ""
-    file: RowFile = field(default_factory=RowFile)
+    file: RowFile[Example] = field(default_factory=example_file)
     numbers: array[int] = field(default_factory=lambda: array("I"))
     files: list[str] = field(default_factory=list)
     lines: array[int] = field(default_factory=lambda: array("L"))
@@ -62,9 +62,9 @@ class _Collected:
     file_facts: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def examples(self) -> Rows[Example]:
+    def examples(self) -> KeptRows[Example]:
         """The rows as they were parsed."""
-        return Rows(self.file, as_is, np.array(self.numbers))
+        return KeptRows(self.file, lambda number, example: example, np.array(self.numbers))
 
     def add(self, file: str, line: int, example: Example, split: str | None) -> None:
         """Takes one more row."""
@@ -234,7 +234,7 @@ def _facts(read: _Collected, settings: DataSettings) -> dict[str, Any]:
 
 
 def _assemble(
-    examples: Rows[Example],
+    examples: KeptRows[Example],
     rows: Identities,
     split: Sequence[str],
     labels: tuple[str, ...] | None,

@@ -13,7 +13,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.records import Example
 from tunewright.data.duplicates import Groups, Identities, contradictions, normal
 from tunewright.data.formats import counted
-from tunewright.data.kept import Rows
+from tunewright.data.kept import KeptRows
 from tunewright.data.keys import Keys, Numbers, firsts, repeats, text_keys
 from tunewright.data.readers import Bad
 
@@ -64,7 +64,7 @@ def repeated_ids(examples: Sequence[Example], files: Sequence[str], lines: Seque
     return bad
 
 
-def named(examples: Rows[Example], rows: Identities) -> Rows[Example]:
+def named(examples: KeptRows[Example], rows: Identities) -> KeptRows[Example]:
     """Gives every row an id that is unique: the user's, with the file in front when two files share ids, else from
     the content, so that it does not depend on the order of rows."""
     given = text_keys(example.id for example in examples)

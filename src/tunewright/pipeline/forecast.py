@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
+from tunewright.data.encoded_rows import lengths
 from tunewright.models.precision import measure
 from tunewright.pipeline.machine import peak_memory
 from tunewright.pipeline.prepare import Prepared
@@ -53,7 +55,7 @@ def by_formula(prepared: Prepared, job: Job) -> Forecast:
 
 def by_dry_step(prepared: Prepared, job: Job) -> Forecast:
     """Forward and backward on the longest step's rows, and one batch of evaluation; weights stay as they are."""
-    longest = max(range(min(job.steps, 2 * job.order.steps_an_epoch)), key=lambda k: _step_tokens(job, k))
+    longest = max(range(min(job.steps, 2 * job.order.steps_an_epoch)), key=_step_tokens(job))
     trained = list(job.method.trained(job.model).values())
     started = time.perf_counter()
     tokens = 0
@@ -79,13 +81,15 @@ def by_dry_step(prepared: Prepared, job: Job) -> Forecast:
 
 
 def _tokens(job: Job) -> int:
-    every = sum(row.length for row in job.train)
+    every, valid = int(lengths(job.train).sum()), int(lengths(job.valid).sum())
     validations = math.ceil(job.steps / job.eval_every) if job.valid else 0
-    return round(every * job.steps / job.order.steps_an_epoch + validations * sum(r.length for r in job.valid) / 3)
+    return round(every * job.steps / job.order.steps_an_epoch + validations * valid / 3)
 
 
-def _step_tokens(job: Job, step: int) -> int:
-    return sum(job.train[i].length for i in job.order.step(step))
+def _step_tokens(job: Job) -> Callable[[int], int]:
+    """The tokens of a step, by its number."""
+    length_N, order = lengths(job.train), job.order
+    return lambda step: int(length_N[order.step(step)].sum())
 
 
 def _evaluation_tokens(prepared: Prepared) -> int:
@@ -98,7 +102,7 @@ def _evaluation_tokens(prepared: Prepared) -> int:
 def _forecast(prepared: Prepared, job: Job, training: float, evaluation: float, basis: str) -> Forecast:
     weights = sum(p.numel() * p.element_size() for p in prepared.model.module.parameters())
     trained = sum(p.numel() for p in job.method.trained(job.model).values())
-    longest = max(_step_tokens(job, k) for k in range(min(job.steps, job.order.steps_an_epoch)))
+    longest = max(map(_step_tokens(job), range(min(job.steps, job.order.steps_an_epoch))))
     micro = longest / job.settings.gradient_accumulation_steps
     config = getattr(job.model.module, "config", None)
     width = int(getattr(config, "hidden_size", 256) or 256)

@@ -16,7 +16,9 @@ from tunewright.core.records import Example, text_part
 from tunewright.core.settings import PlanSettings
 from tunewright.data.checks import measure_encoding
 from tunewright.data.dataset import Dataset, open_dataset
+from tunewright.data.encoded_rows import EncodedRows
 from tunewright.data.encoder import Encoded, Encoder, Unencodable, encode_all
+from tunewright.data.kept import KeptRows
 from tunewright.evaluate.contracts import NEEDS, Progress
 from tunewright.models.contracts import EncodeSettings, LoadedModel, Method, Objective
 from tunewright.models.embedded import resolve_model
@@ -47,9 +49,9 @@ class Prepared:
     method: Method
     objective: Objective
     encoder: Encoder
-    train: tuple[Encoded, ...]
-    valid: tuple[Encoded, ...]
-    test: tuple[Example, ...]
+    train: Sequence[Encoded]
+    valid: Sequence[Encoded]
+    test: Sequence[Example]
     """Test examples that can be encoded: the same for base and tuned."""
     data: dict[str, Any]
     """What data.json holds."""
@@ -134,9 +136,9 @@ def prepare(rows: Rows, progress: Progress) -> Prepared:
         method,
         objective,
         encoder,
-        tuple(train),
-        tuple(valid),
-        tuple(test),
+        train,
+        valid,
+        test,
         data,
     )
 
@@ -212,19 +214,23 @@ class _Encoding:
     progress: Progress
     refused: list[tuple[Example, Unencodable]] = field(default_factory=list)
 
-    def pieces(self, examples: Sequence[Example], what: str) -> list[Encoded]:
+    def pieces(self, examples: Sequence[Example], what: str) -> EncodedRows:
         """All pieces of all rows."""
-        return [piece for _, found in self._each(examples, what) for piece in found]
+        rows = EncodedRows(examples)
+        for number, found in self._each(examples, what):
+            for piece in found:
+                rows.append(number, piece)
+        return rows
 
-    def whole(self, examples: Sequence[Example], what: str) -> list[Example]:
+    def whole(self, examples: KeptRows[Example], what: str) -> Sequence[Example]:
         """The rows that can be encoded."""
-        return [row for row, found in self._each(examples, what) if found]
+        return examples.take(examples.numbers[[number for number, found in self._each(examples, what) if found]])
 
-    def _each(self, examples: Sequence[Example], what: str) -> Iterator[tuple[Example, Sequence[Encoded]]]:
-        encoded = encode_all(self.encoder, examples)
-        for number, (row, found) in enumerate(zip(examples, encoded, strict=True), 1):
+    def _each(self, examples: Sequence[Example], what: str) -> Iterator[tuple[int, Sequence[Encoded]]]:
+        """The pieces of each row by its number; rows that have none are remembered with the reason."""
+        for number, found in enumerate(encode_all(self.encoder, examples)):
             if isinstance(found, Unencodable):
-                self.refused.append((row, found))
+                self.refused.append((examples[number], found))
             else:
-                yield row, found
-            self.progress(f"encoding {what} rows", number, len(examples))
+                yield number, found
+            self.progress(f"encoding {what} rows", number + 1, len(examples))

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tunewright.core.seeds import stream
 
 
@@ -26,7 +29,9 @@ class Order:
     def step(self, k: int) -> list[int]:
         """Row numbers of step k (from 0)."""
         epoch, place = divmod(k, self.steps_an_epoch)
-        return _permutation(self.rows, self.seed, epoch)[place * self.rows_a_step : (place + 1) * self.rows_a_step]
+        rows = _permutation(self.rows, self.seed, epoch)[place * self.rows_a_step : (place + 1) * self.rows_a_step]
+        found: list[int] = rows.tolist()
+        return found
 
     def micro_batches(self, k: int, size: int) -> Iterator[list[int]]:
         """The rows of step k in micro-batches of `size` rows."""
@@ -36,6 +41,5 @@ class Order:
 
 
 @lru_cache(maxsize=2)
-def _permutation(rows: int, seed: int, epoch: int) -> list[int]:
-    order: list[int] = stream(seed, "order", epoch).permutation(rows).tolist()
-    return order
+def _permutation(rows: int, seed: int, epoch: int) -> NDArray[np.int32]:
+    return stream(seed, "order", epoch).permutation(rows).astype(np.int32)
