@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tunewright.core.files import cache_folder
 from tunewright.core.records import Answer, Example, Part, PartKind, Turn
 
-HELD = 16 * 2**20
+HELD = 4 * 2**20
 """Bytes that stay in memory before they are written; data sets below it never touch the disk."""
 T = TypeVar("T")
 U = TypeVar("U")
