@@ -83,7 +83,7 @@ def _small(values: NDArray[Any]) -> NDArray[Any]:
 
 def _unpack(packed: bytes) -> Encoded:
     end = packed.index(b"\n")
-    length, names, head, notes = json.loads(packed[:end])
+    length, names, head, notes = json.loads(packed[:end].decode())
     arrays: list[NDArray[Any]] = []
     at = end + 1
     for dtype, kept_dtype, shape in head:

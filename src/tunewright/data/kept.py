@@ -99,7 +99,7 @@ class KeptRows(Sequence[T], Generic[T]):
         return self.made(number, self.file.read(number))
 
     def __iter__(self) -> Iterator[T]:
-        return (self[index] for index in range(len(self)))
+        return (self.made(number, self.file.read(number)) for number in map(int, self.numbers))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(_equal, self, other))
@@ -140,7 +140,7 @@ def _pack(example: Example) -> bytes | None:
 
 
 def _unpack(packed: bytes) -> Example:
-    turns, answers, (name, source, unit, label, tools, slices) = json.loads(packed)
+    turns, answers, (name, source, unit, label, tools, slices) = json.loads(packed.decode())  # as text: json need not guess the encoding
     return Example(
         tuple(Turn(role, _parts(parts), weight, extra) for role, parts, weight, extra in turns),
         tuple(Answer(_parts(parts), rank, weight, extra) for parts, rank, weight, extra in answers),
