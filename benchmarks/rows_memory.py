@@ -2,7 +2,7 @@
 
     python benchmarks/rows_memory.py MODEL_FOLDER [--rows 10000 100000 1000000] [--kind label|chat] [--verb check|train]
 
-Rows are 10 to 30 words, chats have two turns of that; no two are equal. The peak is that of the process
+Rows are 4 to 24 words, chats have two turns of that; hardly two are equal. The peak is that of the process
 (`ru_maxrss`), the libraries and the model included. A tiny model keeps the time to that of the rows.
 """
 
@@ -28,7 +28,7 @@ def rows(count: int, kind: str) -> Iterator[dict[str, Any]]:
     rng = random.Random(count)
 
     def text() -> str:
-        return " ".join(f"word{rng.randrange(50_000)}" for _ in range(rng.randint(10, 30)))
+        return " ".join(f"w{rng.randrange(50_000)}" for _ in range(rng.randint(4, 24)))
 
     for _ in range(count):
         if kind == "label":

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tunewright.core.errors import UserError
 from tunewright.core.files import digest
 from tunewright.core.records import Answer, Example, Part, Turn, text_part
 from tunewright.core.settings import DataSettings
@@ -61,6 +62,15 @@ def test_the_file_has_no_name_and_only_the_user_may_read_it(tmp_path: Path) -> N
     status = os.fstat(file._file.fileno())
     assert (status.st_nlink, status.st_mode & 0o077) == (0, 0)
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TUNEWRIGHT_CACHE", str(tmp_path / "file"))
+    file = example_file()
+    with pytest.raises(UserError, match="TUNEWRIGHT_CACHE"):
+        for row in ROWS * 3:
+            file.append(row)
 
 
 def test_encoded_rows_come_back_with_their_example_and_types() -> None:

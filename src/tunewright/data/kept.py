@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from tunewright.core.errors import UserError
 from tunewright.core.files import cache_folder
 from tunewright.core.records import Answer, Example, Part, PartKind, Turn
 
@@ -63,11 +64,17 @@ class RowFile(Generic[T]):
         return self._unpack(os.pread(self._file.fileno(), stop - start, start))
 
     def _write(self) -> None:
-        if self._file is None:
-            cache_folder().mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(dir=cache_folder())  # noqa: SIM115 (closed with the object)
-        self._file.write(self._held)
-        self._file.flush()
+        try:
+            if self._file is None:
+                cache_folder().mkdir(parents=True, exist_ok=True)
+                self._file = tempfile.TemporaryFile(dir=cache_folder())  # noqa: SIM115 (closed with the object)
+            self._file.write(self._held)
+            self._file.flush()
+        except OSError as error:
+            raise UserError(
+                f"The rows could not be kept in {cache_folder()} ({error.strerror}). Make room there, or set "
+                "TUNEWRIGHT_CACHE to another folder."
+            ) from None
         self._written += len(self._held)
         self._held = bytearray()
 
@@ -140,7 +147,9 @@ def _pack(example: Example) -> bytes | None:
 
 
 def _unpack(packed: bytes) -> Example:
-    turns, answers, (name, source, unit, label, tools, slices) = json.loads(packed.decode())  # as text: json need not guess the encoding
+    turns, answers, (name, source, unit, label, tools, slices) = json.loads(
+        packed.decode()
+    )  # as text: json need not guess the encoding
     return Example(
         tuple(Turn(role, _parts(parts), weight, extra) for role, parts, weight, extra in turns),
         tuple(Answer(_parts(parts), rank, weight, extra) for parts, rank, weight, extra in answers),
