@@ -69,8 +69,7 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("TUNEWRIGHT_CACHE", str(tmp_path / "file"))
     file = example_file()
     with pytest.raises(UserError, match="TUNEWRIGHT_CACHE"):
-        for row in ROWS * 3:
-            file.append(row)
+        file.append(replace(PLAIN, id="x" * 100))
 
 
 def test_encoded_rows_come_back_with_their_example_and_types() -> None:
