@@ -17,7 +17,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.records import Example
 from tunewright.core.settings import DataSettings
 from tunewright.data import findings
-from tunewright.data.duplicates import SEARCHED, Groups, Identities, near_groups
+from tunewright.data.duplicates import SEARCHED, Groups, Identities, identify, near_groups
 from tunewright.data.formats import counted
 from tunewright.data.kept import KeptRows, RowFile, example_file
 from tunewright.data.keys import Keys, Numbers, Same
@@ -76,8 +76,10 @@ class _Collected:
 
     def drop(self, places: set[tuple[str, int]]) -> None:
         """Takes out rows that were found bad after they were parsed."""
+        if not places:
+            return
         keep = [place not in places for place in zip(self.files, self.lines, strict=True)]
-        for name in ("numbers", "files", "lines", "splits") if places else ():
+        for name in ("numbers", "files", "lines", "splits"):
             column = getattr(self, name)
             rest = column[:0]
             rest.extend(compress(column, keep))
@@ -104,7 +106,7 @@ def open_dataset(settings: DataSettings, progress: Progress | None = None, *, se
     if labels:
         examples = examples.change(lambda _, example: replace(example, label=True))
     tell("looking for duplicates", 0, len(examples))
-    rows = Identities(examples, settings.instruction)
+    rows = identify(examples, settings.instruction)
     near, coverage = near_groups(examples.change(lambda _, example: rows.near(example)))
     examples = findings.named(examples, rows)
     if coverage < 1:

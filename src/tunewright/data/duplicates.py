@@ -27,6 +27,7 @@ NEAR = 0.9
 SEARCHED = 200_000
 """Longer texts searched for near duplicates; above that a sample by content hash is."""
 _BUCKETS = 2**18
+"""Counters of lines, in which lines that nearly all prompts share cannot hide."""
 _PERMUTATIONS, _BANDS = 128, 16  # 16 bands of 8: two texts at 0.9 meet in a band with probability 0.9999
 # Marks between words and sentences; those of sums and codes (+ - * / % = #) tell texts apart and stay.
 _MARKS = str.maketrans(dict.fromkeys(".,;:!?\"'`()[]{}…·„“”‚‘’«»‹›、。，！？¿¡", " "))
@@ -122,7 +123,9 @@ class Identities(Sequence[Identity]):
         )
 
 
-identify = Identities
+def identify(examples: Sequence[Example], instruction: str = "") -> Identities:
+    """What each row is compared by; `instruction` is what the plan puts before label rows."""
+    return Identities(examples, instruction)
 
 
 def _asked(example: Example) -> str:
@@ -218,12 +221,9 @@ def _join_similar(groups: Groups, texts: Sequence[str], searched: NDArray[np.int
         for alike in Same(bands[:, band]).several():
             for row, other in combinations(alike, 2):
                 one, two = int(searched[row]), int(searched[other])
-                met_before = (bands[row, :band] == bands[other, :band]).any()
-                if (
-                    not met_before
-                    and groups.root(one) != groups.root(two)
-                    and similarity(sets(row), sets(other)) >= NEAR
-                ):
+                if groups.root(one) == groups.root(two) or (bands[row, :band] == bands[other, :band]).any():
+                    continue  # joined, or compared in an earlier band
+                if similarity(sets(row), sets(other)) >= NEAR:
                     groups.join(one, two)
 
 
