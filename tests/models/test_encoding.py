@@ -80,6 +80,33 @@ def test_over_long_rows_follow_the_choice_and_never_lose_answer(open_tiny):
         cut.encode(example(turn("user", "hi"), answer="bread " * 200))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_a_context_is_cut_says_nothing_of_its_answer(open_tiny, kind):
+    """The place of the cut must not tell how long the answer is: a model would read the label off it."""
+    labels = ("no", "forty two", "a very long label that has many more tokens than the others have")
+    enc = encoder(open_tiny, kind, max_length=96, on_overlong="truncate-context", labels=labels)
+    for words in (200, 30, 2):
+        asked = turn("user", "bread " * words)
+        contexts = []
+        for label in labels:
+            (row,) = enc.encode(example(asked, answer=label))
+            answer = enc.answer_ids(label, terminator=True)
+            assert row.inputs["input_ids"][-len(answer) :].tolist() == answer
+            assert row.length <= 96
+            contexts.append(row.inputs["input_ids"][: -len(answer)].tolist())
+        assert contexts == [enc.context_ids(example(asked))] * 3, words
+        assert contexts[0] == enc.context_ids(example(asked), room=len(answer))
+
+
+def test_free_answers_leave_the_room_that_an_asked_one_has(open_tiny):
+    enc = encoder(open_tiny, max_length=96, on_overlong="truncate-context", free_tokens=24)
+    asked = turn("user", "bread " * 200)
+    short, longer = (enc.encode(example(asked, answer=answer))[0] for answer in ("no", "forty two and a few more"))
+    assert short.notes["answer_start"] == longer.notes["answer_start"] == len(enc.context_ids(example(asked))) <= 72
+    generous = encoder(open_tiny, max_length=96, on_overlong="truncate-context", free_tokens=4000)
+    assert len(generous.context_ids(example(asked))) >= 40, "half of the length stays for the context"
+
+
 def test_split_keeps_every_token_trained_once(open_tiny):
     enc = encoder(open_tiny, max_length=32, on_overlong="split")
     text = Example((), (Answer((text_part("the baker bakes bread before dawn " * 20),)),), id="t")

@@ -131,6 +131,10 @@ class EncodeSettings:
     max_length: int = 1024
     on_overlong: Overlength = "error"
     loss_on: LossOn = "answers"
+    labels: tuple[str, ...] = ()
+    """The closed set of answers, empty when they are free."""
+    free_tokens: int = 0
+    """Tokens that a free answer may take when it is asked for."""
 
 
 class Family(Protocol):

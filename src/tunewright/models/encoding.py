@@ -45,9 +45,9 @@ class TextEncoder:
                 found.append(error)
         return found
 
-    def context_ids(self, example: Example, room: int) -> list[int]:
-        """The tokens of the context, cut as in training so that `room` tokens of answer fit after it."""
-        budget = self.settings.max_length - room
+    def context_ids(self, example: Example, room: int = 0) -> list[int]:
+        """The tokens of the context, cut as in training; at least `room` tokens of answer fit after it."""
+        budget = self.settings.max_length - max(room, _room(self))
         ids = self._ids(self.chat.context(example))
         cut = 0
         while len(ids) > budget and self.settings.on_overlong == "truncate-context":
@@ -100,16 +100,16 @@ class TextEncoder:
     def _fitted(self, example: Example, pieces: Sequence[Piece], tokens: Sequence[Sequence[int]]) -> Sequence[Encoded]:
         """The row within the allowed length, by the planned choice."""
         encoded = self._encoded(example, pieces, tokens)
-        allowed = self.settings.max_length
+        allowed, choice = self.settings.max_length, self.settings.on_overlong
+        if choice == "truncate-context" and example.context:
+            answer = encoded.length - int(encoded.notes["answer_start"])
+            return [self._truncated(example, encoded, allowed - max(answer, _room(self)))]
         if encoded.length <= allowed:
             return [encoded]
-        choice = self.settings.on_overlong
         if choice == "drop":
             return []
         if choice == "split" and not example.context:
             return _split(encoded, allowed)
-        if choice == "truncate-context" and example.context:
-            return [self._truncated(example, encoded.length)]
         raise Overlong(encoded.length, allowed)
 
     def _encoded(self, example: Example, pieces: Sequence[Piece], tokens: Sequence[Sequence[int]]) -> Encoded:
@@ -145,21 +145,33 @@ class TextEncoder:
             case _:
                 return piece.weight
 
-    def _truncated(self, example: Example, length: int) -> Encoded:
-        allowed, cut = self.settings.max_length, 0
-        while length > allowed:
-            cut += length - allowed + _MARGIN
+    def _truncated(self, example: Example, encoded: Encoded, budget: int) -> Encoded:
+        """The row with at most `budget` tokens before its answer."""
+        cut = 0
+        while int(encoded.notes["answer_start"]) > budget:
+            cut += int(encoded.notes["answer_start"]) - budget + _MARGIN
             (pieces,) = self.chat.full([_shortened(example, cut, self.chat)])
             if isinstance(pieces, Unencodable):
                 raise pieces
             encoded = self._encoded(example, pieces, *self._tokenised([pieces]))
-            length = encoded.length
-        return replace(encoded, notes={**encoded.notes, "cut": cut})
+        return replace(encoded, notes={**encoded.notes, "cut": cut}) if cut else encoded
 
 
 @lru_cache(maxsize=64)
 def _stop_ids(encoder: TextEncoder) -> list[int]:
     return encoder.answer_ids("", terminator=True)
+
+
+@lru_cache(maxsize=64)
+def _room(encoder: TextEncoder) -> int:
+    """Tokens kept free for any answer where contexts are cut.
+
+    Were only a row's own answer left room, the place of the cut would tell how long the answer is, and a model would
+    learn to read it off.
+    """
+    settings = encoder.settings
+    longest = max((len(encoder.answer_ids(label, terminator=True)) for label in settings.labels), default=0)
+    return longest or min(settings.free_tokens, settings.max_length // 2)
 
 
 def _not_text(example: Example) -> Unencodable | None:

@@ -132,7 +132,7 @@ def _open(run: Run, plan: Plan, threshold: float) -> Predictor:
     labels = tuple((run.read("data.json") or {}).get("facts", {}).get("labels") or ())
     if ("choices" if labels else "generate") not in model.family.capabilities:
         raise UserError(f"Models such as {run.folder} cannot answer rows. `tunewright evaluate` measures them.")
-    encode = replace(encode_settings(plan.settings, objective), on_overlong="truncate-context")
+    encode = replace(encode_settings(plan.settings, objective, labels), on_overlong="truncate-context")
     return Predictor(model, labels, encode, plan.settings.evaluate.max_new_tokens, threshold)
 
 

@@ -64,7 +64,7 @@ class Prepared:
     @property
     def encode(self) -> EncodeSettings:
         """How this plan encodes."""
-        return encode_settings(self.settings, self.objective)
+        return encode_settings(self.settings, self.objective, self.dataset.labels)
 
 
 def read_rows(request: Request, progress: Progress) -> Rows:
@@ -107,7 +107,7 @@ def prepare(rows: Rows, progress: Progress) -> Prepared:
     faults = _beyond(model, settings, method, objective) or objective.check(rows.dataset.train)
     if faults:
         raise UserError(faults)
-    encoder = model.family.encoder(model, encode_settings(settings, objective))
+    encoder = model.family.encoder(model, encode_settings(settings, objective, rows.dataset.labels))
     encoding = _Encoding(encoder, progress)
     train = encoding.pieces(rows.dataset.train, "training")
     valid = encoding.pieces(rows.dataset.valid, "validation")
@@ -143,12 +143,14 @@ def prepare(rows: Rows, progress: Progress) -> Prepared:
     )
 
 
-def encode_settings(settings: PlanSettings, objective: Any) -> EncodeSettings:
+def encode_settings(settings: PlanSettings, objective: Any, labels: Sequence[str] | None) -> EncodeSettings:
     """How a plan's rows are encoded."""
     return EncodeSettings(
         max_length=settings.train.max_length,
         on_overlong=settings.data.on_overlong,
         loss_on=getattr(objective, "loss_on", "answers"),
+        labels=tuple(labels or ()),
+        free_tokens=settings.evaluate.max_new_tokens,
     )
 
 

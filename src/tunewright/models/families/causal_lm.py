@@ -149,7 +149,7 @@ class CausalLM(Plugin):
     ) -> Iterator[Generation]:
         """Greedy continuation until the end of the turn."""
         encoder = self.encoder(model, settings or EncodeSettings(max_length=_limit(model)))
-        ids = [encoder.context_ids(example, max_new_tokens) for example in contexts]
+        ids = [encoder.context_ids(example) for example in contexts]
         return greedy(model, ids, encoder.answer_ids("", terminator=True), max_new_tokens)
 
     def next_log_probs(self, model: LoadedModel, contexts: Sequence[Example]) -> Iterator[NDArray[np.float32]]:
