@@ -8,6 +8,8 @@ TORCH_INDEX ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
+PEER := .venv-peer/bin
+PEER_READY := .venv-peer/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -33,11 +35,13 @@ check: $(READY)  ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## every benchmark, one after the other
-	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
+bench: $(READY) $(PEER_READY)  ## every benchmark against the peers, hours; one: make bench ROW=lora_sft
+	$(BIN)/tunewright fetch smollm2
+	$(BIN)/tunewright fetch licences
+	$(BIN)/python -m benchmarks.table $(ROW)
 
-clean:  ## removes the environment and what tools left; runs and the cache of models stay
-	rm -rf .venv .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
+clean:  ## removes the environments and what tools left; runs, measurements and the cache of models stay
+	rm -rf .venv .venv-peer .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
 	find src tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # torch first and alone, so that its index serves nothing else. The stamp comes last: a set-up that broke off is repeated.
@@ -47,4 +51,11 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# The peers of the benchmarks, apart from ours, with the same torch.
+$(PEER_READY): benchmarks/peers/requirements.txt constraints.txt
+	test -x $(PEER)/python || $(PYTHON) -m venv .venv-peer
+	$(PEER)/python -m pip install --quiet -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PEER)/python -m pip install --quiet -c constraints.txt -r benchmarks/peers/requirements.txt
 	@touch $@

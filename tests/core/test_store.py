@@ -16,7 +16,7 @@ def run(tmp_path):
 
 def test_a_file_that_is_absent_is_none_and_one_that_must_be_there_is_missed(run):
     assert run.read("info.json") is None
-    with pytest.raises(UserError, match="info.json is gone or damaged"):
+    with pytest.raises(UserError, match=r"info\.json is gone or damaged"):
         run.must_read("info.json")
 
 
@@ -24,7 +24,7 @@ def test_a_file_that_is_absent_is_none_and_one_that_must_be_there_is_missed(run)
 def test_a_torn_file_is_told_by_name(run, content):
     (run.folder / "info.json").write_text(content)
     for read in (run.read, run.must_read):
-        with pytest.raises(UserError, match="info.json is damaged"):
+        with pytest.raises(UserError, match=r"info\.json is damaged"):
             read("info.json")
 
 

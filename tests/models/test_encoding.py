@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tiny import KINDS
@@ -100,6 +102,34 @@ def test_context_for_scoring_is_the_training_context(open_tiny):
 def test_roles_the_template_refuses_are_told(open_tiny):
     with pytest.raises(Unencodable, match="cannot render turns of roles system"):
         encoder(open_tiny, "gemma3").encode(example(turn("system", "Be brief."), turn("user", "How many?")))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "mamba"])
+def test_many_rows_at_once_are_encoded_as_each_alone(open_tiny, kind):
+    enc = encoder(open_tiny, kind, max_length=64)
+    chat = (turn("user", "one"), turn("assistant", "first", 1.0), turn("user", "two"))
+    plain = Example((), (Answer((text_part("only a text"),)),))
+    rows = [
+        example(turn("user", "How many?")),
+        example(*chat, answer="second"),
+        example(turn("system", "Be brief."), turn("user", "How many?")),
+        plain,
+        example(turn("user", "bread " * 200)),
+        example(turn("user", "")),
+    ]
+    faults = 0
+    for row, found in zip(rows, enc.encode_many(rows), strict=True):
+        if isinstance(found, Unencodable):
+            faults += 1
+            with pytest.raises(type(found), match=re.escape(str(found))):
+                enc.encode(row)
+            continue
+        ((many,), (alone,)) = found, enc.encode(row)
+        assert many.example is row
+        assert many.inputs["input_ids"].tolist() == alone.inputs["input_ids"].tolist()
+        assert many.positions.tolist() == alone.positions.tolist()
+        assert many.notes == alone.notes
+    assert faults == (2 if kind == "gemma3" else 1)  # too long, and a role that one template refuses
 
 
 def test_parts_that_are_no_text_are_refused(open_tiny):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from tunewright.core.blocks import Block, Mask, Span
 from tunewright.core.records import Example
 from tunewright.data.encoder import Encoded, Overlong, Unencodable
+from tunewright.data.keys import text_key, text_keys
 
 STOP_SHARE = 0.99
 """Least share of rows whose stop token must be trained."""
@@ -29,36 +31,67 @@ class EncodingFacts:
 
 
 @dataclass(slots=True)
-class _Row:
-    """One training row over all its pieces."""
+class _Places:
+    """How many rows something is true of, and where the first of them stand."""
 
-    example: Example
-    length: int = 0
-    trained: int = 0
-    stops: bool | None = None
-    """None where the family has no stop token, and so does not note it."""
-    double_bos: bool = False
-    cut: int = 0
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, source: str) -> None:
+        self.count += 1
+        if len(self.first) < _LISTED:
+            self.first.append(source)
+
+    def __str__(self) -> str:
+        more = f" and {self.count - len(self.first)} more" if self.count > len(self.first) else ""
+        return ", ".join(self.first) + more
 
 
 @dataclass(slots=True)
 class _Tally:
-    rows: dict[str, _Row] = field(default_factory=dict)
-    lengths: list[int] = field(default_factory=list)
-    first: Encoded | None = None
+    """What is counted; of the rows themselves it keeps a key, a length and, of faulty ones, the place."""
 
-    def add(self, encoded: Encoded) -> None:
-        """Counts one piece; pieces of one row (on_overlong: split) are counted as one row."""
-        example, notes = encoded.example, encoded.notes
-        row = self.rows.setdefault(_key(example), _Row(example))
-        row.length += encoded.length
-        row.trained += int((encoded.weights > 0).sum())
-        if "stop_trained" in notes:
-            row.stops = bool(row.stops or notes["stop_trained"])
-        row.double_bos |= bool(notes.get("double_bos", False))
-        row.cut += int(notes.get("cut", 0))
-        self.lengths.append(encoded.length)
-        self.first = self.first or encoded
+    keys: array[int] = field(default_factory=lambda: array("Q"))
+    lengths: array[int] = field(default_factory=lambda: array("i"))
+    first: Encoded | None = None
+    tokens: int = 0
+    trained: int = 0
+    double_bos: int = 0
+    ending: int = 0
+    """Rows that have a stop token to train; where the family has none it does not note it."""
+    wanting: int = 0
+    """Rows in which the user's weights leave anything to train."""
+    no_stop: list[str] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
+    empty: _Places = field(default_factory=_Places)
+    asked: _Places = field(default_factory=_Places)
+    all_trained: int = 0
+
+    def add(self, pieces: Sequence[Encoded]) -> None:
+        """Counts one row, over all its pieces (on_overlong: split)."""
+        example, notes = pieces[0].example, [piece.notes for piece in pieces]
+        length = sum(piece.length for piece in pieces)
+        trained = sum(int((piece.weights > 0).sum()) for piece in pieces)
+        self.keys.append(text_key(_key(example)))
+        self.lengths.extend(piece.length for piece in pieces)
+        self.first = self.first or pieces[0]
+        self.tokens += length
+        self.trained += trained
+        self.double_bos += any(note.get("double_bos", False) for note in notes)
+        stops = [bool(note["stop_trained"]) for note in notes if "stop_trained" in note]
+        if stops and any(answer.weight > 0 for answer in example.answers):
+            self.ending += 1
+            if not any(stops):
+                self.no_stop.append(example.source)
+        if cut := sum(int(note.get("cut", 0)) for note in notes):
+            self.cut.append(f"{example.source} ({cut} tokens of context)")
+        if _to_be_trained(example):
+            self.wanting += 1
+            if not trained:
+                self.empty.add(example.source)
+        if example.context:  # without context all of it is the answer, as it should be
+            self.asked.add(example.source)
+            self.all_trained += trained >= length - 1  # a text of n tokens has n - 1 targets
 
 
 def measure_encoding(
@@ -73,7 +106,7 @@ def measure_encoding(
     """Looks once over the encoded training rows; holds counts, not arrays.
 
     Args:
-        encoded: All pieces of all training rows.
+        encoded: All pieces of all training rows, those of one row in a run.
         max_length: Tokens allowed in a piece.
         loss_on: What is trained by plan: answers, last, all.
         refused: Rows that the encoder raised on, with what it said.
@@ -81,32 +114,35 @@ def measure_encoding(
         render: The encoder's `render`, for the one example that is shown.
     """
     tally = _Tally()
-    for piece in encoded:
-        tally.add(piece)
-    rows = list(tally.rows.values())
-    ending = [row for row in rows if row.stops is not None and any(a.weight > 0 for a in row.example.answers)]
-    no_stop = [row for row in ending if not row.stops]
-    length, trained = sum(row.length for row in rows), sum(row.trained for row in rows)
+    for _, pieces in groupby(encoded, key=lambda piece: _key(piece.example)):
+        tally.add(list(pieces))
     overlong = [(example, error) for example, error in refused if isinstance(error, Overlong)]
-    cut = [row for row in rows if row.cut]
-    failed = {example.source for example, _ in refused}
-    dropped = [row.source for row in examples if _key(row) not in tally.rows and row.source not in failed]
+    dropped = _dropped(tally, refused, examples)
     facts: dict[str, Any] = {
-        "rows": len(rows),
-        "tokens": length,
-        "stop_trained": 1 - len(no_stop) / len(ending) if ending else None,
-        "stop_not_trained": [row.example.source for row in no_stop],
-        "trained_share": trained / max(1, length),
-        "trained_tokens": trained,
-        "double_bos": sum(row.double_bos for row in rows),
+        "rows": len(tally.keys),
+        "tokens": tally.tokens,
+        "stop_trained": 1 - len(tally.no_stop) / tally.ending if tally.ending else None,
+        "stop_not_trained": tally.no_stop,
+        "trained_share": tally.trained / max(1, tally.tokens),
+        "trained_tokens": tally.trained,
+        "double_bos": tally.double_bos,
         "max_length": max_length,
-        "over_max_length": len(overlong) + len(dropped) + len(cut),
+        "over_max_length": len(overlong) + len(dropped) + len(tally.cut),
         "over_max_length_rows": [f"{example.source} ({error.length} tokens)" for example, error in overlong],
         "dropped_rows": dropped,
-        "cut_rows": [f"{row.example.source} ({row.cut} tokens of context)" for row in cut],
+        "cut_rows": tally.cut,
         **_lengths(tally.lengths),
     }
-    return EncodingFacts(facts, _problems(rows, ending, no_stop, loss_on, refused), _blocks(tally.first, render))
+    return EncodingFacts(facts, _problems(tally, loss_on, refused), _blocks(tally.first, render))
+
+
+def _dropped(tally: _Tally, refused: Sequence[tuple[Example, Unencodable]], examples: Sequence[Example]) -> list[str]:
+    """Rows without a piece that no error tells of: too long, and dropped by the plan."""
+    if len(examples) <= len(tally.keys):
+        return []
+    failed = {example.source for example, _ in refused}
+    missing = np.flatnonzero(~np.isin(text_keys(map(_key, examples)), np.array(tally.keys, dtype=np.uint64)))
+    return [source for source in (examples[int(i)].source for i in missing) if source not in failed]
 
 
 def _key(example: Example) -> str:
@@ -118,49 +154,35 @@ def _to_be_trained(example: Example) -> bool:
     return any(turn.weight > 0 for turn in example.context) or any(answer.weight > 0 for answer in example.answers)
 
 
-def _problems(
-    rows: Sequence[_Row],
-    ending: Sequence[_Row],
-    no_stop: Sequence[_Row],
-    loss_on: str,
-    refused: Sequence[tuple[Example, Unencodable]],
-) -> list[str]:
+def _problems(tally: _Tally, loss_on: str, refused: Sequence[tuple[Example, Unencodable]]) -> list[str]:
     problems = [f"{example.source}: {error}." for example, error in refused]
     if any(isinstance(error, Overlong) for _, error in refused):
         problems.append(
             "Rows are longer than allowed. Raise train.max_length, or set data.on_overlong to drop, truncate-context "
             "or split."
         )
-    if not rows:
+    if not tally.keys:
         return [*problems, "No training row is left to encode. Give other rows, or raise train.max_length."]
-    wanting = [row for row in rows if _to_be_trained(row.example)]
-    if not wanting:
+    if not tally.wanting:
         problems.append("Every row has weight 0: nothing would be trained. Give some answers a weight above 0.")
-    if len(no_stop) > (1 - STOP_SHARE) * len(ending):
+    if len(tally.no_stop) > (1 - STOP_SHARE) * tally.ending:
+        places = _Places(len(tally.no_stop), tally.no_stop[:_LISTED])
         problems.append(
-            f"The stop token is not trained in {len(no_stop)} of {len(ending)} rows ({_places(no_stop)}): the "
+            f"The stop token is not trained in {len(tally.no_stop)} of {tally.ending} rows ({places}): the "
             "model would not learn to end its answers. Use a chat template that ends answers with the stop token, or a "
             "longer max_length."
         )
-    empty = [row for row in wanting if not row.trained]
-    if empty:
+    if tally.empty.count:
         problems.append(
-            f"No token is trained in {len(empty)} of {len(wanting)} rows ({_places(empty)}): their loss mask is empty. "
-            "Raise train.max_length if answers were cut, or give the chat template its generation marks."
+            f"No token is trained in {tally.empty.count} of {tally.wanting} rows ({tally.empty}): their loss mask is "
+            "empty. Raise train.max_length if answers were cut, or give the chat template its generation marks."
         )
-    # A text of n tokens has n - 1 targets; without context all of it is the answer, as it should be.
-    asked = [row for row in rows if row.example.context]
-    if loss_on != "all" and asked and all(row.trained >= row.length - 1 for row in asked):
+    if loss_on != "all" and tally.asked.count and tally.all_trained == tally.asked.count:
         problems.append(
-            f"All tokens of all {len(asked)} rows are trained, prompts too ({_places(asked)}). Set "
+            f"All tokens of all {tally.asked.count} rows are trained, prompts too ({tally.asked}). Set "
             "objective.loss_on: all if that is meant; else the prompt is not told from the answer: check the template."
         )
     return problems
-
-
-def _places(rows: Sequence[_Row]) -> str:
-    more = f" and {len(rows) - _LISTED} more" if len(rows) > _LISTED else ""
-    return ", ".join(row.example.source for row in rows[:_LISTED]) + more
 
 
 def _lengths(lengths: Sequence[int]) -> dict[str, Any]:

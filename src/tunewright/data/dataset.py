@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tunewright.core.errors import UserError
-from tunewright.core.files import digest
 from tunewright.core.records import Example
 from tunewright.core.settings import DataSettings
 from tunewright.data import findings
-from tunewright.data.duplicates import SEARCHED, Groups, Identity, identify, near_groups
+from tunewright.data.duplicates import SEARCHED, Groups, Identities, identify, near_groups
 from tunewright.data.formats import counted
+from tunewright.data.kept import KeptRows, RowFile, example_file
+from tunewright.data.keys import Keys, Numbers, Same
 from tunewright.data.readers import Bad
-from tunewright.data.reading import BadRows, find_files, mixed_kinds, open_file, open_rows
+from tunewright.data.reading import BadRows, find_files, kind_of, mixed_kinds, open_file, open_rows
 from tunewright.data.splits import NAMES, Overlap, make_splits, overlap_counts, overlaps
 
 __all__ = ["Dataset", "Progress", "open_dataset", "open_rows"]
@@ -31,9 +36,9 @@ _LISTED = 20
 class Dataset:
     """Examples in three splits, each ordered by content, and what is known of them."""
 
-    train: tuple[Example, ...]
-    valid: tuple[Example, ...]
-    test: tuple[Example, ...]
+    train: KeptRows[Example]
+    valid: KeptRows[Example]
+    test: KeptRows[Example]
     labels: tuple[str, ...] | None
     """The closed set of answers, sorted; None when answers are free."""
     splits_given: bool
@@ -45,22 +50,40 @@ class Dataset:
 
 @dataclass(slots=True)
 class _Collected:
-    """Everything read, row by row in parallel lists."""
+    """Everything read: the examples on disk, and in parallel columns where each stood and its number in the file."""
 
     format: str = ""
-    examples: list[Example] = field(default_factory=list)
+    file: RowFile[Example] = field(default_factory=example_file)
+    numbers: array[int] = field(default_factory=lambda: array("I"))
     files: list[str] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
+    lines: array[int] = field(default_factory=lambda: array("L"))
     splits: list[str | None] = field(default_factory=list)
     bad: list[Bad] = field(default_factory=list)
     file_facts: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def examples(self) -> KeptRows[Example]:
+        """The rows as they were parsed."""
+        return KeptRows(self.file, lambda number, example: example, np.array(self.numbers))
+
+    def add(self, file: str, line: int, example: Example, split: str | None) -> None:
+        """Takes one more row."""
+        self.numbers.append(len(self.file))
+        self.file.append(example)
+        self.files.append(file)
+        self.lines.append(line)
+        self.splits.append(split)
+
     def drop(self, places: set[tuple[str, int]]) -> None:
         """Takes out rows that were found bad after they were parsed."""
-        keep = [i for i, place in enumerate(zip(self.files, self.lines, strict=True)) if place not in places]
-        for name in ("examples", "files", "lines", "splits"):
+        if not places:
+            return
+        keep = [place not in places for place in zip(self.files, self.lines, strict=True)]
+        for name in ("numbers", "files", "lines", "splits"):
             column = getattr(self, name)
-            setattr(self, name, [column[i] for i in keep])
+            rest = column[:0]
+            rest.extend(compress(column, keep))
+            setattr(self, name, rest)
 
 
 def open_dataset(settings: DataSettings, progress: Progress | None = None, *, seed: int = 0) -> Dataset:
@@ -78,25 +101,26 @@ def open_dataset(settings: DataSettings, progress: Progress | None = None, *, se
     if not settings.path:
         raise UserError("data.path: no file was given. Name a file, or a folder with train, valid and test files.")
     read = _collect(find_files(Path(settings.path)), settings, tell)
-    labels = findings.closed_set(read.examples, read.format)
+    examples = read.examples
+    labels = findings.closed_set(examples, read.format)
     if labels:
-        read.examples = [replace(example, label=True) for example in read.examples]
-    tell("looking for duplicates", 0, len(read.examples))
-    rows = identify(read.examples, settings.instruction)
-    read.examples = findings.named(read.examples, read.files, rows)
-    near, coverage = near_groups([row.near for row in rows])
+        examples = examples.change(lambda _, example: replace(example, label=True))
+    tell("looking for duplicates", 0, len(examples))
+    rows = identify(examples, settings.instruction)
+    near, coverage = near_groups(examples.change(lambda _, example: rows.near(example)))
+    examples = findings.named(examples, rows)
     if coverage < 1:
         tell(f"near duplicates: searched {coverage:.0%} of the rows (at most {SEARCHED} long ones)", 1, 1)
     split, found, carved = _split(read, rows, near, settings, seed)
     facts = _facts(read, settings) | {
-        **findings.duplicate_facts(read.examples, rows, near, coverage),
-        **findings.contradiction_facts(read.examples, rows),
+        **findings.duplicate_facts(examples, rows, near, coverage),
+        **findings.contradiction_facts(examples, rows),
         # Measured on the final splits, not assumed: after a drop, or in our own splits, all must be 0.
         "overlap": overlap_counts(overlaps(rows, split, near)),
         "overlap_given": overlap_counts(found),
         "splits_made": carved,
     }
-    return _assemble(read, rows, split, labels, facts, settings)
+    return _assemble(examples, rows, split, labels, facts, settings)
 
 
 def _collect(files: dict[str, Path], settings: DataSettings, tell: Progress) -> _Collected:
@@ -114,7 +138,7 @@ def _collect(files: dict[str, Path], settings: DataSettings, tell: Progress) -> 
     twice = findings.repeated_ids(read.examples, read.files, read.lines)
     read.bad = sorted({*read.bad, *twice}, key=lambda bad: (bad.file, bad.line))
     read.drop({(bad.file, bad.line) for bad in read.bad})
-    if read.bad and (settings.on_bad_row == "stop" or not read.examples or any(bad.stops for bad in read.bad)):
+    if read.bad and (settings.on_bad_row == "stop" or not read.numbers or any(bad.stops for bad in read.bad)):
         raise BadRows(read.bad)
     return read
 
@@ -123,30 +147,27 @@ def _collect_file(name: str, path: Path, settings: DataSettings, read: _Collecte
     # The format is found once, from train, so that all files are read alike.
     opened = open_file(path, settings.model_copy(update={"format": read.format}) if read.format else settings)
     read.format = opened.format
-    kinds: dict[str, list[tuple[int, Any]]] = {column: [] for column in opened.uniform}
-    good = before = len(read.examples)
+    kinds: dict[str, dict[str, array[int]]] = {settings.map.get(column, column): {} for column in opened.uniform}
+    good = before = len(read.numbers)
     for item in opened.rows:
         if isinstance(item.result, Bad):
             read.bad.append(item.result)
             continue
         good += 1
-        read.examples.append(item.result)
-        read.files.append(str(path))
-        read.lines.append(item.line)
-        read.splits.append(name or item.split)
-        for column, values in kinds.items():
-            values.append((item.line, item.row.get(settings.map.get(column, column))))
+        read.add(str(path), item.line, item.result, name or item.split)
+        for column, lines in kinds.items():
+            lines.setdefault(kind_of(item.row.get(column)), array("L")).append(item.line)
         if good % 5000 == 0:
             tell(f"reading {path.name}", good - before, 0)
-    for column, values in kinds.items():
-        read.bad += mixed_kinds(path, settings.map.get(column, column), values)
+    for column, lines in kinds.items():
+        read.bad += mixed_kinds(opened, column, lines)
     with open(path, "rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     read.file_facts.append({"file": str(path), "sha256": sha256, "rows": good - before, "bytes": path.stat().st_size})
 
 
 def _split(
-    read: _Collected, rows: list[Identity], near: Groups, settings: DataSettings, seed: int
+    read: _Collected, rows: Identities, near: Groups, settings: DataSettings, seed: int
 ) -> tuple[list[str], list[Overlap], list[str]]:
     """The split of each row ('' = dropped), the overlaps found in given splits, and the splits that were carved."""
     given = [name or "" for name in read.splits]
@@ -171,11 +192,10 @@ def _split(
         return given, found, []
     # Validation chooses the checkpoint, so it cannot be the proof: the test comes out of train.
     groups = Groups(len(train))
-    groups.join_equal(near.root(i) for i in train)
+    groups.join_equal(near.roots()[train].astype(np.uint64) + np.uint64(1))
     shares = (1 - settings.splits[2], 0.0, settings.splits[2])
-    for i, name in zip(
-        train, make_splits([rows[i] for i in train], groups, shares, settings.max_test_units, seed), strict=True
-    ):
+    made = make_splits(rows.take(np.array(train)), groups, shares, settings.max_test_units, seed)
+    for i, name in zip(train, made, strict=True):
         given[i] = name
     return given, found, ["test"]
 
@@ -208,7 +228,7 @@ def _facts(read: _Collected, settings: DataSettings) -> dict[str, Any]:
         "format": read.format,
         "instruction": settings.instruction,
         "files": read.file_facts,
-        "rows": len(read.examples),
+        "rows": len(read.numbers),
         "bad": [asdict(bad) for bad in read.bad],
         **stated,
         "use": settings.use,
@@ -216,33 +236,54 @@ def _facts(read: _Collected, settings: DataSettings) -> dict[str, Any]:
 
 
 def _assemble(
-    read: _Collected,
-    rows: Sequence[Identity],
+    examples: KeptRows[Example],
+    rows: Identities,
     split: Sequence[str],
     labels: tuple[str, ...] | None,
     facts: dict[str, Any],
     settings: DataSettings,
 ) -> Dataset:
-    order = sorted(range(len(rows)), key=lambda i: (rows[i].content, read.examples[i].id))
-    members = {name: [i for i in order if split[i] == name] for name in NAMES}
+    order = _by_content(examples, rows)
+    members = {name: order[np.fromiter((split[i] == name for i in order), bool)] for name in NAMES}
     cut = max(0, len(members["train"]) - settings.max_train_rows) if settings.max_train_rows else 0
     members["train"] = members["train"][: settings.max_train_rows]
-    examples = {name: tuple(read.examples[i] for i in group) for name, group in members.items()}
-    fingerprint = digest({name: [rows[i].content for i in group] for name, group in members.items()})
-    label_counts = Counter(row.answer.text for group in examples.values() for row in group) if labels else None
-    unseen = sorted({row.answer.text for row in examples["test"]} - {row.answer.text for row in examples["train"]})
-    facts |= findings.counts(examples) | {
-        "unit": settings.unit or ("unit" if any(row.unit for row in rows) else "row"),
+    train, valid, test = (examples.take(examples.numbers[members[name]]) for name in NAMES)
+    fingerprint = _fingerprint({name: rows.content[group] for name, group in members.items()})
+    label_counts = [Counter(row.answer.text for row in group) for group in (train, valid, test)] if labels else None
+    facts |= findings.counts(members, rows) | {
+        "unit": settings.unit or ("unit" if rows.unit.any() else "row"),
         "labels": list(labels) if labels else None,
-        "label_counts": dict(sorted(label_counts.items())) if label_counts is not None else None,
+        "label_counts": dict(sorted(sum(label_counts, Counter()).items())) if label_counts else None,
         "labels_alike": findings.labels_alike(labels or ()),
-        "labels_unseen_in_train": unseen if labels else [],
+        "labels_unseen_in_train": sorted(label_counts[2].keys() - label_counts[0].keys()) if label_counts else [],
         "dropped": {
-            "bad_rows": len({(b.file, b.line) for b in read.bad}),
+            "bad_rows": len({(b["file"], b["line"]) for b in facts["bad"]}),
             "overlap": split.count(""),
             "max_train_rows": cut,
         },
         "splits_given": len(facts["splits_made"]) < 2,
         "fingerprint": fingerprint,
     }
-    return Dataset(**examples, labels=labels, splits_given=facts["splits_given"], fingerprint=fingerprint, facts=facts)
+    return Dataset(train, valid, test, labels, facts["splits_given"], fingerprint, facts)
+
+
+def _by_content(examples: Sequence[Example], rows: Identities) -> Numbers:
+    """All rows in the order of their content hashes, equal ones by id."""
+    order = np.argsort(rows.content, kind="stable").astype(np.int32)
+    for same in Same(rows.content).several():
+        start = np.searchsorted(rows.content, rows.content[same[0]], sorter=order)
+        order[start : start + len(same)] = sorted(same, key=lambda i: examples[i].id)
+    return order
+
+
+def _fingerprint(contents: Mapping[str, Keys]) -> str:
+    """`digest({split: [content, ...]})`, without the whole of it as one text."""
+    total = hashlib.sha256(b"[{")
+    for number, name in enumerate(sorted(contents)):
+        total.update(f'{", " * (number > 0)}"{name}": ['.encode())
+        for start in range(0, len(contents[name]), 4096):
+            part = ", ".join(f'"{content:016x}"' for content in contents[name][start : start + 4096].tolist())
+            total.update(f"{', ' * (start > 0)}{part}".encode())
+        total.update(b"]")
+    total.update(b"}]")
+    return total.hexdigest()[:16]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from tunewright.core.blocks import Span
 from tunewright.core.records import Example
+
+_BATCH = 256
+"""Examples that are encoded together: enough to keep a tokenizer's threads busy, few enough to hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,11 @@ class Encoded:
 
 
 class Encoder(Protocol):
-    """Turns examples into arrays; one function for training, evaluation and prediction."""
+    """Turns examples into arrays; one function for training, evaluation and prediction.
+
+    An encoder that is faster on many examples also has `encode_many`: for each example what `encode` returns, or
+    the `Unencodable` that it raises.
+    """
 
     def encode(self, example: Example) -> Sequence[Encoded]:
         """Encodes one example: usually one piece, none if dropped as too long, several if split.
@@ -58,3 +65,18 @@ class Overlong(Unencodable):
     def __init__(self, length: int, allowed: int) -> None:
         self.length = length
         super().__init__(f"{length} tokens, allowed are {allowed} (train.max_length)")
+
+
+def encode_all(encoder: Encoder, examples: Sequence[Example]) -> Iterator[Sequence[Encoded] | Unencodable]:
+    """What becomes of each example, in order: its pieces, or why it has none. Holds one batch of examples."""
+    many = getattr(encoder, "encode_many", None)
+    for start in range(0, len(examples), _BATCH):
+        batch = examples[start : start + _BATCH]
+        yield from many(batch) if many else (_encoded(encoder, example) for example in batch)
+
+
+def _encoded(encoder: Encoder, example: Example) -> Sequence[Encoded] | Unencodable:
+    try:
+        return encoder.encode(example)
+    except Unencodable as error:
+        return error

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
+
+import numpy as np
 
 from tunewright.core.errors import UserError
 from tunewright.core.records import Example
-from tunewright.data.duplicates import Groups, Identity, contradictions, normal
+from tunewright.data.duplicates import Groups, Identities, contradictions, normal
 from tunewright.data.formats import counted
+from tunewright.data.kept import KeptRows
+from tunewright.data.keys import Keys, Numbers, firsts, repeats, text_keys
 from tunewright.data.readers import Bad
 
 MOST_LABELS, LONGEST_LABEL, LEAST_SEEN = 200, 12, 3
@@ -37,55 +41,62 @@ def closed_set(examples: Sequence[Example], format_name: str) -> tuple[str, ...]
         return tuple(labels)
     if format_name not in ("completion", "question"):
         return None
-    answers = Counter(example.answer.text for example in examples)
+    answers: set[str] = set()
+    most = min(MOST_LABELS, len(examples) // LEAST_SEEN)
+    for example in examples:
+        answers.add(example.answer.text)
+        if len(answers) > most or example.answer.extra or example.tools:
+            return None
     # One answer for all rows is no choice, so there is nothing to classify.
-    few = 2 <= len(answers) <= min(MOST_LABELS, len(examples) // LEAST_SEEN)
     short = all(len(answer.split()) <= LONGEST_LABEL for answer in answers)
-    plain = all(not example.answer.extra and not example.tools for example in examples)
-    return tuple(sorted(answers)) if few and short and plain else None
+    return tuple(sorted(answers)) if len(answers) >= 2 and short else None
 
 
 def repeated_ids(examples: Sequence[Example], files: Sequence[str], lines: Sequence[int]) -> list[Bad]:
     """Rows whose id already stands above in the same file."""
-    first: dict[tuple[str, str], int] = {}
+    keys = text_keys(f"{file}\0{e.id}" if e.id else None for e, file in zip(examples, files, strict=True))
+    first = firsts(keys)
     bad = []
-    for example, file, line in zip(examples, files, lines, strict=True):
-        if example.id and (seen := first.setdefault((file, example.id), line)) != line:
-            found = f"'{example.id}', which is also the id of line {seen}"
-            bad.append(Bad(file, line, "id", found, "each id once", "give the row its own id, or delete the column"))
+    for row in np.flatnonzero(first != np.arange(len(first))).tolist():
+        found = f"'{examples[row].id}', which is also the id of line {lines[first[row]]}"
+        mend = "give the row its own id, or delete the column"
+        bad.append(Bad(files[row], lines[row], "id", found, "each id once", mend))
     return bad
 
 
-def named(examples: Sequence[Example], files: Sequence[str], identities: Sequence[Identity]) -> list[Example]:
+def named(examples: KeptRows[Example], rows: Identities) -> KeptRows[Example]:
     """Gives every row an id that is unique: the user's, with the file in front when two files share ids, else from
     the content, so that it does not depend on the order of rows."""
-    given = Counter(example.id for example in examples if example.id)
-    shared = any(count > 1 for count in given.values())
-    taken: Counter[str] = Counter()
-    result = []
-    for example, file, identity in zip(examples, files, identities, strict=True):
-        name = example.id or identity.content
+    given = text_keys(example.id for example in examples)
+    shared = bool((firsts(given) != np.arange(len(given))).any())
+    content = np.zeros(len(examples.file), np.uint64)
+    content[examples.numbers] = rows.content
+    above = np.zeros(len(examples.file), np.int32)
+
+    def rename(number: int, example: Example) -> Example:
+        name = example.id or f"{content[number]:016x}"
         if example.id and shared:
-            name = f"{file.rsplit('/', 1)[-1].rsplit('.', 1)[0]}/{example.id}"
-        taken[name] += 1
-        result.append(replace(example, id=name if taken[name] == 1 else f"{name}-{taken[name]}"))
-    return result
+            name = f"{example.source.rsplit(':', 1)[0].rsplit('.', 1)[0]}/{name}"
+        return replace(example, id=f"{name}-{above[number] + 1}" if above[number] else name)
+
+    found = examples.change(rename)
+    above[examples.numbers] = repeats(text_keys(example.id for example in found))
+    return found
 
 
-def duplicate_facts(
-    examples: Sequence[Example], rows: Sequence[Identity], near: Groups, coverage: float
-) -> dict[str, Any]:
+def duplicate_facts(examples: Sequence[Example], rows: Identities, near: Groups, coverage: float) -> dict[str, Any]:
     """Counts of repeated rows, and the first groups by source; `coverage` is the share of rows that was searched."""
-    groups = [group for group in near.members() if len(group) > 1]
-    exact = len(rows) - len({row.pair for row in rows})
-    nearly = sum(len({rows[i].pair for i in group}) - 1 for group in groups)
+    groups = near.members()
+    nearly = sum(len(np.unique(rows.pair[group])) - 1 for group in groups.several())
     return {
-        "duplicates": {"exact": exact, "near": nearly, "coverage": coverage},
-        "duplicate_rows": [", ".join(examples[i].source for i in group[:10]) for group in groups[:_LISTED]],
+        "duplicates": {"exact": len(rows) - len(np.unique(rows.pair)), "near": nearly, "coverage": coverage},
+        "duplicate_rows": [
+            ", ".join(examples[i].source for i in group[:10]) for group in islice(groups.several(), _LISTED)
+        ],
     }
 
 
-def contradiction_facts(examples: Sequence[Example], rows: Sequence[Identity]) -> dict[str, Any]:
+def contradiction_facts(examples: Sequence[Example], rows: Identities) -> dict[str, Any]:
     """Prompts that are answered in several ways; no fault where many answers are right, noise where one is."""
     found = contradictions(rows)
     listed = [
@@ -107,9 +118,13 @@ def labels_alike(labels: Sequence[str]) -> list[str]:
     return [" | ".join(group) for group in alike.values() if len(group) > 1]
 
 
-def counts(examples: Mapping[str, Sequence[Example]]) -> dict[str, dict[str, int]]:
-    """Rows and units of each split."""
+def counts(members: Mapping[str, Numbers], rows: Identities) -> dict[str, dict[str, int]]:
+    """Rows and units of each split; a row without a unit counts for itself."""
     return {
-        "counts": {name: len(rows) for name, rows in examples.items()},
-        "units": {name: len({row.unit or row.id for row in rows}) for name, rows in examples.items()},
+        "counts": {name: len(group) for name, group in members.items()},
+        "units": {name: _units(rows.unit[group]) for name, group in members.items()},
     }
+
+
+def _units(keys: Keys) -> int:
+    return len(np.unique(keys[keys != 0])) + int((keys == 0).sum())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -285,28 +286,25 @@ def _scaled(example: Example, by: float) -> Example:
     return replace(example, context=context, answers=answers)
 
 
-def mixed_kinds(path: Path, column: str, kinds: list[tuple[int, Any]]) -> list[Bad]:
-    """Rows whose value in a column is of a rarer kind than most (numbers among texts).
+def mixed_kinds(opened: Opened, column: str, kinds: Mapping[str, Sequence[int]]) -> list[Bad]:
+    """Rows whose value in a column is of a rarer kind than most (numbers among texts); the file is read again for them.
 
     Args:
-        path: The file.
-        column: The column that must be uniform.
-        kinds: Line and value of each row.
+        opened: The file.
+        column: The column that must be uniform, by its name there.
+        kinds: The lines of each kind of value.
     """
-    by_kind: dict[str, list[tuple[int, Any]]] = {}
-    for line, value in kinds:
-        by_kind.setdefault(KINDS.get(type(value), type(value).__name__), []).append((line, value))
-    usual = max(by_kind, key=lambda kind: len(by_kind[kind]), default="")
-    return [
-        Bad(
-            str(path),
-            line,
-            column,
-            shown(value),
-            f"{usual}, as in {len(by_kind[usual])} other rows",
-            f"write it as {usual}",
-        )
-        for kind, rows in sorted(by_kind.items())
-        if kind != usual
-        for line, value in rows
+    usual = max(kinds, key=lambda kind: len(kinds[kind]), default="")
+    rarer = {line: kind for kind, lines in kinds.items() if kind != usual for line in lines}
+    expected = f"{usual}, as in {len(kinds.get(usual, ()))} other rows"
+    found = [
+        (rarer[line], Bad(str(opened.path), line, column, shown(row.get(column)), expected, f"write it as {usual}"))
+        for line, row in (read_rows(opened.path) if rarer else ())
+        if line in rarer and not isinstance(row, Bad)
     ]
+    return [bad for _, bad in sorted(found, key=itemgetter(0))]
+
+
+def kind_of(value: Any) -> str:
+    """The kind of a value, as sentences name it."""
+    return KINDS.get(type(value), type(value).__name__)

@@ -6,17 +6,22 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tunewright.core.errors import UserError
 from tunewright.core.seeds import key
-from tunewright.data.duplicates import Groups, Identity
+from tunewright.data.duplicates import Groups, Identities
 from tunewright.data.formats import counted
+from tunewright.data.keys import Keys, Numbers, Same, firsts
 
 NAMES = ("train", "valid", "test")
+_SIDES = {name: number for number, name in enumerate(("", *NAMES))}
 _KINDS = ("exact", "prompt_only", "near", "unit")
 
 
 def make_splits(
-    rows: Sequence[Identity], near: Groups, shares: tuple[float, float, float], max_test_units: int, seed: int
+    rows: Identities, near: Groups, shares: tuple[float, float, float], max_test_units: int, seed: int
 ) -> list[str]:
     """The split of each row: by unit, with near duplicates and equal prompts on one side.
 
@@ -35,56 +40,62 @@ def make_splits(
     wanted = sum(share > 0 for share in shares)
     if len(groups) < wanted:
         raise UserError(_too_few(rows, len(groups), wanted))
-    groups.sort(key=lambda group: key(seed, "split", min(rows[i].content for i in group)))
-    sizes = [_units(rows, group) for group in groups]
-    total = sum(sizes)
+    least = np.minimum.reduceat(rows.content[groups.rows], groups.bounds[:-1])
+    drawn = np.fromiter((key(seed, "split", f"{content:016x}") for content in least.tolist()), np.uint64)
+    order = np.argsort(drawn, kind="stable")
+    sizes = _units(rows, groups)
+    total = int(sizes.sum())
     goals = {"test": min(round(total * shares[2]), max_test_units), "valid": round(total * shares[1])}
     split = ["train"] * len(rows)
-    left = list(range(len(groups)))
+    left = order
     for name, share, kept_back in (("test", shares[2], 1 + (shares[1] > 0)), ("valid", shares[1], 1)):
+        if not share:
+            continue
         # A single unit with more rows than the whole split should have trains, however few units it counts as.
-        fit = [g for g in left if len(groups[g]) <= max(1, share * len(rows))]
-        taken = _take(fit, len(left) - kept_back, sizes, max(1, goals[name])) if share else set()
-        taken = taken or ({min(left, key=lambda g: len(groups[g]))} if share else set())
-        left = [g for g in left if g not in taken]
-        for g in taken:
-            for i in groups[g]:
+        fit = left[groups.sizes[left] <= max(1, share * len(rows))]
+        taken = _take(fit, len(left) - kept_back, sizes, max(1, goals[name]))
+        taken = taken or [int(left[groups.sizes[left].argmin()])]
+        left = left[~np.isin(left, taken)]
+        for group in taken:
+            for i in groups[group]:
                 split[i] = name
     return split
 
 
-def grouped(rows: Sequence[Identity], near: Groups) -> list[list[int]]:
+def grouped(rows: Identities, near: Groups) -> Same:
     """Rows that must stay on one side: linked by unit, prompt or near duplicate."""
     groups = Groups(len(rows))
-    groups.join_equal(near.root(i) for i in range(len(rows)))
-    groups.join_equal(row.prompt for row in rows)
-    groups.join_equal(row.pair for row in rows)
-    groups.join_equal(row.unit for row in rows)
+    groups.join_equal(near.roots().astype(np.uint64) + np.uint64(1))
+    for keys in (rows.prompt, rows.pair, rows.unit):
+        groups.join_equal(keys)
     return groups.members()
 
 
-def _units(rows: Sequence[Identity], group: Sequence[int]) -> int:
-    """Distinct units of a group; a row without one counts for itself."""
-    return len({rows[i].unit or i for i in group})
+def _units(rows: Identities, groups: Same) -> Numbers:
+    """[groups] distinct units of each; a row without one counts for itself. All rows of a unit are in one group."""
+    counts = firsts(rows.unit) == np.arange(len(rows))
+    return np.add.reduceat(counts[groups.rows].astype(np.int32), groups.bounds[:-1])
 
 
-def _take(fit: Sequence[int], most: int, sizes: Sequence[int], goal: int) -> set[int]:
+def _take(fit: NDArray[np.integer], most: int, sizes: Numbers, goal: int) -> list[int]:
     """Groups in order as long as they fit the goal, at most `most` of them."""
-    taken: set[int] = set()
+    taken: list[int] = []
     room = goal
-    for g in fit:
-        if sizes[g] <= room and len(taken) < most:
-            taken.add(g)
-            room -= sizes[g]
+    for group in fit:
+        if len(taken) == most or not room:
+            break
+        if sizes[group] <= room:
+            taken.append(int(group))
+            room -= int(sizes[group])
     return taken
 
 
-def _too_few(rows: Sequence[Identity], found: int, wanted: int) -> str:
+def _too_few(rows: Identities, found: int, wanted: int) -> str:
     reason = ""
-    if len({row.prompt for row in rows}) == 1 and rows[0].prompt:
+    if rows.prompt[0] and (rows.prompt == rows.prompt[0]).all():
         reason = " (all rows have the same prompt)"
-    elif any(row.unit for row in rows):
-        reason = f" ({len({row.unit for row in rows})} units)"
+    elif rows.unit.any():
+        reason = f" ({len(np.unique(rows.unit))} units)"
     return (
         f"{counted(len(rows), 'row')} make {counted(found, 'group')} that share no unit, prompt or "
         f"near duplicate{reason}; {wanted} are needed for train, validation and test. Give more rows, or a folder "
@@ -102,24 +113,34 @@ class Overlap:
     held_out: int
 
 
-def overlaps(rows: Sequence[Identity], split: Sequence[str], near: Groups) -> list[Overlap]:
+def overlaps(rows: Identities, split: Sequence[str], near: Groups) -> list[Overlap]:
     """Rows of train that stand in validation or test, and rows of validation that stand in test.
 
     One finding a row, by the strictest kind: exact (prompt and answer), prompt alone, near duplicate, unit.
     """
-    found = []
-    keys = [(row.pair, row.prompt or None, near.root(i), row.unit) for i, row in enumerate(rows)]
-    seen: list[dict[object, int]] = [{} for _ in _KINDS]
-    for name in reversed(NAMES):
-        members = [i for i, its in enumerate(split) if its == name]
-        for i in members:
-            hit = next((n for n, value in enumerate(keys[i]) if value is not None and value in seen[n]), None)
-            if hit is not None:
-                found.append(Overlap(_KINDS[hit], i, seen[hit][keys[i][hit]]))
-        for i in members:
-            for n, value in enumerate(keys[i]):
-                seen[n].setdefault(value, i)
+    found: list[Overlap] = []
+    kinds = (rows.pair, rows.prompt, near.roots().astype(np.uint64) + np.uint64(1), rows.unit)
+    side = np.fromiter((_SIDES[name] for name in split), np.int8)
+    seen = np.flatnonzero(side == _SIDES["test"])
+    for name in ("valid", "train"):
+        members = np.flatnonzero(side == _SIDES[name])
+        hits: dict[int, Overlap] = {}
+        for kind, keys in reversed([*zip(_KINDS, kinds, strict=True)]):  # the strictest last: it stays
+            for row, held_out in _meet(keys, members, seen):
+                hits[row] = Overlap(kind, row, held_out)
+        found += [hits[row] for row in sorted(hits)]
+        seen = np.r_[seen, members]
     return found
+
+
+def _meet(keys: Keys, rows: NDArray[np.int64], others: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Rows whose key one of the others has, each with the first of those."""
+    known, first = np.unique(keys[others], return_index=True)
+    if not len(known):
+        return []
+    at = np.minimum(np.searchsorted(known, keys[rows]), len(known) - 1)
+    met = np.flatnonzero((known[at] == keys[rows]) & (keys[rows] != 0))
+    return [*zip(rows[met].tolist(), others[first[at[met]]].tolist(), strict=True)]
 
 
 def overlap_counts(found: Sequence[Overlap]) -> dict[str, int]:

@@ -6,9 +6,11 @@ a turn, with the generation prompt, must be the beginning of the conversation wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from jinja2.exceptions import TemplateError
@@ -17,6 +19,8 @@ from tunewright.core.records import Example, Turn
 from tunewright.data.encoder import Unencodable
 
 _PLAIN_JOIN = "\n"
+_TEMPLATE_FAULTS = (TemplateError, TypeError, KeyError, ValueError)
+"""What templates raise on turns they were not written for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,15 @@ class Piece:
     weight: float = 0.0
     answer: bool = False
     """True for the example's own (last) answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One rendering: these turns, and whether the head of the next answer follows."""
+
+    turns: tuple[Turn, ...]
+    tools: tuple[Mapping[str, Any], ...]
+    prompt: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,34 +59,50 @@ class Chat:
         return _stop_text(self)
 
     def context(self, example: Example) -> list[Piece]:
-        """Everything before the answer, the generation prompt included."""
+        """Everything before the answer, the generation prompt included.
+
+        Raises:
+            Unencodable: The template cannot render it, or what is trained cannot be found in it.
+        """
         if not example.context:
             return []
         if not self.has_template:
             return [Piece(_PLAIN_JOIN.join(turn.text for turn in example.context) + _PLAIN_JOIN)]
-        return self._spans(example, example.context, example.tools)
+        return self._spans(example, self._rendered(_prefixes(example)))
 
-    def full(self, example: Example) -> list[Piece]:
-        """Context and answer; the answer ends with the stop token."""
-        answer = example.answer
-        pieces = self.context(example)
-        if not example.context:
-            return [Piece(answer.text + (self.tokenizer.eos_token or ""), answer.weight, answer=True)]
-        if not self.has_template:
-            return [*pieces, Piece(answer.text + self.stop_text, answer.weight, answer=True)]
-        before = "".join(piece.text for piece in pieces)
-        turn = Turn("assistant", answer.parts, extra=answer.extra)
-        after = self._render([*example.context, turn], example.tools, prompt=False)
-        if not after.startswith(before):
-            raise Unencodable(
-                "the chat template changes earlier text when the answer is added, so the answer cannot be found in it; "
-                "use a template that keeps prefixes"
-            )
-        return [*pieces, Piece(self._ended(after[len(before) :]), answer.weight, answer=True)]
+    def full(self, examples: Sequence[Example]) -> list[list[Piece] | Unencodable]:
+        """For each example its context and answer, or why it has none; the answer ends with the stop token.
+
+        All examples are rendered in one call: a template renders many conversations faster than one at a time.
+        """
+        templated = [bool(example.context) and self.has_template for example in examples]
+        asked = [[*_prefixes(e), _whole(e)] if its else [] for e, its in zip(examples, templated, strict=True)]
+        rendered = iter(self._rendered([one for prefixes in asked for one in prefixes]))
+        return [self._pieces(e, list(islice(rendered, len(its)))) for e, its in zip(examples, asked, strict=True)]
 
     def answer_text(self, text: str, terminator: bool) -> str:
         """An alternative answer as it would be tokenised after a context."""
         return text + (self.stop_text if terminator else "")
+
+    def _pieces(self, example: Example, rendered: list[str | Unencodable]) -> list[Piece] | Unencodable:
+        """Context and answer; `rendered` is empty where no template is asked, else its prefixes, then the whole."""
+        answer = example.answer
+        if not rendered:
+            return [*self.context(example), Piece(answer.text + (self.tokenizer.eos_token or ""), answer.weight, True)]
+        after = rendered.pop()
+        try:
+            pieces = self._spans(example, rendered)
+        except Unencodable as error:
+            return error
+        if isinstance(after, Unencodable):
+            return after
+        before = "".join(piece.text for piece in pieces)
+        if not after.startswith(before):
+            return Unencodable(
+                "the chat template changes earlier text when the answer is added, so the answer cannot be found in it; "
+                "use a template that keeps prefixes"
+            )
+        return [*pieces, Piece(self._ended(after[len(before) :]), answer.weight, answer=True)]
 
     def _ended(self, text: str) -> str:
         """Cuts what a template writes after the stop token; adds the stop token where it writes none."""
@@ -83,16 +112,15 @@ class Chat:
             return text.rstrip("\n") + stop
         return text[: found + len(stop)]
 
-    def _spans(self, example: Example, turns: Sequence[Turn], tools: Sequence[Any]) -> list[Piece]:
-        """The rendered context, cut where weighted assistant turns begin and end."""
-        whole = self._render(turns, tools, prompt=True)
+    def _spans(self, example: Example, rendered: Sequence[str | Unencodable]) -> list[Piece]:
+        """The rendered context, cut where weighted assistant turns begin and end; see `_prefixes`."""
+        for error in rendered:
+            if isinstance(error, Unencodable):
+                raise error
+        whole, *bounds = map(str, rendered)
         pieces: list[Piece] = []
         done = 0
-        for index, turn in enumerate(turns):
-            if turn.role != "assistant" or turn.weight == 0:
-                continue
-            start = self._render(turns[:index], tools, prompt=True)
-            stop = self._render(turns[: index + 1], tools, prompt=False)
+        for index, start, stop in zip(_weighted(example), bounds[::2], bounds[1::2], strict=True):
             if not (whole.startswith(start) and stop.startswith(start)):
                 raise Unencodable(
                     f"the chat template does not keep turn {index + 1} as it was; train on the last answer only "
@@ -101,27 +129,69 @@ class Chat:
             ended = self._ended(stop[len(start) :])
             if not whole[len(start) :].startswith(ended):
                 raise Unencodable(f"the chat template renders turn {index + 1} differently in the whole conversation")
-            pieces += [Piece(whole[done : len(start)]), Piece(ended, turn.weight)]
+            pieces += [Piece(whole[done : len(start)]), Piece(ended, example.context[index].weight)]
             done = len(start) + len(ended)
         return [piece for piece in (*pieces, Piece(whole[done:])) if piece.text]
 
-    def _render(self, turns: Sequence[Turn], tools: Sequence[Any], *, prompt: bool) -> str:
-        messages = [{"role": turn.role, "content": turn.text, **turn.extra} for turn in turns]
+    def _rendered(self, asked: Sequence[_Asked]) -> list[str | Unencodable]:
+        """The text of each, or why it has none; those with the same tools and ending are rendered together."""
+        alike: dict[tuple[str, bool], list[int]] = defaultdict(list)
+        for index, one in enumerate(asked):
+            alike[repr(one.tools), one.prompt].append(index)
+        found: dict[int, str | Unencodable] = {}
+        for group in alike.values():
+            try:
+                texts = self._render([asked[index] for index in group])
+                found |= {index: _complete(text, asked[index]) for index, text in zip(group, texts, strict=True)}
+            except _TEMPLATE_FAULTS:
+                found |= {index: self._alone(asked[index]) for index in group}
+        return [found[index] for index in range(len(asked))]
+
+    def _alone(self, asked: _Asked) -> str | Unencodable:
+        """One of those that could not be rendered together."""
         try:
-            rendered = self.tokenizer.apply_chat_template(
-                messages, tools=list(tools) or None, tokenize=False, add_generation_prompt=prompt
+            return _complete(self._render([asked])[0], asked)
+        except _TEMPLATE_FAULTS as own:
+            roles = ", ".join(turn.role for turn in asked.turns)
+            return Unencodable(f"the model's chat template cannot render turns of roles {roles}: {own}")
+
+    def _render(self, asked: Sequence[_Asked]) -> list[str]:
+        texts: list[str] = self.tokenizer.apply_chat_template(
+            [[{"role": turn.role, "content": turn.text, **turn.extra} for turn in one.turns] for one in asked],
+            tools=list(asked[0].tools) or None,
+            tokenize=False,
+            add_generation_prompt=asked[0].prompt,
+        )
+        return texts
+
+
+def _weighted(example: Example) -> list[int]:
+    """Turns of the context that are trained."""
+    return [i for i, turn in enumerate(example.context) if turn.role == "assistant" and turn.weight != 0]
+
+
+def _prefixes(example: Example) -> list[_Asked]:
+    """The whole context, then for each weighted assistant turn what stands before it and what ends with it."""
+    turns, tools = example.context, example.tools
+    bounds = [(_Asked(turns[:i], tools, True), _Asked(turns[: i + 1], tools, False)) for i in _weighted(example)]
+    return [_Asked(turns, tools, True), *(one for pair in bounds for one in pair)]
+
+
+def _whole(example: Example) -> _Asked:
+    """The context with the answer."""
+    turn = Turn("assistant", example.answer.parts, extra=example.answer.extra)
+    return _Asked((*example.context, turn), example.tools, False)
+
+
+def _complete(rendered: str, asked: _Asked) -> str | Unencodable:
+    """The rendering, if every turn stands in it."""
+    for turn in asked.turns:
+        said = turn.text.strip()
+        if said and said not in rendered and not turn.extra:
+            return Unencodable(
+                f"the model's chat template leaves out the turn of role '{turn.role}'; use a role it renders"
             )
-        except (TemplateError, TypeError, KeyError, ValueError) as error:
-            roles = ", ".join(turn.role for turn in turns)
-            raise Unencodable(f"the model's chat template cannot render turns of roles {roles}: {error}") from None
-        if not isinstance(rendered, str):
-            raise TypeError("apply_chat_template did not return text")
-        for turn in turns:
-            if turn.text and turn.text.strip() and turn.text.strip() not in rendered and not turn.extra:
-                raise Unencodable(
-                    f"the model's chat template leaves out the turn of role '{turn.role}'; use a role it renders"
-                )
-        return rendered
+    return rendered
 
 
 @lru_cache(maxsize=64)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded
 from tunewright.models.activations import states_after
 from tunewright.models.precision import measure
@@ -63,7 +64,7 @@ def by_formula(prepared: Prepared, job: Job) -> Forecast:
 
 def by_dry_step(prepared: Prepared, job: Job) -> Forecast:
     """Forward and backward on the longest step's rows, and one batch of evaluation; weights stay as they are."""
-    longest = max(range(min(job.steps, 2 * job.order.steps_an_epoch)), key=lambda k: _step_tokens(job, k))
+    longest = max(range(min(job.steps, 2 * job.order.steps_an_epoch)), key=_step_tokens(job))
     trained = list(job.method.trained(job.model).values())
     micro = [
         [job.train[i] for i in rows]
@@ -129,12 +130,14 @@ def _below(job: Job, micro: Sequence[Sequence[Encoded]], rate: float) -> tuple[S
 
 
 def _tokens(job: Job) -> int:
-    every = sum(row.length for row in job.train)
-    return round(every * job.epochs + job.validations * sum(r.length for r in job.valid) / 3)
+    every, valid = int(lengths(job.train).sum()), int(lengths(job.valid).sum())
+    return round(every * job.epochs + job.validations * valid / 3)
 
 
-def _step_tokens(job: Job, step: int) -> int:
-    return sum(job.train[i].length for i in job.order.step(step))
+def _step_tokens(job: Job) -> Callable[[int], int]:
+    """The tokens of a step, by its number."""
+    length_N, order = lengths(job.train), job.order
+    return lambda step: int(length_N[order.step(step)].sum())
 
 
 def _evaluation_tokens(prepared: Prepared) -> int:
@@ -153,7 +156,7 @@ def _forecast(prepared: Prepared, job: Job, seconds: tuple[float, float], basis:
     training, evaluation = seconds
     weights = sum(p.numel() * p.element_size() for p in prepared.model.module.parameters())
     trained = sum(p.numel() for p in job.method.trained(job.model).values())
-    longest = max(_step_tokens(job, k) for k in range(min(job.steps, job.order.steps_an_epoch)))
+    longest = max(map(_step_tokens(job), range(min(job.steps, job.order.steps_an_epoch))))
     micro = longest / job.settings.gradient_accumulation_steps
     config = getattr(job.model.module, "config", None)
     layers = int(getattr(config, "num_hidden_layers", 4) or 4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from tunewright.core.records import Example, text_part
 from tunewright.core.settings import PlanSettings
 from tunewright.data.checks import measure_encoding
 from tunewright.data.dataset import Dataset, open_dataset
-from tunewright.data.encoder import Encoded, Encoder, Unencodable
+from tunewright.data.encoded_rows import EncodedRows
+from tunewright.data.encoder import Encoded, Encoder, Unencodable, encode_all
+from tunewright.data.kept import KeptRows
 from tunewright.evaluate.contracts import NEEDS, Progress
 from tunewright.models.contracts import EncodeSettings, LoadedModel, Method, Objective
 from tunewright.models.embedded import resolve_model
@@ -47,9 +49,9 @@ class Prepared:
     method: Method
     objective: Objective
     encoder: Encoder
-    train: tuple[Encoded, ...]
-    valid: tuple[Encoded, ...]
-    test: tuple[Example, ...]
+    train: Sequence[Encoded]
+    valid: Sequence[Encoded]
+    test: Sequence[Example]
     """Test examples that can be encoded: the same for base and tuned."""
     data: dict[str, Any]
     """What data.json holds."""
@@ -134,9 +136,9 @@ def prepare(rows: Rows, progress: Progress) -> Prepared:
         method,
         objective,
         encoder,
-        tuple(train),
-        tuple(valid),
-        tuple(test),
+        train,
+        valid,
+        test,
         data,
     )
 
@@ -182,14 +184,13 @@ def _instructed(dataset: Dataset, instruction: str) -> Dataset:
     if not instruction or dataset.facts["format"] != "label":
         return dataset
 
-    def all_of(rows: Sequence[Example]) -> tuple[Example, ...]:
-        return tuple(
-            replace(row, context=(replace(row.context[0], parts=(lead, *row.context[0].parts)), *row.context[1:]))
-            for row in rows
-        )
+    def led(number: int, row: Example) -> Example:
+        return replace(row, context=(replace(row.context[0], parts=(lead, *row.context[0].parts)), *row.context[1:]))
 
     lead = text_part(f"{instruction}\n\n")
-    return replace(dataset, train=all_of(dataset.train), valid=all_of(dataset.valid), test=all_of(dataset.test))
+    return replace(
+        dataset, train=dataset.train.change(led), valid=dataset.valid.change(led), test=dataset.test.change(led)
+    )
 
 
 def _open(settings: PlanSettings, progress: Progress) -> Dataset:
@@ -213,26 +214,23 @@ class _Encoding:
     progress: Progress
     refused: list[tuple[Example, Unencodable]] = field(default_factory=list)
 
-    def pieces(self, examples: Sequence[Example], what: str) -> list[Encoded]:
+    def pieces(self, examples: Sequence[Example], what: str) -> EncodedRows:
         """All pieces of all rows."""
-        found: list[Encoded] = []
-        for number, row in enumerate(examples, 1):
-            found += self._encode(row)
-            self.progress(f"encoding {what} rows", number, len(examples))
-        return found
+        rows = EncodedRows(examples)
+        for number, found in self._each(examples, what):
+            for piece in found:
+                rows.append(number, piece)
+        return rows
 
-    def whole(self, examples: Sequence[Example], what: str) -> list[Example]:
+    def whole(self, examples: KeptRows[Example], what: str) -> Sequence[Example]:
         """The rows that can be encoded."""
-        found = []
-        for number, row in enumerate(examples, 1):
-            if self._encode(row):
-                found.append(row)
-            self.progress(f"encoding {what} rows", number, len(examples))
-        return found
+        return examples.take(examples.numbers[[number for number, found in self._each(examples, what) if found]])
 
-    def _encode(self, row: Example) -> Sequence[Encoded]:
-        try:
-            return self.encoder.encode(row)
-        except Unencodable as error:
-            self.refused.append((row, error))
-            return ()
+    def _each(self, examples: Sequence[Example], what: str) -> Iterator[tuple[int, Sequence[Encoded]]]:
+        """The pieces of each row by its number; rows that have none are remembered with the reason."""
+        for number, found in enumerate(encode_all(self.encoder, examples)):
+            if isinstance(found, Unencodable):
+                self.refused.append((examples[number], found))
+            else:
+                yield number, found
+            self.progress(f"encoding {what} rows", number + 1, len(examples))

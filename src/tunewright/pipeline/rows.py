@@ -40,8 +40,9 @@ def _largest_loss(prepared: Prepared, run: Run) -> list[Block]:
         for name, total, count in event["rows"]:
             if count:
                 last[name] = total / count
-    examples = {row.id: row for row in prepared.dataset.train}
-    hardest = sorted((name for name in last if name in examples), key=lambda name: -last[name])[:_MOST]
+    hardest = sorted(last, key=lambda name: -last[name])[:_MOST]
+    examples = {row.id: row for row in prepared.dataset.train if row.id in hardest}
+    hardest = [name for name in hardest if name in examples]
     if not hardest:
         return []
     return [

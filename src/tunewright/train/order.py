@@ -56,7 +56,7 @@ class Order:
         if self.prompt_R is not None:
             return _grouped(self, epoch)[place]
         rows = _permutation(self.rows, self.seed, epoch)[place * self.rows_a_step : (place + 1) * self.rows_a_step]
-        return [[row] for row in rows]
+        return [[row] for row in rows.tolist()]
 
     @cached_property
     def _fillings(self) -> list[list[int]]:
@@ -73,9 +73,8 @@ def equal_prompts(rows: Sequence[Encoded]) -> NDArray[np.int64] | None:
 
 
 @lru_cache(maxsize=2)
-def _permutation(rows: int, seed: int, epoch: int) -> list[int]:
-    order: list[int] = stream(seed, "order", epoch).permutation(rows).tolist()
-    return order
+def _permutation(rows: int, seed: int, epoch: int) -> NDArray[np.int32]:
+    return stream(seed, "order", epoch).permutation(rows).astype(np.int32)
 
 
 def _fillings(prompts: Sequence[int], most: int) -> list[list[int]]:
@@ -105,7 +104,7 @@ def _grouped(order: Order, epoch: int) -> list[list[list[int]]]:
     """[steps][prompts][rows] of an epoch. Drawn anew: the rows' order, which prompts meet, the order of the steps."""
     members: dict[int, list[int]] = defaultdict(list)
     prompts = () if order.prompt_R is None else order.prompt_R.tolist()
-    for row in _permutation(order.rows, order.seed, epoch):
+    for row in _permutation(order.rows, order.seed, epoch).tolist():
         members[prompts[row]].append(row)
     most, draw = order.rows_a_step, stream(order.seed, "steps", epoch)
     parts = [rows[start : start + most] for rows in members.values() for start in range(0, len(rows), most)]

@@ -1,0 +1,25 @@
+"""Free generation through the product, as the evaluation does it: `python -m benchmarks.ours.generate`."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from benchmarks.table.child import NEW_TOKENS, cores, emit, workload
+from tunewright.core.records import Example, Turn, text_part
+from tunewright.models.embedded import resolve_model
+from tunewright.models.opening import open_model
+
+
+def main() -> None:
+    torch.set_num_threads(cores())
+    model = open_model(resolve_model("smollm2"), torch.float32)
+    contexts = [Example((Turn("user", (text_part(text),)),), ()) for text in workload("prompts")["texts"]]
+    started = time.perf_counter()
+    texts = [answer.text for answer in model.family.generate(model, contexts, NEW_TOKENS)]
+    emit({"seconds": time.perf_counter() - started, "texts": texts}, ["torch", "transformers"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Rows a second of preparation: ours against TRL's `datasets.map` row by row, same rows, same tokenizer.
+
+    python benchmarks/preparation.py MODEL_FOLDER --peer PEER_PYTHON [--rows 4000] [--turns 1]
+
+PEER_PYTHON is the interpreter of an environment with trl and datasets. Both sides run in processes of their own, in
+turn, five times; the peer's figure is TRL's own `SFTTrainer._prepare_dataset` (chat template of the prompt and of
+the whole conversation, completion mask, labels, truncation), its rows already in memory and its cache off; ours is
+`encode_all`, as `prepare` calls it. Both sides find the same tokens and mask, but for what a template writes after
+the stop token (SmolLM2: a line end), which the peer trains and ours leaves out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+TEXT = """the patient was given insulin before breakfast and asked how many units are safe when glucose stays high after
+a long walk while her doctor wrote that diet exercise and sleep matter more than any single number on a chart"""
+WORDS = TEXT.split()
+
+
+def conversations(count: int, turns: int) -> list[list[dict[str, str]]]:
+    """Generated chats: a system turn, then `turns` questions with their answers, of 5 to 120 words."""
+    rng = random.Random(7)
+    rows = []
+    for _ in range(count):
+        row = [{"role": "system", "content": "You are a careful assistant."}]
+        for _ in range(turns):
+            for role in ("user", "assistant"):
+                row.append({"role": role, "content": " ".join(rng.choices(WORDS, k=rng.randint(5, 120)))})
+        rows.append(row)
+    return rows
+
+
+def ours(model: Path, rows: list[list[dict[str, str]]]) -> tuple[float, list[Any]]:
+    """Seconds, and tokens and trained tokens of each row."""
+    from transformers import AutoTokenizer
+
+    from tunewright.core.records import Answer, Example, Turn, text_part
+    from tunewright.data.encoder import Unencodable, encode_all
+    from tunewright.models.chat import Chat
+    from tunewright.models.contracts import EncodeSettings
+    from tunewright.models.encoding import TextEncoder
+
+    encoder = TextEncoder(Chat(AutoTokenizer.from_pretrained(model)), EncodeSettings(max_length=4096))
+    started = time.perf_counter()
+    examples = [
+        Example(
+            tuple(Turn(turn["role"], (text_part(turn["content"]),)) for turn in row[:-1]),
+            (Answer((text_part(row[-1]["content"]),)),),
+        )
+        for row in rows
+    ]
+    found = [pieces for pieces in encode_all(encoder, examples) if not isinstance(pieces, Unencodable)]
+    seconds = time.perf_counter() - started
+    return seconds, [(piece.inputs["input_ids"].tolist(), len(piece.targets)) for (piece,) in found]
+
+
+def peer(model: Path, rows: list[list[dict[str, str]]]) -> tuple[float, list[Any]]:
+    """As `ours`, by TRL."""
+    import datasets
+    from transformers import AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    datasets.disable_caching()
+    datasets.disable_progress_bars()
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    trainer = SFTTrainer.__new__(SFTTrainer)  # the preparation alone: no model is needed for it
+    trainer._tokenizer, trainer.chat_template, trainer.completion_only_loss = tokenizer, None, True
+    settings = SFTConfig(output_dir="unused", max_length=4096, bf16=False, use_cpu=True, report_to="none")
+    table = datasets.Dataset.from_list([{"prompt": row[:-1], "completion": row[-1:]} for row in rows])
+    started = time.perf_counter()
+    done = trainer._prepare_dataset(table, tokenizer, settings, False, None, "train")
+    seconds = time.perf_counter() - started
+    return seconds, [(row["input_ids"], sum(label != -100 for label in row["labels"])) for row in done]
+
+
+def main() -> None:
+    """Runs one side, or both in turn."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--peer", default="")
+    parser.add_argument("--rows", type=int, default=4000)
+    parser.add_argument("--turns", type=int, default=1)
+    parser.add_argument("--side", choices=("ours", "peer"))
+    asked = parser.parse_args()
+    if asked.side:
+        run = ours if asked.side == "ours" else peer
+        rows = conversations(asked.rows, asked.turns)
+        run(asked.model, rows[:64])
+        seconds, found = run(asked.model, rows)
+        counts = [sum(len(ids) for ids, _ in found), sum(trained for _, trained in found)]
+        print(json.dumps({"rows": asked.rows / seconds, "tokens": counts[0], "trained": counts[1]}))
+        return
+    speeds: dict[str, list[float]] = {"ours": [], "peer": []}
+    for _ in range(5):
+        for side, python in (("ours", sys.executable), ("peer", asked.peer)):
+            command = [python, __file__, str(asked.model), "--side", side]
+            command += ["--rows", str(asked.rows), "--turns", str(asked.turns)]
+            result = json.loads(
+                subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+            )
+            speeds[side].append(result["rows"])
+            print(side, result, flush=True)
+    middle = {side: statistics.median(found) for side, found in speeds.items()}
+    ratios = [a / b for a, b in zip(speeds["ours"], speeds["peer"], strict=True)]
+    print(f"rows a second: ours {middle['ours']:.0f}, TRL {middle['peer']:.0f}")
+    print(f"ratio: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""`python -m benchmarks.table [ROW ...]`: measures the rows (all, unless named) and writes benchmarks/results.md.
+
+A name may also be that of a script that only prints (broken_tour, verdict_simulation); all of them run when no row
+is named. BENCH_RUNS rounds a row (5), BENCH_STEPS training steps (4), BENCH_PAIRS pairs of the scoring peer (500).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from benchmarks.table import machine, render, runner
+from benchmarks.table.child import ROOT
+from benchmarks.table.row import Row
+from benchmarks.table.rows import everything
+from benchmarks.table.scripts import is_there, plain_scripts
+
+RESULTS, REASONS = ROOT / "benchmarks" / "results.md", ROOT / "benchmarks" / "reasons.yaml"
+
+
+def main(names: Sequence[str]) -> int:
+    """Measures, then writes the page; a side that fails ends its row, and the rest goes on."""
+    rows = {row.name: row for row in everything()}
+    unknown = [name for name in names if name not in rows and name not in plain_scripts()]
+    if unknown:
+        known = ", ".join([*rows, *plain_scripts()])
+        sys.stderr.write(f"There is no row {', '.join(unknown)}. Allowed: {known}, or none for all.\n")
+        return 2
+    subprocess.run([sys.executable, "-m", "benchmarks.ours.workload"], cwd=ROOT, check=True)
+    failed = [row.name for row in rows.values() if (not names or row.name in names) and not measured(row)]
+    failed += [name for name in plain_scripts() if (not names or name in names) and not printed(name)]
+    write_results([*rows.values()], RESULTS)
+    sys.stderr.write(f"The table is in {RESULTS.relative_to(ROOT)}.\n")
+    for name in failed:
+        sys.stderr.write(f"FAILED: {name}\n")
+    return 1 if failed else 0
+
+
+def measured(row: Row) -> bool:
+    """Runs what is missing of a row; false when a side failed."""
+    if row.impossible or not is_there(row):
+        return True
+    rounds = int(os.environ.get("BENCH_RUNS", "5"))
+    try:
+        runner.measure(row, rounds, runner.Measurements.of(row.name), runner.fingerprint(), runner.told(row, rounds))
+    except runner.ChildError as error:
+        sys.stderr.write(f"{row.name}: {error}\n")
+        return False
+    return True
+
+
+def printed(name: str) -> bool:
+    """Runs a script that only prints."""
+    sys.stderr.write(f"== {name}\n")
+    return subprocess.run([sys.executable, f"benchmarks/{name}.py"], cwd=ROOT).returncode == 0
+
+
+def write_results(rows: Sequence[Row], path: Path) -> None:
+    """The page from everything that was ever kept: of each row the newest."""
+    found = {row.name: runner.Measurements.of(row.name).newest(row) for row in rows}
+    reasons = yaml.safe_load(REASONS.read_text(encoding="utf-8")) if REASONS.is_file() else {}
+    path.write_text(render.table(rows, found, reasons or {}, machine.describe()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

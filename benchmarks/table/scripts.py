@@ -1,0 +1,70 @@
+"""Rows that are one script each, `benchmarks/NAME.py`: it compares by itself and prints its figures as JSON.
+
+`python -m benchmarks.NAME --json` ends with a line `{"KEY": value, ...}`; the keys and their reaches stand here. The
+peers' interpreter is in BENCH_PEER. A script that is not there yet, or has no `--json`, is a row not measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from benchmarks.table.child import ROOT
+from benchmarks.table.row import Figure, Round, Row, Side
+
+SCRIPTS: dict[str, tuple[str, tuple[tuple[str, str, float | None, bool], ...]]] = {
+    "shared_prefix": (
+        "Rows that share a 512-token prompt, two answers of 64 tokens each: against our own speed without sharing.",
+        (
+            ("ratio", "speed over no sharing (ideal 1.8)", 1.5, False),
+            ("medical_ratio", "the same, the medical example's instruction", None, False),
+        ),
+    ),
+    "stored_layers": (
+        "Passes after the first with the activations under the first trained layer stored.",
+        (
+            ("share", "share of the ratio computed from layer costs", 0.85, False),
+            ("ratio", "speed, 3 of 30 layers train", 2, False),
+            ("loss_difference", "largest difference of a loss", 1e-5, True),
+        ),
+    ),
+    "preparation": (
+        "Rows read and encoded a second, against datasets.map row by row as TRL calls it.",
+        (("ratio", "speed over datasets.map", 3, False),),
+    ),
+    "rows_memory": (
+        "Peak memory of a run over a million rows streamed from disk, over that of one over a thousand.",
+        (("ratio", "peak memory, many rows over few", 1.1, True),),
+    ),
+    "medical": (
+        "`make run` with 1,600 rows and 3 passes.",
+        (("minutes", "minutes of the whole run", 10, True), ("accuracy", "accuracy on unseen rows", None, False)),
+    ),
+}
+"""Script -> what it compares; and of each figure: key, name, reach, whether that is an upper limit."""
+
+
+def rows_of_scripts() -> list[Row]:
+    """A row for each script of the list."""
+    return [
+        Row(name, what, (Side("script", f"benchmarks.{name}", ("--json",)),), tuple(_figure(*one) for one in figures))
+        for name, (what, figures) in SCRIPTS.items()
+    ]
+
+
+def is_there(row: Row) -> bool:
+    """Whether a row's script is there yet and speaks JSON; rows that are no scripts always are."""
+    path = ROOT / "benchmarks" / f"{row.name}.py"
+    return row.name not in SCRIPTS or (path.is_file() and "--json" in path.read_text(encoding="utf-8"))
+
+
+def _figure(key: str, name: str, reach: float | None, at_most: bool) -> Figure:
+    return Figure(name, _values(key), reach, at_most)
+
+
+def _values(key: str) -> Callable[[Sequence[Round]], list[float]]:
+    return lambda rounds: [float(one["script"][key]) for one in rounds if key in one["script"]]
+
+
+def plain_scripts() -> list[str]:
+    """Scripts beside the table that only print: run, not tabled."""
+    return sorted(p.stem for p in (ROOT / "benchmarks").glob("[a-z]*.py") if p.stem not in SCRIPTS)

@@ -1,0 +1,211 @@
+"""The apparatus of `make bench`, with programs that take no time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.table import render, runner, scripts  # noqa: E402
+from benchmarks.table.__main__ import main  # noqa: E402
+from benchmarks.table.child import rate  # noqa: E402
+from benchmarks.table.row import Figure, Result, Row, Side, ratio  # noqa: E402
+from benchmarks.table.rows import everything  # noqa: E402
+
+PEER, OURS = Side("peer", "there", peer=True), Side("ours", "here")
+
+
+def speed(result: Result) -> float:
+    return float(result["speed"])
+
+
+FASTER = Figure("speed over peer", ratio("ours", "peer", speed), 2)
+ROW = Row(
+    "race", "Who is faster.", (PEER, OURS), (FASTER, Figure("peer", ratio("peer", "ours", speed), 1, at_most=True))
+)
+
+
+class Programs:
+    """Stands for child processes: counts how often each ran."""
+
+    def __init__(self, speeds: Mapping[str, float], fail_at: int | None = None) -> None:
+        self.speeds, self.fail_at, self.ran = speeds, fail_at, list[tuple[int, str]]()
+
+    def __call__(self, side: Side, number: int) -> Result:
+        if len(self.ran) == self.fail_at:
+            raise runner.ChildError("broken off")
+        self.ran.append((number, side.name))
+        return {"speed": self.speeds[side.name] * (1 + number), "versions": {"torch": "2"}}
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> runner.Measurements:
+    return runner.Measurements.of("race", tmp_path / "measurements")
+
+
+def page(kept: runner.Measurements, reasons: Mapping[str, str] = {}) -> str:
+    return render.table([ROW], {"race": kept.newest(ROW)}, reasons, "a machine")
+
+
+def test_the_sides_of_a_row_run_in_turn(kept: runner.Measurements) -> None:
+    programs = Programs({"peer": 1.0, "ours": 3.0})
+    rounds = runner.measure(ROW, 3, kept, "code", programs)
+    assert programs.ran == [(n, side) for n in range(3) for side in ("peer", "ours")]
+    assert FASTER.values(rounds) == [3.0, 3.0, 3.0]
+
+
+def test_a_broken_off_benchmark_goes_on_where_it_stopped(kept: runner.Measurements) -> None:
+    with pytest.raises(runner.ChildError):
+        runner.measure(ROW, 3, kept, "code", Programs({"peer": 1.0, "ours": 3.0}, fail_at=3))
+    with open(kept.path, "a", encoding="utf-8") as file:
+        file.write("\n" + chr(123) + "torn")  # the power went
+    again = Programs({"peer": 1.0, "ours": 3.0})
+    assert len(runner.measure(ROW, 3, kept, "code", again)) == 3
+    assert again.ran == [(1, "ours"), (2, "peer"), (2, "ours")]
+
+
+def test_other_code_is_measured_anew_and_never_mixed(kept: runner.Measurements) -> None:
+    runner.measure(ROW, 2, kept, "old", Programs({"peer": 1.0, "ours": 3.0}))
+    runner.measure(ROW, 1, kept, "new", Programs({"peer": 1.0, "ours": 5.0}))
+    rounds, last = kept.newest(ROW)
+    assert FASTER.values(rounds) == [5.0]
+    assert last["code"] == "new"
+
+
+def test_a_started_round_of_new_code_leaves_the_old_figures(kept: runner.Measurements) -> None:
+    runner.measure(ROW, 2, kept, "old", Programs({"peer": 1.0, "ours": 3.0}))
+    with pytest.raises(runner.ChildError):
+        runner.measure(ROW, 2, kept, "new", Programs({"peer": 1.0, "ours": 5.0}, fail_at=1))
+    assert FASTER.values(kept.newest(ROW)[0]) == [3.0, 3.0]
+
+
+def test_a_change_of_code_or_options_changes_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.py").write_text("x = 1\n", encoding="utf-8")
+    before = runner.fingerprint(tmp_path)
+    assert runner.fingerprint(tmp_path) == before
+    (tmp_path / "src" / "a.py").write_text("x = 2\n", encoding="utf-8")
+    changed = runner.fingerprint(tmp_path)
+    monkeypatch.setenv("BENCH_STEPS", "9")
+    assert len({before, changed, runner.fingerprint(tmp_path)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("speeds", "verdict"), [({"peer": 1.0, "ours": 3.0}, "reached"), ({"peer": 1.0, "ours": 1.5}, "short")]
+)
+def test_the_page_says_what_is_reached(kept: runner.Measurements, speeds: dict[str, float], verdict: str) -> None:
+    runner.measure(ROW, 2, kept, "code", Programs(speeds))
+    (line,) = [line for line in page(kept).splitlines() if line.startswith("| race | speed over peer |")]
+    figure = f"{speeds['ours']:.3g}"
+    assert line == f"| race | speed over peer | >= 2 | {figure} ({figure} to {figure}) | 2 | {verdict} |"
+
+
+def test_a_figure_that_falls_short_carries_its_reason(kept: runner.Measurements) -> None:
+    runner.measure(ROW, 1, kept, "code", Programs({"peer": 1.0, "ours": 1.5}))
+    assert "**race, speed over peer**: no reason is written yet" in page(kept)
+    assert "**race, speed over peer**: One core." in page(kept, {"race/speed over peer": "One\ncore."})
+    assert "What falls short" not in page(kept) or "**race, peer**" not in page(kept)  # an upper limit that is kept
+
+
+def test_what_was_not_measured_is_said_and_not_reached(kept: runner.Measurements) -> None:
+    assert "| race | speed over peer | >= 2 | not measured | 0 |  |" in page(kept)
+    assert "**race, speed over peer**: not measured yet" in page(kept)
+
+
+def a_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Side:
+    (tmp_path / "child.py").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    return Side("child", "child", ("7",))
+
+
+def test_a_child_gives_its_last_line_its_memory_and_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """
+import json, os, sys
+held = bytearray(200_000_000)
+print("noise")
+print(json.dumps({"argument": sys.argv[1], "round": os.environ["BENCH_ROUND"], "since": os.environ["BENCH_STARTED"]}))
+"""
+    result = runner.run_child(a_child(tmp_path, monkeypatch, text), 3)
+    assert (result["argument"], result["round"]) == ("7", "3")
+    assert result["peak_bytes"] > 200_000_000
+    assert result["wall_seconds"] > 0
+
+
+@pytest.mark.parametrize("text", ["raise SystemExit('no room')", "print('no json')"])
+def test_a_child_that_fails_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    with pytest.raises(runner.ChildError, match="child 7 ended with"):
+        runner.run_child(a_child(tmp_path, monkeypatch, text), 0)
+
+
+def test_every_row_names_programs_that_exist_and_figures_that_differ() -> None:
+    rows = everything()
+    assert len({row.name for row in rows}) == len(rows)
+    files = {path.stem for path in (ROOT / "benchmarks" / "table" / "rows").glob("[a-z]*.py")}
+    assert {row.name for row in rows} == files | set(scripts.SCRIPTS)
+    for row in rows:
+        assert len({side.name for side in row.sides}) == len(row.sides)
+        assert len({figure.name for figure in row.figures}) == len(row.figures)
+        if row.name not in scripts.SCRIPTS:
+            assert all(find_spec(side.module) for side in row.sides), row.name
+
+
+def everything_asked(value: float) -> dict[str, Any]:
+    """A result that answers any figure."""
+    keys = ("tokens_per_second", "peak_bytes", "first_step_seconds", "seconds_per_pair", "tokens_per_pair")
+    kinds = dict.fromkeys(("projections", "adapters", "attention", "head"), value)
+    lists = {"losses": [value, value], "texts": ["a"], "by_kind": kinds}
+    return {**dict.fromkeys(keys, value), **lists}
+
+
+SHAPES: dict[str, Callable[[str], Any]] = {
+    "closed_set": lambda side: {"scores": [[0.5]] if side == "tunewright" else [[0, 0, 0.5]]},
+    "matrix_floor": lambda side: {"seconds": 1.0 if side == "products" else [9.0, 1.0]},
+    "matrix_floor_bf16": lambda side: {"seconds": 1.0 if side == "products" else [9.0, 1.0]},
+}
+
+
+@pytest.mark.parametrize("row", [row for row in everything() if row.name not in scripts.SCRIPTS], ids=lambda r: r.name)
+def test_every_figure_of_a_row_comes_of_what_its_programs_print(row: Row) -> None:
+    shape = SHAPES.get(row.name, lambda side: {"seconds": 1.0})
+    rounds = [{side.name: {**everything_asked(1.0), **shape(side.name)} for side in row.sides} for _ in range(2)]
+    for figure in row.figures:
+        assert len(figure.values(rounds)) == 2, figure.name
+
+
+def test_a_script_of_its_own_is_a_row(kept: runner.Measurements) -> None:
+    (row,) = [row for row in scripts.rows_of_scripts() if row.name == "preparation"]
+    rounds = runner.measure(row, 2, kept, "code", lambda side, number: {"ratio": 4.0})
+    assert row.sides[0].arguments == ("--json",)
+    assert row.figures[0].values(rounds) == [4.0, 4.0]
+
+
+def test_rates_leave_the_first_step_out() -> None:
+    assert rate([100, 10, 20], [99.0, 1.0, 2.0]) == 10.0
+    assert rate([100], [50.0]) == 2.0
+
+
+def test_an_unknown_row_is_named_with_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lora-sft"]) == 2
+    assert "no row lora-sft. Allowed: lora_sft, " in capsys.readouterr().err
+
+
+def test_the_runner_needs_nothing_heavy() -> None:
+    """A child's peak memory starts from its parent's, and the peers' environment lacks our libraries."""
+    heavy = ("torch", "numpy", "transformers")
+    check = f"import sys, benchmarks.table.__main__; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_kept_lines_say_what_they_are(kept: runner.Measurements) -> None:
+    runner.measure(ROW, 1, kept, "code", Programs({"peer": 1.0, "ours": 3.0}))
+    line = next(kept.lines())
+    assert {"row", "side", "round", "code", "commit", "at", "result"} == line.keys()
