@@ -109,7 +109,7 @@ def seconds(job: Job) -> tuple[float, float, list[float]]:
     return sum(event["seconds"] for event in stored), sum(event["seconds"] for event in steps), losses
 
 
-def main(epochs: int = 3, rows: int = 40, rounds: int = 2) -> None:
+def main(epochs: int = 5, rows: int = 24, rounds: int = 2) -> None:
     """Prints the ratios."""
     stored = job_of(epochs, rows)
     plain = replace(stored, settings=stored.settings.model_copy(update={"stored_gb": 0.0}))
