@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -85,12 +86,17 @@ def peer(model: Path, rows: list[list[dict[str, str]]]) -> tuple[float, list[Any
 def main() -> None:
     """Runs one side, or both in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--peer", default="")
+    parser.add_argument("--model", type=Path, help="a folder; the embedded model if not given")
+    parser.add_argument("--peer", default=os.environ.get("BENCH_PEER", ""))
+    parser.add_argument("--json", action="store_true")
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--side", choices=("ours", "peer"))
     asked = parser.parse_args()
+    if asked.model is None:
+        from tunewright.models.embedded import resolve_model
+
+        asked.model = resolve_model("smollm2").folder
     if asked.side:
         run = ours if asked.side == "ours" else peer
         rows = conversations(asked.rows, asked.turns)
@@ -102,7 +108,7 @@ def main() -> None:
     speeds: dict[str, list[float]] = {"ours": [], "peer": []}
     for _ in range(5):
         for side, python in (("ours", sys.executable), ("peer", asked.peer)):
-            command = [python, __file__, str(asked.model), "--side", side]
+            command = [python, __file__, "--model", str(asked.model), "--side", side]
             command += ["--rows", str(asked.rows), "--turns", str(asked.turns)]
             result = json.loads(
                 subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
@@ -113,6 +119,8 @@ def main() -> None:
     ratios = [a / b for a, b in zip(speeds["ours"], speeds["peer"], strict=True)]
     print(f"rows a second: ours {middle['ours']:.0f}, TRL {middle['peer']:.0f}")
     print(f"ratio: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
+    if asked.json:
+        print(json.dumps({"ratio": statistics.median(ratios)}))
 
 
 if __name__ == "__main__":

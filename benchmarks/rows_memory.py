@@ -37,7 +37,7 @@ def rows(count: int, kind: str) -> Iterator[dict[str, Any]]:
             yield {"messages": [{"role": "user", "content": text()}, {"role": "assistant", "content": text()}]}
 
 
-def measure(model: Path, count: int, kind: str, verb: str) -> tuple[float, float]:
+def measure(model: str, count: int, kind: str, verb: str) -> tuple[float, float]:
     """Peak memory in MB and seconds of one command."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "rows.jsonl"
@@ -65,17 +65,22 @@ def measure(model: Path, count: int, kind: str, verb: str) -> tuple[float, float
 def main() -> None:
     """Prints one line a size, with the growth a row since the size before."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
+    parser.add_argument("--model", default="smollm2", help="a folder or a fetched model")
+    parser.add_argument("--json", action="store_true")
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--kind", choices=("label", "chat"), default="label")
     parser.add_argument("--verb", choices=("check", "train"), default="check")
     asked = parser.parse_args()
     before: tuple[int, float] | None = None
+    peaks = []
     for count in asked.rows:
         peak, seconds = measure(asked.model, count, asked.kind, asked.verb)
         growth = f"{(peak - before[1]) * 1e6 / (count - before[0]):6.0f} bytes a row more" if before else ""
         print(f"{asked.verb} {asked.kind} {count:9,} rows: {peak:6.0f} MB, {seconds:5.0f} s {growth}", flush=True)
         before = (count, peak)
+        peaks.append(peak)
+    if asked.json:
+        print(json.dumps({"ratio": peaks[-1] / peaks[0]}))
 
 
 if __name__ == "__main__":
