@@ -106,7 +106,7 @@ class _Stored:
     @classmethod
     def of(cls, job: Job, layers: Sequence[nn.Module]) -> _Stored:
         """Every row in every pass, less the repeated passes of rows that are stored."""
-        every = job.epochs * sum(r.length for r in job.train) + job.validations * sum(r.length for r in job.valid)
+        every = job.epochs * int(lengths(job.train).sum()) + job.validations * int(lengths(job.valid).sum())
         weight = next((w for layer in layers for w in layer.parameters()), None)
         if weight is None:
             return cls(every)
