@@ -227,3 +227,11 @@ def test_wilson_equals_scipy(k, n):
     wanted = stats.binomtest(k, n).proportion_ci(0.95, method="wilson")
     assert wilson(k, n) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_the_interval_of_one_model_stays_within_what_the_metric_can_be():
+    few_right = np.array([[1.0], *[[0.0]] * 99])
+    value, low, high = estimate(Accuracy(), few_right, rows(100), 0)
+    assert (value, low) == (0.01, 0.0)
+    assert 0.01 < high < 0.1
+    assert estimate(Accuracy(), 1 - few_right, rows(100), 0)[2] == 1.0

@@ -127,7 +127,10 @@ def test_a_gain_that_only_learnt_the_form_of_the_answer_is_told() -> None:
     metric = metric_of(low=0.01, high=0.3, margins=margins)
     assert "not proven better than always the commonest class. So" in explain(metric)
     assert "learnt the form of the answer" in explain(metric)
-    assert "simpler answerer on the same rows: Word counts" in explain(metric)
+    assert "A simpler answerer is better than the tuned model on the same rows: Word counts" in explain(metric)
+    level = explain(metric | {"margins": margins | {"tfidf": (-0.3, 0.1)}})
+    assert "not proven better than a simpler answerer on the same rows: Word counts" in level
+    assert "is better than the tuned model" not in level
 
 
 def test_a_gain_withheld_for_another_reason_is_not_blamed_on_baselines() -> None:

@@ -128,7 +128,7 @@ def compare(
 def estimate(
     metric: Metric, records: Floats, units: Sequence[str], seed: int, resamples: int = 2000
 ) -> tuple[float, float, float]:
-    """One model's figure with its 95 % interval over units: (value, low, high).
+    """One model's figure with its 95 % interval over units, within the metric's `bounds`: (value, low, high).
 
     Raises:
         UserError: A record is not finite.
@@ -139,7 +139,8 @@ def estimate(
     value = _figure(metric, records)
     draws = np.concatenate([metric.summarise(records, weights) for weights in _weights(grouped, seed, resamples)])
     half = _critical(grouped.freedom) * _spread(draws, abs(value)) * grouped.correction
-    return value, value - half, value + half
+    lowest, highest = getattr(metric, "bounds", (-math.inf, math.inf))
+    return value, max(value - half, lowest), min(value + half, highest)
 
 
 def wilson(successes: float, n: float) -> tuple[float, float]:

@@ -127,21 +127,35 @@ def _withheld(metric: Metric) -> str:
 
 
 def _against_baselines(metric: Metric) -> str:
-    ahead = [
+    rivals = {n: v for n, v in (metric.get("baselines") or {}).items() if v is not None and n not in _TRIVIAL}
+    better = [f"{name_of(name)}, {figure(value)}" for name, value in rivals.items() if _loses(metric, name)]
+    level = [
         f"{name_of(name)}, {figure(value)}"
-        for name, value in (metric.get("baselines") or {}).items()
-        if value is not None and name not in _TRIVIAL and not _beats(metric, name)
+        for name, value in rivals.items()
+        if not _beats(metric, name) and not _loses(metric, name)
     ]
-    if not ahead:
-        return ""
-    return f"It is not proven better than a simpler answerer on the same rows: {'; '.join(ahead)}."
+    sentences = []
+    if better:
+        sentences.append(f"A simpler answerer is better than the tuned model on the same rows: {'; '.join(better)}.")
+    if level:
+        sentences.append(f"It is not proven better than a simpler answerer on the same rows: {'; '.join(level)}.")
+    return " ".join(sentences)
 
 
 def _beats(metric: Metric, name: str) -> bool:
     """Whether tuned beats a baseline: by the interval of their difference, or the points where there is none."""
+    return min(_lead(metric, name)) > 0
+
+
+def _loses(metric: Metric, name: str) -> bool:
+    return max(_lead(metric, name)) < 0
+
+
+def _lead(metric: Metric, name: str) -> list[float]:
+    """Ends of the interval of what tuned is ahead by, or the one figure where there is no interval."""
     sign = 1 if metric["higher_is_better"] else -1
     margin = (metric.get("margins") or {}).get(name) or [metric["tuned"] - metric["baselines"][name]]
-    return bool(min(sign * end for end in margin) > 0)
+    return [sign * end for end in margin]
 
 
 def result_blocks(verdict: Mapping[str, Any] | None, metrics: Sequence[Metric], drawn: bool) -> list[Block]:

@@ -18,6 +18,7 @@ class Accuracy(Plugin):
     needs: ClassVar[Need] = "choices"
     higher_is_better: ClassVar[bool] = True
     closed_set: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(1 or 0,); None when labels were not scored, NaN when their scores do not rank."""

@@ -21,6 +21,7 @@ class Ece(Plugin):
     higher_is_better: ClassVar[bool] = False
     # The prior is calibrated by construction, so there is no trivial score that a good model must beat.
     closed_set: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     bins: int = Field(10, ge=1)
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:

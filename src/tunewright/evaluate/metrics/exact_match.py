@@ -17,6 +17,7 @@ class ExactMatch(Plugin):
     needs: ClassVar[Need] = "text"
     higher_is_better: ClassVar[bool] = True
     closed_set: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(1 or 0,); None without a greedy answer. Answers of equal rank are all accepted."""

@@ -19,6 +19,7 @@ class MacroF1(Plugin):
     needs: ClassVar[Need] = "choices"
     higher_is_better: ClassVar[bool] = True
     closed_set: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(index of the true label, index of the chosen one); None when labels were not scored."""

@@ -20,6 +20,7 @@ class RougeL(Plugin):
     needs: ClassVar[Need] = "text"
     higher_is_better: ClassVar[bool] = True
     closed_set: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(F1 in [0, 1],), the best over answers of equal rank; None without a greedy answer."""

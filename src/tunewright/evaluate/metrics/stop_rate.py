@@ -16,6 +16,7 @@ class StopRate(Plugin):
     needs: ClassVar[Need] = "text"
     higher_is_better: ClassVar[bool] = True
     closed_set: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(1 or 0,); None when nothing was generated."""
