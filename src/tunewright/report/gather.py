@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from tunewright.core.blocks import Bars, Block, Mask, Text, blocks
+from tunewright.core.errors import UserError
 from tunewright.core.store import Run
 from tunewright.report.advice import limit_blocks, use_blocks
 from tunewright.report.contracts import Report, sections
@@ -17,7 +18,7 @@ from tunewright.report.training import training_blocks
 from tunewright.report.verdict import GATES, gate_blocks, gate_name, headline, result_blocks
 from tunewright.report.words import decimals, duration, name_of
 
-_UNREADABLE = (yaml.YAMLError, TypeError, AttributeError, ValueError, ArithmeticError, LookupError)
+_UNREADABLE = (UserError, yaml.YAMLError, TypeError, AttributeError, ValueError, ArithmeticError, LookupError)
 """What a file that is not as expected can raise; broken JSON and broken UTF-8 are a ValueError."""
 Value = TypeVar("Value")
 Json = dict[str, Any]
