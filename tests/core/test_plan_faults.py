@@ -146,6 +146,12 @@ def test_whatever_is_typed_gives_a_plan_or_a_users_fault(sets, maps):
         assert plan.settings.data.path == "x"
 
 
+@pytest.mark.parametrize("value", ["\x1f", "accuracy,[", "accuracy,: :"])
+def test_a_list_of_what_is_no_yaml_is_a_users_fault(value):
+    with pytest.raises(UserError, match=r"evaluate\.metrics"):
+        resolve({}, {"evaluate.metrics": value}, "f", Classify(), DataShape(5, LABELS))
+
+
 # Plan files
 
 

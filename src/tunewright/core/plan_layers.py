@@ -256,10 +256,18 @@ def _kindly(key: str, value: Any) -> Any:
         return str(value) if key.startswith("data.map.") and type(value) is int else value
     wanted = str(LEAVES[key].annotation)
     if "tuple" in wanted and isinstance(value, str):
-        return [plan_text.parse(word) for word in value.split(",")] if value else []
+        return [_word(word) for word in value.split(",")] if value else []
     if type(value) is int and LEAVES[key].annotation in (str, str | None):
         return str(value)
     return value
+
+
+def _word(word: str) -> Any:
+    """A member of a list; what is no YAML stays as it is, and is refused as what it is not."""
+    try:
+        return plan_text.parse(word)
+    except ValueError:
+        return word
 
 
 def _not_known(written: str, value: Any, origin: str) -> str:
