@@ -258,6 +258,7 @@ def _with_stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> J
     """The job with what its frozen bottom makes of rows that are read again, on disk; as it is if nothing is gained."""
     if not job.settings.stored_gb or not job.repeated():
         return job
+    started = time.perf_counter()
     layers = passable(job.model, job.method.trained(job.model).values(), job.objective)
     few = [job.train[i] for i in range(min(2, len(job.train)))]
     why = fault(job.model, layers, job.objective, few) if layers else ""
@@ -269,7 +270,6 @@ def _with_stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> J
     # Which rows are stored decides how batches are computed, so a resumed run must store the same ones.
     earlier = run.events("stored")
     room = earlier[0]["room"] if earlier else min(job.settings.stored_gb * 1e9, below.stored.free_disk() / 2)
-    started = time.perf_counter()
     rows = within((row for rows, _ in job.repeated() for row in rows), below.position_bytes(few[0]), room)
     below.fill(rows, progress, stop)
     if not earlier:
