@@ -29,6 +29,7 @@ def main() -> dict[str, float]:
         cache = folder / "cache"  # base figures must be asked anew, the model need not be converted again
         cache.mkdir()
         for part in ("models", "machine"):
+            (cache_folder() / part).mkdir(parents=True, exist_ok=True)
             (cache / part).symlink_to(cache_folder() / part)
         start = "import sys; from tunewright.cli import main; sys.exit(main())"
         words = ["tune", str(folder / "rows"), "--plan", str(PLAN), "--out", str(folder / "run")]

@@ -108,7 +108,7 @@ def main(wanted: Sequence[str]) -> None:
         found["ratio"] = compare(f"two {ANSWER}-token answers to a {PROMPT}-token prompt", prompts, steps=1)
     if "medical" in wanted:
         found["medical_ratio"] = compare("medical example, 8 rows a step", job, steps=2)
-    if "--json" in wanted:
+    if "--json" in sys.argv:
         print(json.dumps(found))
 
 
@@ -117,4 +117,4 @@ def _quiet(what: str, done: int, total: int, detail: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main([*sys.argv[1:], *(["prompts", "medical"] if set(sys.argv[1:]) <= {"--json"} else [])])
+    main([word for word in sys.argv[1:] if word != "--json"] or ["prompts", "medical"])

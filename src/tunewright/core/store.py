@@ -117,7 +117,7 @@ class Run:
         if not isinstance(found, dict):
             raise UserError(
                 f"{self.folder}/{name} is gone or damaged; without it the run can't be opened. Put it back, "
-                "or start a new run from its plan.yaml: `tunewright tune --plan`."
+                f"or start a new run from its plan: `tunewright tune --plan {self.plan_file}`."
             )
         return found
 

@@ -10,7 +10,6 @@ from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
-from typing import overload
 
 import numpy as np
 from datasketch import MinHash
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from tunewright.core.files import digest
 from tunewright.core.records import Example
 from tunewright.data.keys import Keys, Numbers, Same, firsts, text_key
+from tunewright.data.sequences import OnDemand
 
 SHORT = 20
 """Words; shorter texts are near duplicates only when they are equal but for case, space and punctuation."""
@@ -56,7 +56,7 @@ class Identity:
     unit: str | None
 
 
-class Identities(Sequence[Identity]):
+class Identities(OnDemand[Identity]):
     """The identity of each row, made when it is asked for, and in memory the keys that rows are compared by.
 
     The instruction put before label rows is left out, so that it does not move splits.
@@ -84,14 +84,9 @@ class Identities(Sequence[Identity]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    @overload
-    def __getitem__(self, index: int) -> Identity: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Identity]: ...
-    def __getitem__(self, index: int | slice) -> Identity | list[Identity]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        example = self.examples[self.rows[index]]
+    def at(self, place: int) -> Identity:
+        """The identity of the row at a place."""
+        example = self.examples[self.rows[place]]
         prompt, answers = self._said(example)
         pair, content = f"{prompt}\0{answers}", self._content(example)
         return Identity(content, pair, prompt, answers, self.near(example), example.unit)

@@ -7,7 +7,7 @@ import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from tunewright.core.records import Example
 from tunewright.data.encoder import Encoded
 from tunewright.data.kept import RowFile
+from tunewright.data.sequences import OnDemand
 
 _NOBODY = Example((), ())
 """Stands where a row's own example is put when it is read."""
 
 
-class EncodedRows(Sequence[Encoded]):
+class EncodedRows(OnDemand[Encoded]):
     """Pieces of rows in the order in which they were added; their lengths stay in memory.
 
     Args:
@@ -41,14 +42,8 @@ class EncodedRows(Sequence[Encoded]):
     def __len__(self) -> int:
         return len(self._lengths)
 
-    @overload
-    def __getitem__(self, index: int) -> Encoded: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Encoded]: ...
-    def __getitem__(self, index: int | slice) -> Encoded | list[Encoded]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
+    def at(self, place: int) -> Encoded:
+        """The piece at a place, read with its example."""
         return replace(self._file.read(place), example=self._examples[self._numbers[place]])
 
     @property

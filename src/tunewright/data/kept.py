@@ -7,6 +7,7 @@ import os
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from operator import eq
 from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
@@ -109,7 +110,7 @@ class KeptRows(Sequence[T], Generic[T]):
         return (self.made(number, self.file.read(number)) for number in map(int, self.numbers))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(map(_equal, self, other))
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -121,10 +122,6 @@ class KeptRows(Sequence[T], Generic[T]):
         """The same rows, each changed when it is read; `changed` is also given the row's number in the file."""
         made = self.made
         return KeptRows(self.file, lambda number, record: changed(number, made(number, record)), self.numbers)
-
-
-def _equal(one: object, other: object) -> bool:
-    return one == other
 
 
 def example_file() -> RowFile[Example]:
@@ -147,9 +144,7 @@ def _pack(example: Example) -> bytes | None:
 
 
 def _unpack(packed: bytes) -> Example:
-    turns, answers, (name, source, unit, label, tools, slices) = json.loads(
-        packed.decode()
-    )  # as text: json need not guess the encoding
+    turns, answers, (name, source, unit, label, tools, slices) = json.loads(packed.decode())
     return Example(
         tuple(Turn(role, _parts(parts), weight, extra) for role, parts, weight, extra in turns),
         tuple(Answer(_parts(parts), rank, weight, extra) for parts, rank, weight, extra in answers),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tunewright.data.sequences import OnDemand
 
 Keys = NDArray[np.uint64]
 Numbers = NDArray[np.int32]
@@ -23,7 +24,7 @@ def text_keys(texts: Iterable[str | None]) -> Keys:
     return np.fromiter(map(text_key, texts), np.uint64)
 
 
-class Same(Sequence[list[int]]):
+class Same(OnDemand[list[int]]):
     """Row numbers grouped by key: groups by their first row, rows in order."""
 
     def __init__(self, keys: NDArray[np.generic]) -> None:
@@ -39,15 +40,9 @@ class Same(Sequence[list[int]]):
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> list[int]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[list[int]]: ...
-    def __getitem__(self, index: int | slice) -> list[int] | list[list[int]]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        group = range(len(self))[index]
-        found: list[int] = self.rows[self.bounds[group] : self.bounds[group + 1]].tolist()
+    def at(self, place: int) -> list[int]:
+        """The rows of a group."""
+        found: list[int] = self.rows[self.bounds[place] : self.bounds[place + 1]].tolist()
         return found
 
     @property

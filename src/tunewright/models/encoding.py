@@ -49,10 +49,9 @@ class TextEncoder:
         """The tokens of the context, cut as in training; at least `room` tokens of answer fit after it."""
         budget = self.settings.max_length - max(room, _room(self))
         ids = self._ids(self.chat.context(example))
-        cut = 0
-        while len(ids) > budget and self.settings.on_overlong == "truncate-context":
-            cut += len(ids) - budget + _MARGIN
-            ids = self._ids(self.chat.context(_shortened(example, cut, self.chat)))
+        if len(ids) > budget and self.settings.on_overlong == "truncate-context":
+            shorter, _ = self._cut(example, len(ids), budget)
+            ids = self._ids(self.chat.context(shorter))
         if not ids:
             raise Unencodable("an empty context; nothing to answer to")
         return ids
@@ -102,8 +101,9 @@ class TextEncoder:
         encoded = self._encoded(example, pieces, tokens)
         allowed, choice = self.settings.max_length, self.settings.on_overlong
         if choice == "truncate-context" and example.context:
-            answer = encoded.length - int(encoded.notes["answer_start"])
-            return [self._truncated(example, encoded, allowed - max(answer, _room(self)))]
+            context = int(encoded.notes["answer_start"])
+            budget = allowed - max(encoded.length - context, _room(self))
+            return [encoded if context <= budget else self._truncated(example, context, budget)]
         if encoded.length <= allowed:
             return [encoded]
         if choice == "drop":
@@ -145,16 +145,23 @@ class TextEncoder:
             case _:
                 return piece.weight
 
-    def _truncated(self, example: Example, encoded: Encoded, budget: int) -> Encoded:
-        """The row with at most `budget` tokens before its answer."""
-        cut = 0
-        while int(encoded.notes["answer_start"]) > budget:
-            cut += int(encoded.notes["answer_start"]) - budget + _MARGIN
-            (pieces,) = self.chat.full([_shortened(example, cut, self.chat)])
-            if isinstance(pieces, Unencodable):
-                raise pieces
-            encoded = self._encoded(example, pieces, *self._tokenised([pieces]))
-        return replace(encoded, notes={**encoded.notes, "cut": cut}) if cut else encoded
+    def _truncated(self, example: Example, length: int, budget: int) -> Encoded:
+        """The row with `length` tokens before its answer cut to at most `budget`."""
+        shorter, cut = self._cut(example, length, budget)
+        (pieces,) = self.chat.full([shorter])
+        if isinstance(pieces, Unencodable):
+            raise pieces
+        encoded = self._encoded(example, pieces, *self._tokenised([pieces]))
+        return replace(encoded, notes={**encoded.notes, "cut": cut})
+
+    def _cut(self, example: Example, length: int, budget: int) -> tuple[Example, int]:
+        """The example with a context of `length` tokens cut to at most `budget`, and how many were taken off."""
+        cut, shorter = 0, example
+        while length > budget:
+            cut += length - budget + _MARGIN
+            shorter = _shortened(example, cut, self.chat)
+            length = len(self._ids(self.chat.context(shorter)))
+        return shorter, cut
 
 
 @lru_cache(maxsize=64)

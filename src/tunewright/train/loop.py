@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -45,8 +45,6 @@ class Job:
     valid: Sequence[Encoded]
     settings: TrainSettings
     seed: int
-    below: Below | None = None
-    """What frozen layers at the bottom made of rows, where it is kept."""
 
     @cached_property
     def order(self) -> Order:
@@ -98,6 +96,8 @@ class Job:
 class _State:
     step: int = 0
     best: Best = field(default_factory=Best)
+    below: Below | None = None
+    """What frozen layers at the bottom made of rows, where it is kept."""
 
     def finished(self, job: Job) -> bool:
         """Whether all steps are done, or validation has not improved for long enough."""
@@ -119,14 +119,14 @@ def train(job: Job, run: Run, progress: Progress, stop: StopRequest) -> dict[str
     optimiser = Optimiser.over(trained, job.settings)
     state = _resume(job, run, trained, optimiser)
     if not state.finished(job):
-        job = _with_stored(job, run, progress, stop)
+        state.below = _stored(job, run, progress, stop)
     while not state.finished(job):
         if stop.requested:
             _checkpoint(job, run, trained, optimiser, state)
             raise Interrupted(f"Stopped after step {state.step}. Go on with: tunewright resume {run.folder}")
         started = time.perf_counter()
         try:
-            event = _step(job, trained, optimiser, state.step)
+            event = _step(job, trained, optimiser, state)
         except UserError:
             _checkpoint(job, run, trained, optimiser, state)
             raise
@@ -152,8 +152,9 @@ def train(job: Job, run: Run, progress: Progress, stop: StopRequest) -> dict[str
     return ended
 
 
-def _step(job: Job, trained: dict[str, nn.Parameter], optimiser: Optimiser, step: int) -> dict[str, Any]:
+def _step(job: Job, trained: dict[str, nn.Parameter], optimiser: Optimiser, state: _State) -> dict[str, Any]:
     """One optimiser step; nothing is changed when loss or gradient is not finite."""
+    step = state.step
     job.model.module.train()
     micro = [
         [job.train[i] for i in rows] for rows in job.order.micro_batches(step, job.settings.per_device_train_batch_size)
@@ -164,7 +165,7 @@ def _step(job: Job, trained: dict[str, nn.Parameter], optimiser: Optimiser, step
     for index, rows in enumerate(micro):
         torch.manual_seed(key(job.seed, "step", step, index))
         # Without the micro-batch: what an objective draws for a row must not depend on how the step is cut up.
-        batch, loss = _loss(job, rows, key(job.seed, "step", step))
+        batch, loss = _loss(job, state.below, rows, key(job.seed, "step", step))
         tokens += batch.tokens
         rows_seen += _per_row(batch.ids, loss)
         if not bool(loss.sum_S.isfinite().all()):
@@ -188,9 +189,9 @@ def _step(job: Job, trained: dict[str, nn.Parameter], optimiser: Optimiser, step
     }
 
 
-def _loss(job: Job, rows: Sequence[Encoded], seed: int) -> tuple[Batch, Loss]:
+def _loss(job: Job, below: Below | None, rows: Sequence[Encoded], seed: int) -> tuple[Batch, Loss]:
     batch = job.model.family.collate(job.model, rows)
-    with job.below.entered(batch, rows) if job.below else nullcontext():
+    with below.entered(batch, rows) if below else nullcontext():
         return batch, job.objective.loss(job.model, batch, seed)
 
 
@@ -207,7 +208,7 @@ def _not_finite(what: str, step: int, rows: Sequence[tuple[str, float, float]]) 
     )
 
 
-def validation_loss(job: Job) -> tuple[float, float]:
+def validation_loss(job: Job, below: Below | None = None) -> tuple[float, float]:
     """Sum and count of the objective over the validation rows."""
     job.model.module.eval()
     total, count, batch_rows, size = 0.0, 0.0, [], 0
@@ -216,7 +217,7 @@ def validation_loss(job: Job) -> tuple[float, float]:
             batch_rows.append(row)
             size += row.length
             if size >= _VALIDATION_TOKENS or index == len(job.valid) - 1:
-                _, loss = _loss(job, batch_rows, key(job.seed, "validation"))
+                _, loss = _loss(job, below, batch_rows, key(job.seed, "validation"))
                 total += float(loss.sum_S.double().sum())
                 count += float(loss.count_S.double().sum())
                 batch_rows, size = [], 0
@@ -224,7 +225,7 @@ def validation_loss(job: Job) -> tuple[float, float]:
 
 
 def _validate(job: Job, run: Run, trained: dict[str, nn.Parameter], state: _State) -> None:
-    total, count = validation_loss(job)
+    total, count = validation_loss(job, state.below)
     if not math.isfinite(total):
         raise UserError(f"The validation loss after step {state.step} is not finite; lower train.learning_rate.")
     state.best = state.best.after(total / count, state.step)
@@ -254,10 +255,10 @@ def _resume(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Opt
     return _State(checkpoint.step, Best.from_json(checkpoint.state["best"]))
 
 
-def _with_stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> Job:
-    """The job with what its frozen bottom makes of rows that are read again, on disk; as it is if nothing is gained."""
+def _stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> Below | None:
+    """What the frozen bottom makes of rows that are read again, on disk; None if nothing is gained."""
     if not job.settings.stored_gb or not job.repeated():
-        return job
+        return None
     started = time.perf_counter()
     layers = passable(job.model, job.method.trained(job.model).values(), job.objective)
     few = [job.train[i] for i in range(min(2, len(job.train)))]
@@ -265,7 +266,7 @@ def _with_stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> J
     if why:
         run.note(f"The {len(layers)} frozen layers at the bottom are computed again in every pass: {why}.")
     if why or not layers:
-        return job
+        return None
     below = Below.of(job.model, layers, run.stored)
     # Which rows are stored decides how batches are computed, so a resumed run must store the same ones.
     earlier = run.events("stored")
@@ -276,7 +277,7 @@ def _with_stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> J
         seconds = round(time.perf_counter() - started, 4)
         tokens = sum(row.length for row in rows)
         run.append({"type": "stored", "rows": len(rows), "tokens": tokens, "room": room, "seconds": seconds})
-    return replace(job, below=below)
+    return below
 
 
 def _load_best(run: Run, trained: dict[str, nn.Parameter]) -> None:

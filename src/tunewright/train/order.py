@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tunewright.core.seeds import key, stream
+from tunewright.core.seeds import stream
 from tunewright.data.encoder import Encoded
+from tunewright.data.keys import Numbers, firsts, text_keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Order:
     rows: int
     rows_a_step: int
     seed: int
-    prompt_R: NDArray[np.int64] | None = None
+    prompt_R: Numbers | None = None
     """[rows] equal numbers for equal prompts; None = all differ."""
 
     @property
@@ -64,16 +64,14 @@ class Order:
         return _fillings(np.unique(numbers, return_counts=True)[1].tolist(), self.rows_a_step)
 
 
-def equal_prompts(rows: Sequence[Encoded]) -> NDArray[np.int64] | None:
+def equal_prompts(rows: Sequence[Encoded]) -> Numbers | None:
     """[rows] the number of the first row with the same prompt; None when all differ. No prompt equals none."""
-    texts = (row.example.prompt_text for row in rows)
-    keys = np.fromiter((key(text) if text else -number - 1 for number, text in enumerate(texts)), np.int64, len(rows))
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    return None if len(first) == len(rows) else first[inverse].astype(np.int64)
+    first = firsts(text_keys(row.example.prompt_text for row in rows))
+    return None if (first == np.arange(len(first))).all() else first
 
 
 @lru_cache(maxsize=2)
-def _permutation(rows: int, seed: int, epoch: int) -> NDArray[np.int32]:
+def _permutation(rows: int, seed: int, epoch: int) -> Numbers:
     return stream(seed, "order", epoch).permutation(rows).astype(np.int32)
 
 

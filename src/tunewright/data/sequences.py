@@ -1,0 +1,25 @@
+"""Sequences whose members are made when they are asked for."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Generic, TypeVar, overload
+
+T = TypeVar("T")
+
+
+class OnDemand(Sequence[T], Generic[T]):
+    """A sequence from its length and `at`; a slice is a list."""
+
+    @abstractmethod
+    def at(self, place: int) -> T:
+        """The member at a place, counted from the front."""
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        places = range(len(self))
+        return [self.at(place) for place in places[index]] if isinstance(index, slice) else self.at(places[index])

@@ -1,0 +1,39 @@
+"""Members made when asked for are those of a list, whatever the index."""
+
+from __future__ import annotations
+
+import pytest
+
+from tunewright.data.sequences import OnDemand
+
+PLAIN = [place * place for place in range(7)]
+
+
+class Squares(OnDemand[int]):
+    def __init__(self):
+        self.made = []
+
+    def __len__(self):
+        return len(PLAIN)
+
+    def at(self, place):
+        self.made.append(place)
+        return place * place
+
+
+@pytest.mark.parametrize("index", [0, 6, -1, -7, slice(2, 5), slice(None, None, -2), slice(5, 99), slice(3, 3)])
+def test_indices_and_slices_are_those_of_a_list(index):
+    assert Squares()[index] == PLAIN[index]
+
+
+@pytest.mark.parametrize("index", [7, -8])
+def test_a_place_outside_is_no_place(index):
+    with pytest.raises(IndexError):
+        Squares()[index]
+
+
+def test_only_what_is_asked_for_is_made():
+    squares = Squares()
+    assert squares[1:3] == [1, 4]
+    assert squares.made == [1, 2]
+    assert list(squares) == PLAIN
