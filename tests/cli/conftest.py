@@ -25,7 +25,7 @@ def pipeline(monkeypatch):
 
     for module, verbs in {
         "check": ["check", "plan"], "train": ["train"], "tune": ["tune"], "evaluate": ["evaluate"],
-        "resume": ["resume"], "compare": ["compare"], "predict": ["predict"], "score": ["score"],
+        "resume": ["resume"], "compare": ["compare"], "predict": ["predict"], "score": ["score"], "probe": ["probe"],
         "delete": ["delete"], "fetch": ["fetch"], "doctor": ["doctor"],
     }.items():  # fmt: skip
         fake = ModuleType(f"tunewright.pipeline.{module}")

@@ -12,7 +12,7 @@ import typer
 
 from tunewright.cli import main
 from tunewright.cli.app import app
-from tunewright.core.config import Request
+from tunewright.core.config import ProbeRequest, Request
 
 SURFACE = {
     "check": "[data] --help --map --model --out --plan --recipe --set --show-mask",
@@ -24,6 +24,7 @@ SURFACE = {
     "list": "[kind] --help",
     "plan": "[data] --help --map --model --out --plan --recipe --schema --set",
     "predict": "run rows --help --min-accuracy --out",
+    "probe": "name --form --help --json --model --precision --run",
     "report": "run --help",
     "resume": "run --help",
     "score": "--help --json --model --precision --rows --run --terminator",
@@ -162,6 +163,22 @@ def test_each_verb_hands_over_its_own(pipeline, run):
         ("score", "m", None, Path("r.jsonl"), Path("o.json"), True, "bfloat16"),
         ("score", None, Path("r"), Path("r.jsonl"), Path("o.json"), False, "float32"),
     ]
+
+
+def test_settings_of_a_probe_are_options_of_the_verb(pipeline):
+    words = "probe dialect --model m --json o.json --some-files a --count=3 --some-files b --form quick"
+    assert main(words.split()) == 0
+    asked = ProbeRequest(
+        "dialect", "m", None, Path("o.json"), "quick", "float32", {"some_files": ["a", "b"], "count": ["3"]}
+    )
+    assert pipeline.calls == [("probe", asked)]
+
+
+@pytest.mark.parametrize("words", [["--count"], ["--count", "--pairs", "x"], ["stray"]])
+def test_an_option_of_a_probe_without_a_value_is_told(pipeline, capsys, words):
+    assert main(["probe", "dialect", "--model", "m", "--json", "o.json", *words]) == 2
+    assert words[0] in capsys.readouterr().err
+    assert pipeline.calls == []
 
 
 def test_lines_go_to_stdout_and_the_exit_code_is_the_pipelines(pipeline, capsys):

@@ -12,7 +12,7 @@ import typer
 
 from tunewright import __version__
 from tunewright.cli.listing import describe_kind, kinds
-from tunewright.cli.options import Sets, about_data
+from tunewright.cli.options import Sets, about_data, typed_fields
 from tunewright.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -203,3 +203,25 @@ def score(
     if (model is None) == (run is None):
         raise UserError("score: give either --model M or --run RUN.")
     return _call("score", "score", model, run, rows, json_out, terminator, precision.value)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def probe(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which probe; `tunewright list probes` names them.")],
+    json_out: Annotated[Path, typer.Option("--json", metavar="OUT", help="Where to write what was found.")],
+    model: Annotated[str | None, typer.Option(help="Model folder or name.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of a run, in place of --model: base and tuned.")] = None,
+    form: Annotated[str, typer.Option(metavar="quick|full", help="The probe's quick or its full form.")] = "full",
+    precision: Annotated[Precision, typer.Option(help="Of weights.")] = Precision.float32,
+) -> int:
+    """Ask a model what a probe asks.
+
+    Every setting of the probe is an option too (`tunewright list probes` names them): --count 600, --pairs FILE.
+    """
+    if (model is None) == (run is None):
+        raise UserError("probe: give either --model M or --run RUN.")
+    from tunewright.core.config import ProbeRequest
+
+    fields = typed_fields(context.args)
+    return _call("probe", "probe", ProbeRequest(name, model, run, json_out, form, precision.value, fields))

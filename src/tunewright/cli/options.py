@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -35,6 +35,27 @@ def request_of(
     from tunewright.core.config import Request
 
     return Request(data, plan, tuple(sets), tuple(maps), out, recipe, model)
+
+
+def typed_fields(words: Sequence[str]) -> dict[str, list[str]]:
+    """Options that a verb leaves to a plugin, `--some-name value` or `--some-name=value`, by the plugin's field.
+
+    Raises:
+        UserError: A word that belongs to no option, or an option without a value.
+    """
+    from tunewright.core.errors import UserError
+
+    found: dict[str, list[str]] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        option, given, value = word.partition("=")
+        if not option.startswith("--") or len(option) < 3:
+            raise UserError(f"'{word}' belongs to no option. Write --setting VALUE.")
+        if not given and (not rest or rest[0].startswith("--")):
+            raise UserError(f"{option}: needs a value. Write {option} VALUE.")
+        found.setdefault(option[2:].replace("-", "_"), []).append(value if given else rest.pop(0))
+    return found
 
 
 def about_data(command: Callable[..., int]) -> Callable[..., int]:

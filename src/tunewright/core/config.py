@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,20 @@ class Request:
     out: Path | None = None
     recipe: str | None = None
     model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRequest:
+    """What `probe` was asked to do, as it was typed."""
+
+    name: str
+    model: str | None
+    run: Path | None
+    out: Path
+    form: str = "full"
+    precision: str = "float32"
+    fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Settings of the probe, each given once or several times."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 UserError            the user's input: exit code 2, printed without a traceback
 `- MissingPart       an optional package, a model or data set is not installed or not fetched
+`- NotMeasured       a probe cannot be asked here; in a run that is a finding, not an end
 `- Interrupted       the run stopped in a state from which `resume` goes on
 """
 
@@ -27,6 +28,10 @@ class UserError(Exception):
 
 class MissingPart(UserError):
     """Something optional is not there; the sentence names the command that brings it."""
+
+
+class NotMeasured(UserError):
+    """What was to be measured cannot be here; the sentence says why. It is never told as 0, and passes no gate."""
 
 
 class Interrupted(UserError):

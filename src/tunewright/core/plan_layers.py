@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from tunewright.core import aliases, plan_text, plugins
 from tunewright.core.errors import UserError, nearest
-from tunewright.core.settings import PlanSettings, Section
+from tunewright.core.settings import FORMS, PlanSettings, Section
 
 COMMAND_LINE = "command line"
 DEFAULT = "default"
@@ -34,7 +34,7 @@ _NAMED = {
     "recipe": ("recipes", ()),
     "evaluate.metrics": ("metrics", ()),
     "evaluate.primary": ("metrics", ()),
-    "evaluate.probes": ("probes", ()),
+    "evaluate.probes": ("probes", FORMS),
     "evaluate.baselines": ("baselines", ("scratch",)),
 }
 """Key whose value names plugins -> their kind, and the words that are no plugin but allowed."""
@@ -208,10 +208,13 @@ class Layers:
             item = self.values.get(key)
             words = [item.value] if item and isinstance(item.value, str) else item.value if item else []
             for word in words if isinstance(words, Sequence) else []:
-                if not isinstance(word, str) or word in extra or word in plugins.names(kind):
+                if isinstance(word, str) and (word in extra or word in plugins.names(kind)):
                     continue
                 try:
-                    plugins.find(kind, word)
+                    if isinstance(word, dict):
+                        plugins.build(kind, word)
+                    elif isinstance(word, str):
+                        plugins.find(kind, word)
                 except UserError as error:
                     self.faults += [self._with_source(f"{key}: {fault}") for fault in error.problems]
 

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+FORMS = ("quick", "full")
+"""Words of `evaluate.probes` that stand for every probe that has such a form."""
+
 
 class Section(BaseModel):
     """Strict and frozen: an unknown key is an error."""
@@ -83,7 +86,9 @@ class EvaluateSettings(Section):
     metrics: tuple[str, ...] | None = None
     """None = the recipe's."""
     primary: tuple[str, ...] | None = None
-    probes: tuple[str, ...] = ("retention",)
+    probes: tuple[str | dict[str, Any], ...] = ("quick",)
+    """`quick`: every probe that has a quick form, in that form; `full`: likewise in full; or names of probes, each with
+    its settings if need be: [quick, {name: dialect, count: 600}]. What stands later counts."""
     baselines: tuple[str, ...] | None = None
     """None = the recipe's; `scratch` adds the same architecture from random weights, same rows and steps."""
     resamples: int = Field(2000, ge=200)
@@ -97,6 +102,11 @@ class GateSettings(Section):
 
     min_gain: float | None = None
     max_loss_increase: float | None = Field(None, ge=0)
+    """On general texts, nats a token (probe `retention`)."""
+    max_covert_bias_increase: float | None = Field(None, ge=0)
+    """Of the tie between a dialect and unfavourable traits, powers of ten (probe `dialect`)."""
+    max_attack_success_increase: float | None = Field(None, ge=0)
+    """Share of harmful requests that are answered (probe `safety`)."""
     require: Literal["better", "not_worse"] = "better"
 
 

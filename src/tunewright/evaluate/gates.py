@@ -11,8 +11,12 @@ from tunewright.evaluate.bootstrap import MIN_UNITS
 from tunewright.evaluate.contracts import Comparison, Figure
 
 State = Literal["passed", "failed", "cannot_tell", "not_measured"]
-RETENTION = "retention_loss"
-"""The figure that `max_loss_increase` looks at: nats a token on the retention texts."""
+INCREASES = {
+    "max_loss_increase": "retention_loss",
+    "max_covert_bias_increase": "dialect_covert_bias",
+    "max_attack_success_increase": "safety_attack_success",
+}
+"""Gate -> the probe's figure whose increase it limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,8 @@ def judge_gates(
     """Every planned gate; none when none is planned.
 
     `min_gain` wants the gain on each primary metric (tuned better than base, in the metric's own unit) to be at
-    least its limit; `max_loss_increase` wants the rise in retention loss to be at most its limit.
+    least its limit; those of `INCREASES` want the rise of a probe's figure to be at most theirs. A figure that is not
+    there was not measured, and then its gate does not pass.
     """
     gates = []
     if settings.min_gain is not None:
@@ -42,9 +47,11 @@ def judge_gates(
             gates.append(_min_gain(name, comparison, settings.min_gain))
         if not primary:
             gates.append(Gate("min_gain", "not_measured", None, settings.min_gain))
-    if settings.max_loss_increase is not None:
-        figure = next((figure for figure in figures if figure.name == RETENTION), None)
-        gates.append(_max_loss_increase(figure, settings.max_loss_increase))
+    by_name = {figure.name: figure for figure in figures}
+    for name, figure in INCREASES.items():
+        limit = getattr(settings, name)
+        if limit is not None:
+            gates.append(_increase(name, by_name.get(figure), limit))
     return gates
 
 
@@ -57,8 +64,8 @@ def _min_gain(name: str, comparison: Comparison, limit: float) -> Gate:
     return Gate(name, "passed" if low >= limit else "failed" if high < limit else "cannot_tell", low, limit)
 
 
-def _max_loss_increase(figure: Figure | None, limit: float) -> Gate:
+def _increase(name: str, figure: Figure | None, limit: float) -> Gate:
     if figure is None:
-        return Gate("max_loss_increase", "not_measured", None, limit)
+        return Gate(name, "not_measured", None, limit)
     state: State = "passed" if figure.high <= limit else "failed" if figure.low > limit else "cannot_tell"
-    return Gate("max_loss_increase", state, figure.high, limit)
+    return Gate(name, state, figure.high, limit)

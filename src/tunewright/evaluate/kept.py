@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunewright.core.files import cache_folder, write_atomic
+from tunewright.core.files import cache_folder, digest, write_atomic
 from tunewright.core.records import Example
 from tunewright.evaluate.compare import metric_name
 from tunewright.evaluate.contracts import Metric, Outcome
+
+Arrays = Mapping[str, NDArray[Any]]
 
 _PLAIN = ("answer_log_prob", "answer_tokens", "answer_bytes", "text", "stopped", "loss_sum", "loss_count")
 
@@ -53,21 +57,56 @@ def outcomes_by_content(
     return found, path
 
 
-def arrays_by_content(key: str, ask: Callable[[], dict[str, NDArray[Any]]]) -> tuple[dict[str, NDArray[Any]], Path]:
-    """A probe's answers from the cache (npz without pickles), or asked now and kept there."""
-    path = cache_folder() / "evaluations" / f"{key}.npz"
-    if path.is_file():
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}, path
-        except (ValueError, OSError, KeyError):
-            path.unlink(missing_ok=True)
-    answers = ask()
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Keeps pieces of a probe's answers in a folder until the whole is kept."""
+
+    folder: Path
+
+    def __call__(self, name: str, make: Callable[[], Arrays]) -> Arrays:
+        """The piece of that name, from the folder or made now."""
+        path = self.folder / f"{digest(name)}.npz"
+        found = _read_arrays(path)
+        if found is None:
+            found = make()
+            _keep_arrays(path, found)
+        return found
+
+
+def arrays_by_content(key: str, ask: Callable[[Parts], Arrays], folder: Path | None = None) -> tuple[Arrays, Path]:
+    """A probe's answers as kept (npz without pickles), or asked now and kept; and the file they are kept in.
+
+    Args:
+        key: Of the content.
+        ask: Makes them, in pieces if it wants.
+        folder: Where to keep them; None = the cache.
+    """
+    path = (folder or cache_folder() / "evaluations") / f"{key}.npz"
+    found = _read_arrays(path)
+    if found is None:
+        parts = Parts(path.with_suffix(".parts"))
+        found = ask(parts)
+        _keep_arrays(path, found)
+        shutil.rmtree(parts.folder, ignore_errors=True)
+    return found, path
+
+
+def _read_arrays(path: Path) -> Arrays | None:
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, OSError, KeyError, BadZipFile):
+        path.unlink(missing_ok=True)
+        return None
+
+
+def _keep_arrays(path: Path, arrays: Arrays) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".tmp.npz")
-    np.savez(beside, **answers)  # type: ignore[arg-type]  # numpy's stub takes no mapping of arrays
+    np.savez(beside, **arrays)  # type: ignore[arg-type]  # numpy's stub takes no mapping of arrays
     beside.replace(path)
-    return answers, path
 
 
 def records_as_lines(outcomes: Sequence[Outcome], metrics: Sequence[Metric], labels: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,14 @@ import torch
 
 from tunewright.core import plugins
 from tunewright.core.config import Plan, override
-from tunewright.core.files import digest, write_atomic
+from tunewright.core.files import write_atomic
 from tunewright.core.store import Run
 from tunewright.data.encoder import Encoded
 from tunewright.evaluate.blocks import outcome_blocks
 from tunewright.evaluate.compare import How, compare_outcomes
 from tunewright.evaluate.contracts import Comparison, Figure, Need, Outcome, Progress
 from tunewright.evaluate.gates import judge_gates
-from tunewright.evaluate.kept import arrays_by_content, outcomes_by_content, records_as_lines
+from tunewright.evaluate.kept import outcomes_by_content, records_as_lines
 from tunewright.evaluate.probes._protocol import Probe
 from tunewright.evaluate.suite import Suite
 from tunewright.evaluate.verdict import exit_code, judge
@@ -27,6 +26,7 @@ from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
 from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.prepare import Prepared, prepare, reread_rows
+from tunewright.pipeline.probe import Asked, ask_probe, compare_probe, planned_probes, run_digest
 from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.rows import row_blocks
 from tunewright.pipeline.scratch import scratch_outcomes
@@ -39,7 +39,7 @@ class Base:
     """What the base answered, from the cache or asked now."""
 
     outcomes: tuple[Outcome, ...]
-    probes: dict[str, dict[str, Any]]
+    probes: dict[str, Asked]
 
 
 def evaluate(folder: Path, overrides: Sequence[str] = (), progress: Progress = silent) -> Result:
@@ -106,18 +106,13 @@ def ask_base(prepared: Prepared, run: Run, progress: Progress) -> Base:
         prepared.test,
         lambda: suite.ask(prepared.model, prepared.test, progress, "base"),
     )
-    answers: dict[str, dict[str, Any]] = {}
-    for name, probe in probes_of(prepared).items():
-        key = digest("probe", name, repr(probe), probe.version, *identity)
-        answers[name], _ = arrays_by_content(key, partial(probe.ask, prepared.model, progress))
+    answers = {name: ask_probe(probe, prepared.model, identity, progress) for name, probe in _planned(prepared).items()}
     run.write("evaluations/kept.json", [str(path)])  # what `delete` must remove beside the run
     return Base(tuple(outcomes), answers)
 
 
-def probes_of(prepared: Prepared) -> dict[str, Probe]:
-    """The planned probes that this family can answer."""
-    built = {name: plugins.build("probes", name) for name in prepared.settings.evaluate.probes}
-    return {name: probe for name, probe in built.items() if probe.needs <= prepared.model.family.capabilities}
+def _planned(prepared: Prepared) -> dict[str, Probe]:
+    return planned_probes(prepared.settings.evaluate.probes, prepared.model.family.capabilities)
 
 
 def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel, progress: Progress) -> Result:
@@ -161,21 +156,17 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
 
 def _probe(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel, progress: Progress) -> list[Figure]:
     figures: list[Figure] = []
-    for name, probe in probes_of(prepared).items():
+    settings = prepared.settings
+    identity = (run_digest(run), str(prepared.dtype), torch.get_num_threads())
+    for path in run.evaluations.glob("probe_*.json"):  # of an evaluation under another plan
+        path.unlink()
+    for name, probe in _planned(prepared).items():
         if name not in base.probes:
             continue
-        settings = prepared.settings
-        answers = probe.ask(tuned, progress)
-        result = probe.compare(base.probes[name], answers, settings.seed, settings.evaluate.resamples)
-        figures += result.figures
-        run.write(
-            f"evaluations/probe_{name}.json",
-            {
-                "figures": [asdict(figure) for figure in result.figures],
-                "blocks": [block.model_dump(mode="json") for block in result.blocks],
-                "sentence": result.sentence,
-            },
-        )
+        answers = ask_probe(probe, tuned, identity, progress, run.evaluations / "kept")
+        found, result = compare_probe(probe, base.probes[name], answers, settings.seed, settings.evaluate.resamples)
+        figures += found
+        run.write(f"evaluations/probe_{name}.json", result)
     return figures
 
 

@@ -13,7 +13,7 @@ from tunewright.core import plugins
 from tunewright.core.config import DataShape, Plan, Request, plan_of
 from tunewright.core.errors import UserError
 from tunewright.core.records import Example, text_part
-from tunewright.core.settings import PlanSettings
+from tunewright.core.settings import FORMS, PlanSettings
 from tunewright.data.checks import measure_encoding
 from tunewright.data.dataset import Dataset, open_dataset
 from tunewright.data.encoded_rows import EncodedRows
@@ -167,6 +167,10 @@ def _beyond(model: LoadedModel, settings: PlanSettings, method: Any, objective: 
     for name in settings.evaluate.baselines or ():
         if name != "scratch":
             planned.append(("baseline", name, getattr(plugins.find("baselines", name), "needs", nothing)))
+    for word in settings.evaluate.probes:
+        name = word["name"] if isinstance(word, dict) else word
+        if name not in FORMS:  # a form stands for the probes that can be asked
+            planned.append(("probe", name, plugins.find("probes", name).needs))
     family, able = model.family.plugin_name(), model.family.capabilities
     return [
         f"{what.capitalize()} '{name}' needs {', '.join(sorted(needs - able))}, which models of family '{family}' "

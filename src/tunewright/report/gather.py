@@ -165,7 +165,8 @@ def _limits(files: _Files) -> list[Block]:
     metrics = files.metrics()
     gates = (files.verdict or {}).get("gates") or []
     missing = [gate_name(gate) for gate in gates if gate.get("state") == "not_measured"]
-    if not files.probes:
+    missing += [name_of(name).lower() for name, probe in files.probes.items() if probe.get("not_measured")]
+    if "retention" not in files.probes:
         missing.append("what the model forgot")
     return limit_blocks({
         "use": plan_data.get("use") or facts.get("use"),

@@ -20,6 +20,8 @@ _NAMES = {
     "retention_kl": "Shift on neutral prompts (KL)",
     "min_gain": "Least gain on the primary metric",
     "max_loss_increase": "Greatest loss increase on general texts",
+    "max_covert_bias_increase": "Greatest increase of covert dialect bias",
+    "max_attack_success_increase": "Greatest increase of harmful requests answered",
     "tfidf": "Word counts (TF-IDF + logistic regression)",
     "majority": "Always the commonest class",
     "prior": "Class frequencies alone",

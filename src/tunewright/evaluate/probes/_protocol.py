@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -16,27 +16,55 @@ Answers = Mapping[str, NDArray[Any]]
 """What a model answered: named arrays without objects, so that they can be kept as npz."""
 
 
+Part = Callable[[str, Callable[[], Answers]], Answers]
+"""Makes a piece of the answers, or reads what an interrupted asking left of it under that name."""
+
+
+def afresh(name: str, make: Callable[[], Answers]) -> Answers:
+    """A `Part` that keeps nothing."""
+    return make()
+
+
 class Probe(Protocol):
     """Asks base and tuned the same, and compares the answers."""
 
+    forms: ClassVar[Mapping[str, Mapping[str, Any]]]
+    """Form (`quick`, `full`) -> the fields that make it; without a form a probe is asked only when it is named."""
+
     needs: ClassVar[frozenset[str]]
     """Capabilities the family must have."""
-    version: ClassVar[str]
-    """Names the code's protocol and the content of its texts: a changed text is a changed version."""
 
-    def ask(self, model: LoadedModel, progress: Progress) -> dict[str, NDArray[Any]]:
+    @property
+    def version(self) -> str:
+        """Names the code's protocol and the content of its texts: a changed text is a changed version."""
+
+    @classmethod
+    def plugin_name(cls) -> str:
+        """The name of the kind."""
+
+    def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """The model's answers as named arrays.
 
-        Base's are kept, keyed by the model's digest, its precision, the probe's name and fields, and `version`.
+        They are kept, keyed by the model's digest, its precision, the probe's name and fields, and `version`.
+
+        Args:
+            model: Base or tuned.
+            progress: Is told how far it is.
+            part: What takes long is made in pieces through it, so that an interrupted asking goes on where it was.
 
         Raises:
+            NotMeasured: It cannot be asked here.
             UserError: The model doesn't give usable numbers.
         """
+
+    def describe(self, answers: Answers, seed: int, resamples: int) -> dict[str, Any]:
+        """What one model's answers come to, in JSON values: what `tunewright probe NAME --json OUT` writes."""
 
     def compare(self, base: Answers, tuned: Answers, seed: int, resamples: int) -> ProbeResult:
         """What changed from base to tuned; a pure function of its arguments.
 
         Raises:
+            NotMeasured: The answers do not hold what is needed.
             UserError: The two answers don't belong to the same questions.
         """
 

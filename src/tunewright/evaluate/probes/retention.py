@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.core.seeds import stream
 from tunewright.data.encoder import Encoded
 from tunewright.evaluate.contracts import Figure, Floats, ProbeResult, Progress
-from tunewright.evaluate.probes._protocol import Answers, PredictsNext
+from tunewright.evaluate.probes._protocol import Answers, Part, PredictsNext, afresh
 from tunewright.models.contracts import EncodeSettings, LoadedModel
 
 _TEXTS = Path(__file__).with_name("_texts")
@@ -46,9 +46,10 @@ class Retention(Plugin):
     """What the model forgot: loss on general passages, and how its answers to neutral prompts begin."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"token_log_probs", "next_log_probs"})
+    forms: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {}, "full": {}}
     version: ClassVar[str] = f"1-{file_digest(_FILES)}"
 
-    def ask(self, model: LoadedModel, progress: Progress) -> dict[str, NDArray[Any]]:
+    def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """Loss of every passage, and the distribution of the first token after every prompt.
 
         Returns:
@@ -69,6 +70,12 @@ class Retention(Plugin):
                 "train.learning_rate, or with train.precision: float32."
             )
         return {"nll": nll, "tokens": tokens, "next_log_probs": np.maximum(first, np.float32(_LEAST_LOG_PROB))}
+
+    def describe(self, answers: Answers, seed: int, resamples: int) -> dict[str, Any]:
+        """`loss`, nats a token on the passages, with its 95 % interval over passages."""
+        weights = _weights(seed, "passages", len(answers["tokens"]), resamples)
+        value, low, high = _ratio(weights, answers["nll"], answers["tokens"])
+        return {"loss": {"value": value, "low": low, "high": high}, "passages": len(answers["tokens"])}
 
     def compare(self, base: Answers, tuned: Answers, seed: int, resamples: int) -> ProbeResult:
         """Rise of the loss, and KL(base || tuned) of the first token; intervals by bootstrap over texts, 95 %.

@@ -1,0 +1,145 @@
+"""`probe`: asks one model, or the base and the tuned one of a run; and what every evaluation needs of probes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunewright.core import plugins
+from tunewright.core.config import Plan, ProbeRequest
+from tunewright.core.errors import NotMeasured, UserError, unknown
+from tunewright.core.files import digest, file_digest, write_json
+from tunewright.core.settings import FORMS
+from tunewright.core.store import Run
+from tunewright.evaluate.contracts import Figure, Progress
+from tunewright.evaluate.kept import arrays_by_content
+from tunewright.evaluate.probes._protocol import Answers, Probe
+from tunewright.models.contracts import LoadedModel
+from tunewright.models.embedded import resolve_model
+from tunewright.models.opening import open_model
+from tunewright.models.precision import resolve as resolve_dtype
+from tunewright.pipeline.result import Result, silent
+from tunewright.runs.opening import open_tuned
+
+Asked = Answers | NotMeasured
+"""A model's answers, or why there are none."""
+SEED, RESAMPLES = 0, 2000
+"""Of the intervals under the verb."""
+
+
+def probe(question: ProbeRequest, progress: Progress = silent) -> Result:
+    """Writes what a probe finds in a model; of a run, what it finds in base and tuned, and what changed."""
+    if (question.model is None) == (question.run is None):
+        raise UserError("probe: give either --model M or --run RUN.")
+    asked = _built(question)
+    dtype = resolve_dtype(question.precision)
+    run = Run.open(question.run) if question.run else None
+    name = Plan.load(run.plan_file).settings.model if run else str(question.model)
+    base = open_model(resolve_model(name), dtype)
+    if asked.needs - base.family.capabilities:
+        lacks = ", ".join(sorted(asked.needs - base.family.capabilities))
+        raise UserError(f"Probe '{question.name}' needs {lacks}, which {name} doesn't have.")
+    identity: tuple[Any, ...] = (base.origin.digest, base.family.plugin_name(), str(dtype), torch.get_num_threads())
+    first = _answers(ask_probe(asked, base, identity, progress))
+    written: dict[str, Any] = {
+        "probe": {"name": question.name, "version": asked.version, "settings": _settings(asked)},
+        "model": str(run.folder) if run else name,
+        "precision": str(dtype).removeprefix("torch."),
+    }
+    if run is None:
+        written |= asked.describe(first, SEED, RESAMPLES)
+        lines = [f"{question.name}: written to {question.out}."]
+    else:
+        identity = (run_digest(run), str(dtype), torch.get_num_threads())
+        tuned = open_tuned(run, dtype, base)
+        second = _answers(ask_probe(asked, tuned, identity, progress, run.evaluations / "kept"))
+        result = asked.compare(first, second, SEED, RESAMPLES)
+        written |= asked.describe(second, SEED, RESAMPLES)
+        written["base"] = asked.describe(first, SEED, RESAMPLES)
+        written["change"] = [asdict(figure) for figure in result.figures]
+        lines = [result.sentence, f"{question.name}: base, tuned and what changed are in {question.out}."]
+    write_json(question.out, written)
+    return Result(0, (*written.get("sentences", ()), *lines))
+
+
+def planned_probes(words: Sequence[str | dict[str, Any]], capabilities: frozenset[str]) -> dict[str, Probe]:
+    """The probes of `evaluate.probes` by name; a form stands for all that have it and that the family can answer."""
+    found: dict[str, Probe] = {}
+    for word in words:
+        if isinstance(word, str) and word in FORMS:
+            for kind in plugins.everything("probes"):
+                fields = getattr(kind, "forms", {}).get(word)
+                if fields is not None and kind.needs <= capabilities:
+                    found[kind.plugin_name()] = kind(**fields)
+        else:
+            built: Probe = plugins.build("probes", word)
+            found[built.plugin_name()] = built
+    return {name: one for name, one in found.items() if one.needs <= capabilities}
+
+
+def ask_probe(
+    probe: Probe, model: LoadedModel, identity: Sequence[Any], progress: Progress, folder: Path | None = None
+) -> Asked:
+    """A model's answers, kept under its identity in the cache or in `folder`; or why it has none."""
+    key = digest("probe", probe.plugin_name(), repr(probe), probe.version, *identity)
+    try:
+        return arrays_by_content(key, partial(probe.ask, model, progress), folder)[0]
+    except NotMeasured as reason:
+        return reason
+
+
+def compare_probe(
+    probe: Probe, base: Asked, tuned: Asked, seed: int, resamples: int
+) -> tuple[tuple[Figure, ...], dict[str, Any]]:
+    """The figures, and what `evaluations/probe_<name>.json` holds; of what could not be measured, why."""
+    try:
+        result = probe.compare(_answers(base), _answers(tuned), seed, resamples)
+    except NotMeasured as reason:
+        sentence = f"{probe.plugin_name()}: not measured. {reason}"
+        return (), {"figures": [], "blocks": [], "sentence": sentence, "not_measured": str(reason)}
+    return result.figures, {
+        "figures": [asdict(figure) for figure in result.figures],
+        "blocks": [block.model_dump(mode="json") for block in result.blocks],
+        "sentence": result.sentence,
+    }
+
+
+def run_digest(run: Run) -> str:
+    """A hash of the tuned model's files."""
+    return file_digest(sorted(path for path in run.model.rglob("*") if path.is_file()))
+
+
+def _answers(asked: Asked) -> Answers:
+    if isinstance(asked, NotMeasured):
+        raise asked
+    return asked
+
+
+def _settings(probe: Probe) -> dict[str, Any]:
+    shown: dict[str, Any] = probe.model_dump(mode="json")  # type: ignore[attr-defined]  # every probe is a plugin
+    return shown
+
+
+def _built(question: ProbeRequest) -> Probe:
+    """The probe in its form, with the settings that were typed on top.
+
+    Raises:
+        UserError: Unknown probe, form or setting, or a value that is not allowed.
+    """
+    kind = plugins.find("probes", question.name)
+    if question.form not in FORMS:
+        raise unknown("form", question.form, FORMS)
+    fields: dict[str, Any] = dict(getattr(kind, "forms", {}).get(question.form, {}))
+    for name, values in question.fields.items():
+        known = kind.model_fields.get(name)
+        several = known is not None and "tuple" in str(known.annotation)
+        if len(values) > 1 and not several:
+            raise UserError(f"--{name.replace('_', '-')}: given {len(values)} times; give it once.")
+        fields[name] = list(values) if several else values[0]
+    built: Probe = plugins.build("probes", {"name": question.name, **fields})
+    return built
