@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tunewright.core.settings import GateSettings
 from tunewright.evaluate.contracts import Comparison, Figure
-from tunewright.evaluate.gates import Gate, judge_gates
+from tunewright.evaluate.gates import INCREASES, Gate, judge_gates
 from tunewright.evaluate.verdict import exit_code, holm, judge, sentence
 
 BETTER = Comparison(
@@ -184,3 +184,12 @@ def test_sentences_say_what_why_and_what_to_do():
     assert "all primary metrics" in sentence(replace(BETTER, decision="cannot_tell"))
     assert "no primary metric" in judge([])["sentences"][0]
     assert any("limit lies inside" in line for line in judge([], [Gate("g", "cannot_tell", 0.1, 0.2)])["sentences"])
+
+
+def test_a_gate_of_every_probe_looks_at_that_probes_figure():
+    figures = [Figure(name, 0, 1, 1, 0.5, 2, 50) for name in INCREASES.values()]
+    gates = judge_gates(GateSettings(**dict.fromkeys(INCREASES, 1.0)), [WORSE], figures)
+    assert [(gate.name, gate.state) for gate in gates] == [(name, "cannot_tell") for name in INCREASES]
+    for gate, figure in INCREASES.items():
+        found = judge_gates(GateSettings(**{gate: 9.0}), [WORSE], [f for f in figures if f.name != figure])
+        assert [g.state for g in found] == ["not_measured"]

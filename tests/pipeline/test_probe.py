@@ -1,0 +1,112 @@
+"""Probes in a run and under their own verb: forms, resuming, what cannot be measured, options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tunewright.core import plugins
+from tunewright.core.config import ProbeRequest
+from tunewright.core.errors import NotMeasured, UserError
+from tunewright.evaluate.contracts import Figure, ProbeResult
+from tunewright.evaluate.kept import arrays_by_content
+from tunewright.evaluate.probes._protocol import afresh
+from tunewright.pipeline import probe as verb
+from tunewright.pipeline.probe import ask_probe, compare_probe, planned_probes
+
+TEXT = frozenset({"token_log_probs", "next_log_probs", "text", "text_choices", "choices", "generate"})
+
+
+class Counting:
+    """A probe in three pieces that breaks off at one of them."""
+
+    version = "1"
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.breaks_at = ""
+
+    @classmethod
+    def plugin_name(cls) -> str:
+        return "counting"
+
+    def __repr__(self) -> str:
+        return "Counting()"
+
+    def ask(self, model: Any, progress: Any, part: Any = afresh) -> dict[str, Any]:
+        return {name: part(name, lambda name=name: self._piece(name))["x"] for name in "abc"}
+
+    def _piece(self, name: str) -> dict[str, Any]:
+        if name == self.breaks_at:
+            raise KeyboardInterrupt
+        self.made.append(name)
+        return {"x": np.array([ord(name)])}
+
+    def compare(self, base: Any, tuned: Any, seed: int, resamples: int) -> ProbeResult:
+        return ProbeResult((Figure("f", 0, 1, 1, 1, 1, 3),), (), "Found.")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TUNEWRIGHT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_an_interrupted_asking_goes_on_where_it_was_and_leaves_only_the_whole(cache: Path) -> None:
+    probe: Any = Counting()
+    probe.breaks_at = "c"
+    with pytest.raises(KeyboardInterrupt):
+        ask_probe(probe, SimpleNamespace(), ("m",), print)
+    probe.breaks_at = ""
+    found: Any = ask_probe(probe, SimpleNamespace(), ("m",), print)
+    assert probe.made == ["a", "b", "c"]
+    assert {name: value.tolist() for name, value in found.items()} == {"a": [97], "b": [98], "c": [99]}
+    assert [path.suffix for path in (cache / "evaluations").iterdir()] == [".npz"]
+    ask_probe(probe, SimpleNamespace(), ("m",), print)
+    assert len(probe.made) == 3
+    ask_probe(probe, SimpleNamespace(), ("another model",), print)
+    assert len(probe.made) == 6
+
+
+def test_a_torn_file_is_asked_again(tmp_path: Path) -> None:
+    first, path = arrays_by_content("k", lambda part: {"x": np.arange(3)}, tmp_path)
+    path.write_bytes(path.read_bytes()[:40])
+    again, _ = arrays_by_content("k", lambda part: {"x": np.arange(4)}, tmp_path)
+    assert (len(first["x"]), len(again["x"])) == (3, 4)
+
+
+def test_what_cannot_be_measured_has_no_figure_and_says_why() -> None:
+    probe: Any = Counting()
+    figures, file = compare_probe(probe, {}, {}, 0, 200)
+    assert ([figure.name for figure in figures], file["sentence"]) == (["f"], "Found.")
+    for base, tuned in ((NotMeasured("No judge."), {}), ({}, NotMeasured("No judge."))):
+        figures, file = compare_probe(probe, base, tuned, 0, 200)
+        assert figures == ()
+        assert (file["figures"], file["not_measured"]) == ([], "No judge.")
+        assert "not measured" in file["sentence"]
+
+
+def test_forms_stand_for_every_probe_that_has_them_and_later_words_count() -> None:
+    for form in ("quick", "full"):
+        found = planned_probes([form], TEXT)
+        having = [kind for kind in plugins.everything("probes") if form in kind.forms and kind.needs <= TEXT]
+        assert having
+        assert list(found.values()) == [kind(**kind.forms[form]) for kind in having]
+    assert planned_probes([], TEXT) == {}
+    assert list(planned_probes(["retention"], TEXT)) == ["retention"]
+    assert planned_probes(["quick"], frozenset()) == {}
+
+
+def test_the_verb_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+    def asked(name: str = "retention", form: str = "full", **fields: list[str]) -> list[str]:
+        with pytest.raises(UserError) as caught:
+            verb.probe(ProbeRequest(name, "m", None, tmp_path / "o.json", form, "float32", fields))
+        return caught.value.problems
+
+    assert "retention" in asked("retentoin")[0]
+    assert "quick" in asked(form="short")[0]
+    assert "unknown key" in asked(pairs=["x"])[0]
