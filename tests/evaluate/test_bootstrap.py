@@ -58,7 +58,7 @@ def test_the_smallest_detectable_difference_has_80_percent_power(n):
 def test_unequal_units_have_the_freedom_of_their_effective_number():
     sizes = [30, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
     units = np.repeat([f"u{i:02}" for i in range(len(sizes))], sizes)
-    grouped = bootstrap._group(list(units), Accuracy(), np.ones((len(units), 1)))
+    grouped = bootstrap._group(Accuracy(), [np.ones((len(units), 1))], list(units), None)[1]
     assert grouped.effective == pytest.approx(44**2 / (900 + 14))
     assert grouped.freedom == pytest.approx(grouped.effective - 1)
 
@@ -187,7 +187,7 @@ def test_the_seed_alone_decides_the_draws_and_blocks_do_not(monkeypatch):
 
 
 def test_rows_of_a_unit_are_drawn_together_and_every_draw_has_all_units():
-    units = bootstrap._group(["b", "a", "b", "c", "a", "b"], Accuracy(), np.ones((6, 1)))
+    units = bootstrap._group(Accuracy(), [np.ones((6, 1))], ["b", "a", "b", "c", "a", "b"], None)[1]
     weights = np.concatenate(list(bootstrap._weights(units, 0, 500)))
     assert weights.shape == (500, 6)
     assert (weights[:, [0, 0, 1]] == weights[:, [2, 5, 4]]).all()
@@ -197,8 +197,8 @@ def test_rows_of_a_unit_are_drawn_together_and_every_draw_has_all_units():
 
 def test_tokens_not_rows_make_a_unit_large():
     records = np.column_stack([np.ones(20), np.r_[np.ones(19), 1000.0]])
-    assert bootstrap._group(rows(20), Nll(), records).effective < 1.1
-    assert bootstrap._group(rows(20), Accuracy(), records[:, :1]).effective == pytest.approx(20)
+    assert bootstrap._group(Nll(), [records], rows(20), None)[1].effective < 1.1
+    assert bootstrap._group(Accuracy(), [records[:, :1]], rows(20), None)[1].effective == pytest.approx(20)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

@@ -22,24 +22,27 @@ from tunewright.evaluate.metrics.macro_f1 import MacroF1
 from tunewright.evaluate.metrics.nll import Nll
 from tunewright.evaluate.metrics.rouge_l import RougeL
 from tunewright.evaluate.metrics.stop_rate import StopRate
+from tunewright.evaluate.metrics.top_k import TopK
 from tunewright.evaluate.words import words
 
 from .made import LABELS, chooses, example, records_of, summary
 
-METRICS = [plugin() for plugin in everything("metrics")]
+METRICS = [plugin(k=1) if plugin is TopK else plugin() for plugin in everything("metrics")]  # 3 labels: 5 always hit
+SIDES = ("good", "bad")
 IDS = [metric.plugin_name() for metric in METRICS]
 
 
-def answered(id: str, quality: float) -> Outcome:
+def answered(id: str, quality: float, label: str = "good") -> Outcome:
     """An outcome with everything filled in; quality 0 = all wrong, 1 = perfect."""
     wanted = "it was good"
+    choices = np.array([1.0 - quality, 0.0, quality]) * 30
     return Outcome(
-        replace(example(id), answers=(Answer((text_part("good"),)),)),
+        replace(example(id), answers=(Answer((text_part(label),)),)),
         answer_log_prob=-5.0 * (1.1 - quality),
         answer_tokens=4,
         answer_bytes=11,
-        choices=np.array([1.0 - quality, 0.0, quality]) * 30,
-        text="good" if quality == 1 else wanted if quality > 0 else "bad",
+        choices=choices if label == "good" else choices[::-1],
+        text=label if quality == 1 else wanted if quality > 0 else "bad",
         stopped=quality > 0,
         loss_sum=7.0 - quality,
         loss_count=4.0,
@@ -68,7 +71,9 @@ def drawn_records(metric, seed: int, n: int = 40):
 def caught_by_direction(metric) -> bool:
     """Whether better answers lower a figure that should rise (or raise one that should fall)."""
     figures = [
-        summary(metric, records_of(metric, [answered(str(i), q) for i, q in enumerate(qualities)]))
+        summary(
+            metric, records_of(metric, [answered(f"{i} {n}", q, n) for i, q in enumerate(qualities) for n in SIDES])
+        )
         for qualities in ([0, 0, 0.3], [0, 0.3, 1], [1, 1, 1])
     ]
     steps = np.diff(figures) * (1 if metric.higher_is_better else -1)

@@ -79,6 +79,9 @@ class Bin(BaseModel):
     confidence: float
     accuracy: float
     count: int
+    low: float | None = None
+    high: float | None = None
+    """95 % interval of the accuracy."""
 
 
 class Reliability(_Block):

@@ -211,7 +211,7 @@ class Layers:
                 if isinstance(word, str) and (word in extra or word in plugins.names(kind)):
                     continue
                 try:
-                    if isinstance(word, dict):
+                    if isinstance(word, dict) or (isinstance(word, str) and "(" in word):
                         plugins.build(kind, word)
                     elif isinstance(word, str):
                         plugins.find(kind, word)

@@ -6,6 +6,7 @@ A plugin is a frozen value that is its own configuration: `method: {name: lora, 
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 import sys
 from functools import lru_cache
@@ -40,6 +41,12 @@ class Plugin(BaseModel):
     def plugin_name(cls) -> str:
         """The name in plans: the file's name, or the one an entry point gave."""
         return _OUTSIDE_NAMES.get(cls, cls.__module__.rsplit(".", 1)[-1])
+
+    def written(self) -> str:
+        """The name with the settings that differ from their defaults: `top_k(k=3)`."""
+        own = {name: value for name, value in self if value != type(self).model_fields[name].default}
+        told = ", ".join(f"{name}={value}" for name, value in own.items())
+        return f"{self.plugin_name()}({told})" if told else self.plugin_name()
 
     @classmethod
     def summary(cls) -> str:
@@ -79,12 +86,12 @@ def everything(kind: str) -> list[type[Any]]:
 
 
 def build(kind: str, setting: str | dict[str, Any]) -> Any:
-    """A plugin value from what stands in a plan: a name, or `{name: ..., field: ...}`.
+    """A plugin value from what stands in a plan: a name, `name(field=value)`, or `{name: ..., field: ...}`.
 
     Raises:
         UserError: Unknown name or field, or a value out of range; all faults at once.
     """
-    fields = {"name": setting} if isinstance(setting, str) else dict(setting)
+    fields = _read(setting) if isinstance(setting, str) else dict(setting)
     what = kind.rstrip("s")
     if not isinstance(fields.get("name"), str):
         raise UserError(f"{what}: needs a 'name'. Allowed: {', '.join(names(kind))}.")
@@ -93,6 +100,21 @@ def build(kind: str, setting: str | dict[str, Any]) -> Any:
         return plugin(**fields)
     except ValidationError as error:
         raise UserError(describe(error, what, list(plugin.model_fields))) from None
+
+
+def _read(text: str) -> dict[str, Any]:
+    """`name` or `name(field=value, ...)` as fields; what is no number or true/false is text."""
+    name, bracket, rest = text.strip().partition("(")
+    if not bracket or not rest.endswith(")"):
+        return {"name": text}
+    fields: dict[str, Any] = {"name": name.strip()}
+    for piece in filter(None, (piece.strip() for piece in rest[:-1].split(","))):
+        field, _, value = (part.strip() for part in piece.partition("="))
+        try:
+            fields[field] = json.loads(value)
+        except ValueError:
+            fields[field] = value
+    return fields
 
 
 def describe(error: ValidationError, where: str, allowed: list[str]) -> list[str]:

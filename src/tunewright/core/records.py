@@ -76,6 +76,8 @@ class Example:
     """True when the answer is one of a closed set of labels."""
     tools: tuple[Mapping[str, Any], ...] = ()
     slices: Mapping[str, str] = field(default_factory=dict)
+    survey_weight: float = 1.0
+    """How much the row counts in figures (how many people it stands for); what is trained knows nothing of it."""
 
     @property
     def answer(self) -> Answer:

@@ -40,6 +40,10 @@ class DataSettings(Section):
     """Column that says whom a row belongs to; `unit` is found by itself."""
     slices: tuple[str, ...] = ()
     """Columns kept for tables by subgroup."""
+    survey_weight: str | None = None
+    """Column of weights that say how much a row counts in figures and intervals; training weights are `weight`."""
+    split_seed: int | None = Field(None, ge=0)
+    """Moves which units are held out; None = the seed of the plan."""
     source: str | None = None
     licence: str | None = None
     consent: str | None = None

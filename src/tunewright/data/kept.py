@@ -132,7 +132,8 @@ def example_file() -> RowFile[Example]:
 def _pack(example: Example) -> bytes | None:
     turns = [[t.role, [[p.kind, p.value] for p in t.parts], t.weight, t.extra] for t in example.context]
     answers = [[[[p.kind, p.value] for p in a.parts], a.rank, a.weight, a.extra] for a in example.answers]
-    rest = [example.id, example.source, example.unit, example.label, example.tools, example.slices]
+    rest: list[object] = [example.id, example.source, example.unit, example.label, example.tools, example.slices]
+    rest.append(example.survey_weight)
     try:
         packed = json.dumps([turns, answers, rest], ensure_ascii=False).encode()
     except (TypeError, ValueError):
@@ -144,7 +145,7 @@ def _pack(example: Example) -> bytes | None:
 
 
 def _unpack(packed: bytes) -> Example:
-    turns, answers, (name, source, unit, label, tools, slices) = json.loads(packed.decode())
+    turns, answers, (name, source, unit, label, tools, slices, survey) = json.loads(packed.decode())
     return Example(
         tuple(Turn(role, _parts(parts), weight, extra) for role, parts, weight, extra in turns),
         tuple(Answer(_parts(parts), rank, weight, extra) for parts, rank, weight, extra in answers),
@@ -154,6 +155,7 @@ def _unpack(packed: bytes) -> Example:
         label,
         tuple(tools),
         slices,
+        survey,
     )
 
 

@@ -102,7 +102,7 @@ def open_rows(path: Path | str, settings: DataSettings) -> Iterator[tuple[dict[s
     Raises:
         UserError: The file cannot be read, or no format fits its columns.
     """
-    lenient = settings.model_copy(update={"unit": None})
+    lenient = settings.model_copy(update={"unit": None, "survey_weight": None})
     for read in open_file(Path(path), lenient, answers_needed=False).rows:
         if isinstance(read.result, Bad) and read.result.stops:
             raise BadRows([read.result])
@@ -161,6 +161,8 @@ def _check_columns(path: Path, columns: set[str], settings: DataSettings) -> Non
     wanted = {f"--map {o}={t}": t for o, t in settings.map.items() if o not in _IN_MESSAGES}
     if settings.unit:
         wanted["data.unit"] = settings.unit
+    if settings.survey_weight:
+        wanted["data.survey_weight"] = settings.survey_weight
     wanted |= {f"data.slices ({name})": name for name in settings.slices}
     problems = [
         f"{path}: {what} names the column '{name}', which is not there.{nearest(name, sorted(columns))} "
@@ -260,8 +262,13 @@ def _carry(example: Example, row: Row, original: Row, source: str, settings: Dat
     unit = original.get(settings.unit) if settings.unit else row.get("unit")
     if settings.unit and (unit is None or unit == ""):
         raise Flaw(unit_column, shown(unit), "whom the row belongs to", "fill it in or delete the row")
+    survey = example.survey_weight
+    if settings.survey_weight:
+        column = settings.survey_weight
+        survey = weight(original.get(column), column, "write how much the row counts, 0 to leave it out of figures")
     return replace(
         example,
+        survey_weight=survey,
         id=_name(row.get("id"), "id") or "",
         unit=_name(unit, unit_column) or example.unit,
         source=source,

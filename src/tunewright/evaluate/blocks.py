@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tunewright.core.blocks import Bar, Bars, Bin, Block, Cell, Pair, Pairs, Reliability, Table
 from tunewright.evaluate.bootstrap import estimate, wilson
-from tunewright.evaluate.compare import How, metric_name, unit_of
-from tunewright.evaluate.contracts import Metric, Outcome
+from tunewright.evaluate.compare import How, metric_name, unit_of, weights_of
+from tunewright.evaluate.contracts import Floats, Metric, Outcome
 from tunewright.evaluate.metrics._closed import chosen, probabilities, truth
 
 Answered = Mapping[str, Sequence[Outcome]]
@@ -58,7 +59,8 @@ def figure_bars(answered: Answered, metric: Metric, labels: Sequence[str], how: 
             continue
         units = [unit_of(outcome) for outcome, _ in kept]
         numbers = np.array([record for _, record in kept])
-        value, low, high = estimate(metric, numbers, units, how.get("seed", 0), how.get("resamples", 2000))
+        weights = weights_of([outcome for outcome, _ in kept])
+        value, low, high = estimate(metric, numbers, units, how.get("seed", 0), how.get("resamples", 2000), weights)
         role: Literal["base", "tuned", "baseline"] = (
             "base" if name == "base" else "tuned" if name == "tuned" else "baseline"
         )
@@ -71,14 +73,15 @@ def figure_bars(answered: Answered, metric: Metric, labels: Sequence[str], how: 
 def per_class_table(base: Sequence[Outcome], tuned: Sequence[Outcome], labels: Sequence[str]) -> Table:
     """Sensitivity and specificity of each label with Wilson intervals, base and tuned; n = rows that truly have it."""
     rows: list[list[Cell]] = []
+    weights = weights_of(base)
     true = np.array([truth(outcome, labels) for outcome in base])
     said = [np.array([chosen(outcome) for outcome in outcomes]) for outcomes in (base, tuned)]
     for index, label in enumerate(labels):
         is_true = true == index
         cells: list[Cell] = [label, int(is_true.sum())]
         for answers in said:
-            cells.append(_share(int((is_true & (answers == index)).sum()), int(is_true.sum())))
-            cells.append(_share(int((~is_true & (answers != index)).sum()), int((~is_true).sum())))
+            cells.append(_share((answers == index)[is_true], weights[is_true]))
+            cells.append(_share((answers != index)[~is_true], weights[~is_true]))
         rows.append(cells)
     columns = ["label", "n", *(f"{who} {what}" for who in ("base", "tuned") for what in ("sensitivity", "specificity"))]
     return Table(
@@ -111,20 +114,31 @@ def confusion_tables(answered: Answered, labels: Sequence[str]) -> list[Block]:
 
 
 def reliability(answered: Answered, labels: Sequence[str]) -> Reliability:
-    """Stated confidence against how often it was right, in bins of equal numbers of rows."""
+    """Stated confidence against how often it was right, in bins of equal numbers (weights) of rows."""
     series: dict[str, list[Bin]] = {}
     for name, outcomes in answered.items():
-        stated = np.array([probabilities(o.choices).max() for o in outcomes if o.choices is not None])
-        right = np.array([chosen(o) == truth(o, labels) for o in outcomes if o.choices is not None])
-        parts = np.array_split(np.argsort(stated, kind="stable"), BINS)
+        asked = [o for o in outcomes if o.choices is not None and o.example.survey_weight > 0]
+        stated = np.array([probabilities(o.choices).max() for o in asked if o.choices is not None])
+        right = np.array([chosen(o) == truth(o, labels) for o in asked])
+        weights = weights_of(asked)
+        order = np.argsort(stated, kind="stable")
+        mass = np.cumsum(weights[order])
+        place = np.searchsorted(mass[-1:] * np.arange(1, BINS) / BINS, mass - weights[order] / 2)
         series[name] = [
-            Bin(confidence=float(stated[part].mean()), accuracy=float(right[part].mean()), count=len(part))
-            for part in parts
-            if len(part)
+            Bin(
+                confidence=float(np.average(stated[part], weights=weights[part])),
+                accuracy=found[0],
+                count=len(part),
+                low=found[1],
+                high=found[2],
+            )
+            for part in (order[place == number] for number in range(BINS))
+            if len(part) and (found := _weighted_share(right[part], weights[part])) is not None
         ]
     return Reliability(
         title="Is the stated confidence right?",
-        note="On the diagonal, what is said with 80 % confidence is right in 80 % of rows; below it is overconfidence.",
+        note="On the diagonal, what is said with 80 % confidence is right in 80 % of rows; below it is overconfidence. "
+        "Each point is a tenth of the rows, its line the 95 % interval (Wilson), which takes rows as independent.",
         section="classes",
         series=series,
     )
@@ -191,8 +205,16 @@ def _said(outcome: Outcome, labels: Sequence[str]) -> str:
     return "(not asked)"
 
 
-def _share(successes: int, n: int) -> Cell:
-    if not n:
+def _share(right: NDArray[np.bool_], weights: Floats) -> Cell:
+    found = _weighted_share(right, weights)
+    return None if found is None else "{:.2f} ({:.2f}-{:.2f})".format(*found)
+
+
+def _weighted_share(right: NDArray[np.bool_], weights: Floats) -> tuple[float, float, float] | None:
+    """A share with its Wilson interval; with unequal weights, that of the effective number of rows (Kish 1965)."""
+    total = float(weights.sum())
+    if total <= 0:
         return None
-    low, high = wilson(successes, n)
-    return f"{successes / n:.2f} ({low:.2f}-{high:.2f})"
+    share = float(weights @ right) / total
+    effective = total**2 / float((weights**2).sum())
+    return share, *wilson(share * effective, effective)

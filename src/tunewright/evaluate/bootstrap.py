@@ -1,6 +1,7 @@
 """Paired bootstrap over units: the interval of a difference, its p-value, and the smallest difference it can see.
 
 Rows of one unit (worker, speaker, patient) are drawn together, and base and tuned are asked with the same draws.
+Rows may carry weights of their own (survey weights): a unit is drawn as any other and brings its rows with them.
 The interval is `difference ± t x se`: se is the bootstrap's, freed of its small-sample bias, and t has the degrees
 of freedom of the *effective* number of units (Kish 1965), because one large unit among small ones tells less than
 equal ones. Plain percentiles cover too rarely with few units; `benchmarks/verdict_simulation.py` measures both.
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ MIN_EFFECTIVE = 5.0
 MIN_DIFFERING = 6
 """Fewer units that differ give no decision: below six, even all in one direction are chance (2 x 0.5^5 > 0.05)."""
 _ROUNDING = 1e-12
+_MOST = 700.0  # the largest number that exp can take
 _CELLS = 4_000_000  # numbers in one block of weights: 32 MB
 
 Decision = Literal["better", "worse", "cannot_tell"]
@@ -60,11 +62,20 @@ class Sized(Protocol):
         """[n] how much each example counts."""
 
 
+@runtime_checkable
+class Multiplicative(Protocol):
+    """A metric that is told in ratios (perplexity): the interval is made of logarithms and told as a difference."""
+
+    multiplicative: ClassVar[Literal[True]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Units:
     """Rows by unit; sorted by name, so that the order of rows changes nothing."""
 
     of_row: NDArray[np.int64]
+    row_weights: Floats
+    """[n] how much each row counts by itself."""
     count: int
     effective: float
 
@@ -79,7 +90,13 @@ class _Units:
 
 
 def compare(
-    metric: Metric, base_records: Floats, tuned_records: Floats, units: Sequence[str], seed: int, resamples: int = 2000
+    metric: Metric,
+    base_records: Floats,
+    tuned_records: Floats,
+    units: Sequence[str],
+    seed: int,
+    resamples: int = 2000,
+    row_weights: Floats | None = None,
 ) -> Paired:
     """Compares two models on the same rows.
 
@@ -90,43 +107,52 @@ def compare(
         units: [n] to whom each row belongs; rows of a unit are resampled together.
         seed: Of the resampling.
         resamples: How many.
+        row_weights: [n] survey weights, 1 each unless given; rows of weight 0 are left out.
 
     Raises:
         UserError: A record is not finite (the sentence names the rows), or the metric has no value on these rows.
     """
     records = [np.asarray(base_records, float), np.asarray(tuned_records, float)]
-    grouped = _group(units, metric, records[0])
     for name, of_model in zip(("base", "tuned"), records, strict=True):
         require_finite(of_model, [f"{row} (unit {unit})" for row, unit in enumerate(units)], name)
-    base, tuned = (_figure(metric, of_model) for of_model in records)
+    records, grouped = _group(metric, records, units, row_weights)
+    base, tuned = (_figure(metric, of_model, grouped) for of_model in records)
     draws = np.concatenate(
         [np.stack([metric.summarise(r, weights) for r in records]) for weights in _weights(grouped, seed, resamples)],
         axis=1,
     )
-    scale = max(abs(base), abs(tuned))
+    at = _Scale.of(metric, base)
+    first, second, draws = at.into(base), at.into(tuned), at.into(draws)
+    scale = max(abs(first), abs(second), at.least)
     se_base, se_tuned, se = (_spread(d, scale) * grouped.correction for d in (*draws, draws[1] - draws[0]))
     differing = len(np.unique(grouped.of_row[(records[0] != records[1]).any(axis=1)]))
     tellable = grouped.count >= MIN_UNITS and grouped.effective >= MIN_EFFECTIVE and differing >= MIN_DIFFERING
-    difference = tuned - base if abs(tuned - base) > _ROUNDING * scale else 0.0
+    difference = float(second - first) if abs(second - first) > _ROUNDING * scale else 0.0
     half, p_value = _half_width(difference, se, grouped.freedom, tellable)
     gain = difference if metric.higher_is_better else -difference
     found = tellable and abs(difference) > half
+    # Identical answers say nothing of how the two could differ: then as if they were asked of different rows.
+    smallest = _detectable(se if se > 0 else math.hypot(se_base, se_tuned), grouped, differing)
     return Paired(
         base=base,
         tuned=tuned,
-        difference=difference,
-        low=difference - half,
-        high=difference + half,
+        difference=at.change(difference),
+        low=at.change(difference - half),
+        high=at.change(difference + half),
         n=grouped.count,
-        # Identical answers say nothing of how the two could differ: then as if they were asked of different rows.
-        smallest_detectable=_detectable(se if se > 0 else math.hypot(se_base, se_tuned), grouped, differing),
+        smallest_detectable=abs(at.change(smallest if metric.higher_is_better else -smallest)),
         p_value=p_value,
         decision="cannot_tell" if not found else "better" if gain > 0 else "worse",
     )
 
 
 def estimate(
-    metric: Metric, records: Floats, units: Sequence[str], seed: int, resamples: int = 2000
+    metric: Metric,
+    records: Floats,
+    units: Sequence[str],
+    seed: int,
+    resamples: int = 2000,
+    row_weights: Floats | None = None,
 ) -> tuple[float, float, float]:
     """One model's figure with its 95 % interval over units, within the metric's `bounds`: (value, low, high).
 
@@ -135,12 +161,39 @@ def estimate(
     """
     records = np.asarray(records, float)
     require_finite(records, [f"{row} (unit {unit})" for row, unit in enumerate(units)], "the model")
-    grouped = _group(units, metric, records)
-    value = _figure(metric, records)
+    (records,), grouped = _group(metric, [records], units, row_weights)
+    value = _figure(metric, records, grouped)
     draws = np.concatenate([metric.summarise(records, weights) for weights in _weights(grouped, seed, resamples)])
-    half = _critical(grouped.freedom) * _spread(draws, abs(value)) * grouped.correction
+    at = _Scale.of(metric, value)
+    spread = _spread(at.into(draws), max(abs(at.into(value)), at.least))
+    half = _critical(grouped.freedom) * spread * grouped.correction
     lowest, highest = getattr(metric, "bounds", (-math.inf, math.inf))
-    return value, max(value - half, lowest), min(value + half, highest)
+    return value, max(value + at.change(-half), lowest), min(value + at.change(half), highest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Where differences are normal: the figure itself, or its logarithm for what is told in ratios."""
+
+    reference: float
+    """The figure that changes are changes of; only ratios look at it."""
+    ratios: bool
+
+    @classmethod
+    def of(cls, metric: Metric, reference: float) -> _Scale:
+        return cls(reference, isinstance(metric, Multiplicative))
+
+    @property
+    def least(self) -> float:
+        """The size of numbers below which rounding is not looked for."""
+        return 1.0 if self.ratios else 0.0
+
+    def into(self, value: Any) -> Any:
+        return np.log(value) if self.ratios else value
+
+    def change(self, difference: float) -> float:
+        """A difference there as a difference of the figure, from the reference on."""
+        return self.reference * math.expm1(min(difference, _MOST)) if self.ratios else difference
 
 
 def wilson(successes: float, n: float) -> tuple[float, float]:
@@ -168,17 +221,24 @@ def require_finite(records: Floats, names: Sequence[str], model: str) -> None:
         )
 
 
-def _group(units: Sequence[str], metric: Metric, records: Floats) -> _Units:
-    if not len(units):
-        raise UserError("There is no row to compare. At least one row must have a figure from both models.")
-    sizes = metric.sizes(records) if isinstance(metric, Sized) else np.ones(len(units))
-    names, of_row = np.unique(np.asarray(units, dtype=str), return_inverse=True)
-    totals = np.bincount(of_row, weights=sizes)
-    return _Units(of_row.astype(np.int64), len(names), float(totals.sum() ** 2 / (totals**2).sum()))
+def _group(
+    metric: Metric, records: Sequence[Floats], units: Sequence[str], row_weights: Floats | None
+) -> tuple[list[Floats], _Units]:
+    """The records of rows that count, and those rows by unit."""
+    weights = np.ones(len(units)) if row_weights is None else np.asarray(row_weights, float)
+    counts = weights > 0
+    if not counts.any():
+        raise UserError("There is no row to compare. At least one row must count and have a figure from both models.")
+    kept, weights = [of_model[counts] for of_model in records], weights[counts]
+    sizes = metric.sizes(kept[0]) if isinstance(metric, Sized) else np.ones(len(weights))
+    names, of_row = np.unique(np.asarray(units, dtype=str)[counts], return_inverse=True)
+    totals = np.bincount(of_row, weights=sizes * weights)
+    effective = float(totals.sum() ** 2 / (totals**2).sum())
+    return kept, _Units(of_row.astype(np.int64), weights, len(names), effective)
 
 
 def _weights(units: _Units, seed: int, resamples: int) -> Iterator[Floats]:
-    """Blocks of [some resamples, n]: how often each row was drawn, by its unit."""
+    """Blocks of [some resamples, n]: how often each row was drawn, by its unit, times what it counts."""
     random = stream(seed, "bootstrap")
     most = max(1, _CELLS // len(units.of_row))
     for start in range(0, resamples, most):
@@ -186,12 +246,12 @@ def _weights(units: _Units, seed: int, resamples: int) -> Iterator[Floats]:
         drawn = random.integers(units.count, size=(block, units.count))
         cells = (drawn + units.count * np.arange(block)[:, None]).ravel()
         counts = np.bincount(cells, minlength=block * units.count).reshape(block, units.count)
-        yield counts[:, units.of_row].astype(np.float64)
+        yield counts[:, units.of_row] * units.row_weights
 
 
-def _figure(metric: Metric, records: Floats) -> float:
-    """The figure of all rows, each counted once."""
-    value = float(metric.summarise(records, np.ones((1, len(records))))[0])
+def _figure(metric: Metric, records: Floats, units: _Units) -> float:
+    """The figure of all rows, each counted by its weight."""
+    value = float(metric.summarise(records, units.row_weights[None])[0])
     if not math.isfinite(value):
         raise UserError(
             f"The metric {type(metric).__name__} has no value on these {len(records)} rows. "

@@ -71,14 +71,19 @@ def compare_outcomes(
 
 
 def metric_name(metric: Metric) -> str:
-    """The name of a metric: its plugin's."""
-    return metric.plugin_name() if isinstance(metric, Plugin) else type(metric).__name__.lower()
+    """The name of a metric: its plugin's, with the settings that differ from their defaults."""
+    return metric.written() if isinstance(metric, Plugin) else type(metric).__name__.lower()
 
 
 def unit_of(outcome: Outcome) -> str:
     """What is resampled: the unit the row belongs to, or the row itself."""
     unit = outcome.example.unit
     return f"row {outcome.example.id}" if unit is None else f"unit {unit}"
+
+
+def weights_of(outcomes: Sequence[Outcome]) -> Floats:
+    """[rows] how much each row counts in figures."""
+    return np.array([outcome.example.survey_weight for outcome in outcomes], dtype=float)
 
 
 def paired_records(
@@ -112,7 +117,8 @@ class _Comparing:
         require_finite(base_records, ids, f"the base model ({name})")
         require_finite(tuned_records, ids, f"the tuned model ({name})")
         units = [unit_of(base[row]) for row in rows]
-        paired = compare(self.metric, base_records, tuned_records, units, seed, resamples)
+        weights = weights_of([base[row] for row in rows])
+        paired = compare(self.metric, base_records, tuned_records, units, seed, resamples, weights)
         values: dict[str, float] = {}
         margins: dict[str, tuple[float, float]] = {}
         for baseline, outcomes in baselines.items():
@@ -120,7 +126,10 @@ class _Comparing:
             if not shared:
                 continue
             require_finite(theirs, [f"'{base[row].example.id}'" for row in shared], f"{baseline} ({name})")
-            margin = compare(self.metric, theirs, ours, [unit_of(base[row]) for row in shared], seed, resamples)
+            weights = weights_of([base[row] for row in shared])
+            margin = compare(
+                self.metric, theirs, ours, [unit_of(base[row]) for row in shared], seed, resamples, weights
+            )
             values[baseline], margins[baseline] = margin.base, (margin.low, margin.high)
         return Comparison(
             name=name,

@@ -15,7 +15,7 @@ from tunewright.core.files import write_atomic
 from tunewright.core.store import Run
 from tunewright.data.encoder import Encoded
 from tunewright.evaluate.blocks import outcome_blocks
-from tunewright.evaluate.compare import How, compare_outcomes
+from tunewright.evaluate.compare import How, compare_outcomes, metric_name
 from tunewright.evaluate.contracts import Comparison, Figure, Need, Outcome, Progress
 from tunewright.evaluate.gates import judge_gates
 from tunewright.evaluate.kept import outcomes_by_content, records_as_lines
@@ -123,7 +123,7 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     figures = _probe(prepared, run, base, tuned, progress)
     baselines, trivial = _baselines(prepared, run, suite, progress)
     how: How = {
-        "primary": settings.evaluate.primary or (),
+        "primary": [metric_name(plugins.build("metrics", name)) for name in settings.evaluate.primary or ()],
         "seed": settings.seed,
         "resamples": settings.evaluate.resamples,
         "trivial": trivial,

@@ -162,11 +162,11 @@ def _beyond(model: LoadedModel, settings: PlanSettings, method: Any, objective: 
         ("method", method.plugin_name(), getattr(method, "needs", nothing)),
     ]
     for name in settings.evaluate.metrics or ():
-        need = NEEDS.get(plugins.find("metrics", name).needs)
+        need = NEEDS.get(plugins.build("metrics", name).needs)
         planned.append(("metric", name, frozenset({need} if need else ())))
     for name in settings.evaluate.baselines or ():
         if name != "scratch":
-            planned.append(("baseline", name, getattr(plugins.find("baselines", name), "needs", nothing)))
+            planned.append(("baseline", name, getattr(plugins.build("baselines", name), "needs", nothing)))
     for word in settings.evaluate.probes:
         name = word["name"] if isinstance(word, dict) else word
         if name not in FORMS:  # a form stands for the probes that can be asked
@@ -203,7 +203,8 @@ def _open(settings: PlanSettings, progress: Progress) -> Dataset:
     """The rows without an instruction, so that what is derived from them does not depend on one."""
     path = data_path(settings.data.path)
     plain = settings.data.model_copy(update={"path": str(path), "instruction": ""})
-    return open_dataset(plain, progress, seed=settings.seed)
+    held_out_by = settings.data.split_seed
+    return open_dataset(plain, progress, seed=settings.seed if held_out_by is None else held_out_by)
 
 
 def _dtype(settings: PlanSettings, method: Any) -> torch.dtype:

@@ -119,6 +119,7 @@ def reliability_svg(block: Reliability) -> Markup:
         bins = [one for one in found if math.isfinite(one.confidence + one.accuracy)]
         style = series_class(name, index)
         drawn.append(_path([(one.confidence, one.accuracy) for one in bins], style, unit, unit))
+        drawn += [_upright(one, style) for one in bins]
         drawn += [_dot(one, style, 3 + 5 * math.sqrt(max(one.count, 0) / largest)) for one in bins]
     said = "; ".join(f"{name}: {_gap(bins)}" for name, bins in block.series.items())
     told = f"Points under the diagonal are over-confident. {said}"
@@ -189,6 +190,18 @@ def _path(points: Sequence[tuple[float, float]], style: str, across: Scale, up: 
 def _dot(one: Bin, style: str, radius: float) -> Markup:
     return Markup('<circle class="dot {}" cx="{}" cy="{:g}" r="{:.1f}"/>').format(
         style, _percent(one.confidence * 100), round((1 - one.accuracy) * HEIGHT, 1), radius
+    )
+
+
+def _upright(one: Bin, style: str) -> Markup:
+    """The interval of a bin's accuracy, or nothing where there is none."""
+    if one.low is None or one.high is None:
+        return Markup("")
+    return Markup('<line class="interval {}" x1="{x}" x2="{x}" y1="{:g}" y2="{:g}"/>').format(
+        style,
+        round((1 - one.high) * HEIGHT, 1),
+        round((1 - one.low) * HEIGHT, 1),
+        x=_percent(one.confidence * 100),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tunewright.core.blocks import Bars, Cell, Lines, Reliability
 from tunewright.report.charts import bar_value
-from tunewright.report.words import figure, series_of
+from tunewright.report.words import figure, interval, series_of
 
 ROWS = 13
 """At most so many points of a curve are listed."""
@@ -54,7 +54,7 @@ def lines_rows(block: Lines) -> tuple[list[str], Rows]:
 def reliability_rows(block: Reliability) -> tuple[list[str], Rows]:
     """Bins of a reliability diagram."""
     rows = [
-        [name, figure(one.confidence), figure(one.accuracy), figure(one.count)]
+        [name, figure(one.confidence), figure(one.accuracy), interval(one.low, one.high), figure(one.count)]
         for name, bins in block.series.items() for one in bins
     ]  # fmt: skip
-    return ["Model", "Stated confidence", "Right", "Rows"], rows
+    return ["Model", "Stated confidence", "Right", "95 % interval", "Rows"], rows

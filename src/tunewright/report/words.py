@@ -14,6 +14,16 @@ _NAMES = {
     "bits_per_byte": "Bits per byte",
     "exact_match": "Exact match",
     "ece": "Calibration error",
+    "ece_width": "Calibration error (equal widths)",
+    "ece_platt": "Calibration error after rescaling",
+    "top_k": "Right label among the top k",
+    "auroc": "AUROC, one against the rest",
+    "brier": "Brier score",
+    "perplexity": "Perplexity of an answer",
+    "perplexity_renormalised": "Perplexity within the labels",
+    "perplexity_per_token": "Perplexity of a token",
+    "selective_accuracy": "Accuracy of the surest rows",
+    "coverage_area": "Accuracy over all coverages",
     "rouge_l": "ROUGE-L",
     "stop_rate": "Stops by itself",
     "retention_loss": "Loss on general texts",
@@ -36,6 +46,16 @@ _MEANINGS = {
     "bits_per_byte": "how surprised the model is by the right answer; bits a byte of text",
     "exact_match": "share of answers equal to the expected text",
     "ece": "how far stated confidence is from being right that often",
+    "ece_width": "as the calibration error, over bins of equal width",
+    "ece_platt": "what is left of it once confidence is rescaled: fitted on half of the rows, measured on the rest",
+    "top_k": "share of rows whose right label is among the 5 (or stated) most probable",
+    "auroc": "chance that a row of a label is told from one of another; 0.5 is guessing",
+    "brier": "squared distance of stated probabilities from the truth; 0 is perfect",
+    "perplexity": "among how many equally likely answers the model seems to choose",
+    "perplexity_renormalised": "among how many equally likely labels the model seems to choose",
+    "perplexity_per_token": "among how many equally likely tokens the model seems to choose",
+    "selective_accuracy": "accuracy when all but the surest 80 % (or stated share) of rows are left to a person",
+    "coverage_area": "accuracy of the surest share of rows, averaged over every share",
     "rouge_l": "word overlap with the expected answer; 1 is identical",
     "stop_rate": "share of answers that end by themselves",
     "loss": "the training objective on test rows",
@@ -45,6 +65,9 @@ _MEANINGS = {
 def name_of(key: str) -> str:
     """A metric, baseline or key as words: `macro_f1` -> "Macro F1"; unknown keys lose their underscores."""
     known = _NAMES.get(key)
+    stem, bracket, settings = key.partition("(")
+    if bracket and not known:  # a metric with settings of its own: `top_k(k=3)`
+        return f"{name_of(stem)} ({settings}"
     plain = key.replace("_", " ").strip()
     return known or plain[:1].upper() + plain[1:]
 
@@ -61,7 +84,7 @@ def series_of(text: str) -> str:
 
 def meaning_of(key: str) -> str:
     """What a metric measures in plain words; empty when unknown."""
-    return _MEANINGS.get(key, "")
+    return _MEANINGS.get(key.partition("(")[0], "")
 
 
 def decimals(value: Number, places: int) -> str:

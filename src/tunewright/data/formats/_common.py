@@ -50,7 +50,7 @@ def said(words: str) -> Answer:
     return Answer((text_part(words),))
 
 
-def weight(found: Any, field: str) -> float:
+def weight(found: Any, field: str, mend: str = "write 0 to not train on it, 1 to train on it") -> float:
     """A weight: a finite number from 0 up; tables may hold it as text.
 
     Raises:
@@ -61,7 +61,7 @@ def weight(found: Any, field: str) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0 <= number < math.inf:
-        raise Flaw(field, shown(found), "a number from 0 up", "write 0 to not train on it, 1 to train on it")
+        raise Flaw(field, shown(found), "a number from 0 up", mend)
     return number
 
 

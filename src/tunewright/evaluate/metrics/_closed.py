@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Sequence
 
@@ -36,3 +37,16 @@ def probabilities(choices: Floats) -> Floats:
 def usable(choices: Floats) -> bool:
     """Whether the scores rank: no NaN, none infinitely likely, and at least one finite (-inf = impossible)."""
     return bool(choices.size and not np.isnan(choices).any() and np.isfinite(choices.max()))
+
+
+def stated_and_right(outcome: Outcome, labels: Sequence[str]) -> tuple[float, float] | None:
+    """(probability of the chosen label within the set, 1 or 0 for right).
+
+    None when labels were not scored, NaN when their scores do not rank.
+    """
+    if outcome.choices is None:
+        return None
+    choice = chosen(outcome)
+    if choice is None:
+        return math.nan, math.nan
+    return float(probabilities(outcome.choices)[choice]), float(choice == truth(outcome, labels))

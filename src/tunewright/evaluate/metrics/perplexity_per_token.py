@@ -1,0 +1,35 @@
+"""Perplexity a token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from tunewright.core.plugins import Plugin
+from tunewright.evaluate.contracts import Floats, Need, Outcome
+from tunewright.evaluate.metrics._ratio import ratio
+
+
+class PerplexityPerToken(Plugin):
+    """Among how many equally likely tokens the model seems to choose: exp of nll, so that long answers cost no more."""
+
+    needs: ClassVar[Need] = "answer"
+    higher_is_better: ClassVar[bool] = False
+    closed_set: ClassVar[bool] = False
+    multiplicative: ClassVar[Literal[True]] = True
+
+    def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
+        """(nats, tokens); None when the answer was not scored."""
+        if outcome.answer_log_prob is None or outcome.answer_tokens <= 0:
+            return None
+        return -outcome.answer_log_prob, float(outcome.answer_tokens)
+
+    def summarise(self, records: Floats, weights: Floats) -> Floats:
+        """[resamples] exp of all nats over all tokens."""
+        return np.exp(ratio(records, weights))
+
+    def sizes(self, records: Floats) -> Floats:
+        """[n] tokens: how much each example counts."""
+        return np.asarray(records[:, 1])
