@@ -32,6 +32,10 @@ SIDES = ("good", "bad")
 IDS = [metric.plugin_name() for metric in METRICS]
 
 
+DIRECTED = [metric for metric in METRICS if metric.plugin_name() != "ece_platt"]
+"""Platt scaling forgives what was stated before it, so that better answers need not be better there."""
+
+
 def answered(id: str, quality: float, label: str = "good") -> Outcome:
     """An outcome with everything filled in; quality 0 = all wrong, 1 = perfect."""
     wanted = "it was good"
@@ -80,12 +84,12 @@ def caught_by_direction(metric) -> bool:
     return bool((steps < -1e-12).any() or steps.sum() <= 0)
 
 
-@pytest.mark.parametrize("metric", METRICS, ids=IDS)
+@pytest.mark.parametrize("metric", DIRECTED, ids=lambda metric: metric.plugin_name())
 def test_better_answers_never_make_a_figure_worse(metric):
     assert not caught_by_direction(metric)
 
 
-@pytest.mark.parametrize("metric", METRICS, ids=IDS)
+@pytest.mark.parametrize("metric", DIRECTED, ids=lambda metric: metric.plugin_name())
 def test_a_metric_with_its_sign_swapped_is_caught(metric):
     class Swapped:
         higher_is_better = not metric.higher_is_better
