@@ -97,7 +97,7 @@ def test_licences_of_different_units_are_no_near_duplicates(licences: Rows) -> N
 
 
 def test_the_example_plans_are_there() -> None:
-    assert [path.stem for path in PLANS] == ["legal", "medical"]
+    assert [path.stem for path in PLANS] == ["careers", "legal", "medical"]
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)

@@ -105,7 +105,9 @@ def faults_of(words: list[str]) -> list[str]:
 
 
 def is_setting(key: str) -> bool:
-    """Whether a dotted key may stand in a plan; the fields of methods and objectives too."""
+    """Whether a dotted key may stand in a plan; the fields of formats, methods and objectives too."""
+    if key.startswith("data.options."):
+        return any(key.rpartition(".")[2] in p.model_fields for p in plugins.everything("formats"))
     section, _, name = key.partition(".")
     if section in ("method", "objective") and name:
         return any(name in ("name", *p.model_fields) for p in plugins.everything(section + "s"))

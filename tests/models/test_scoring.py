@@ -35,6 +35,38 @@ def test_scores_equal_one_plain_forward_a_pair(open_tiny, kind):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+def test_contexts_that_continue_one_another_are_computed_once_and_stay_exact(open_tiny, kind, monkeypatch):
+    model = open_tiny(kind, torch.float32)
+    draw = np.random.default_rng(3)
+    career = draw.integers(300, size=40).tolist()
+    other = career[:14] + draw.integers(300, size=9).tolist()
+    contexts = [career[:n] for n in (40, 10, 17, 31)] + [other, other, career[:10], draw.integers(300, size=5).tolist()]
+    answers = [draw.integers(4, size=n).tolist() for n in (1, 2, 3, 2)]
+    sizes = []
+    original = scoring._log_probs
+    monkeypatch.setattr(scoring, "_log_probs", lambda ids, *rest: (sizes.append(len(ids)), original(ids, *rest))[1])
+    found = list(score_ids(model, contexts, [answers] * len(contexts)))
+    expected = [[plain(model, c, a) for a in answers] for c in contexts]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert sizes == [40 + 9 + 5 + len(contexts) * build(answers).size]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=9), min_size=1, max_size=9))
+def test_contexts_are_laid_out_as_a_tree_that_spells_each(rows):
+    laid = scoring.Laid()
+    for row, end in zip(rows, laid.contexts(rows), strict=True):
+        spelt: list[int] = []
+        place: int | None = end
+        while place is not None:
+            segment = laid.segments[place]
+            assert segment.parent is None or segment.parent < place
+            spelt[:0] = laid.ids[segment.start : segment.stop]
+            place = segment.parent
+        assert spelt == row
+
+
 def test_large_sets_are_cut_into_tries_and_stay_exact(open_tiny, monkeypatch):
     model = open_tiny("llama", torch.float32)
     monkeypatch.setattr(scoring, "TOKENS_A_BATCH", 40)

@@ -35,7 +35,7 @@ _NAMED = {
     "evaluate.metrics": ("metrics", ()),
     "evaluate.primary": ("metrics", ()),
     "evaluate.probes": ("probes", FORMS),
-    "evaluate.baselines": ("baselines", ("scratch",)),
+    "evaluate.baselines": ("baselines", ("scratch", "frozen_logit", "tuned_logit")),
 }
 """Key whose value names plugins -> their kind, and the words that are no plugin but allowed."""
 
@@ -142,7 +142,9 @@ class Layers:
         if value is None and written in _SECTIONS:
             return []
         found = aliases.translate(written, value)
-        if found is None and written.startswith(("data.map.", *(f"{root}." for root in PLUGINS))):
+        if found is None and written.startswith(
+            (*(f"{key}." for key in plan_text.DEEPER), *(f"{root}." for root in PLUGINS))
+        ):
             return [(written, value)]
         if found is None and written in _FLAT:
             found = _FLAT[written], value

@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-_DEEPER = "data.map"
-"""The one key below a section whose value is itself a mapping of plan keys."""
+_MAP = "data.map"
+DEEPER = (_MAP, "data.options")
+"""Keys below a section whose value is itself a mapping of plan keys."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -64,12 +65,12 @@ def flatten(tree: Mapping[Any, Any]) -> list[tuple[str, Any]]:
     pairs: list[tuple[str, Any]] = []
     for key, value in tree.items():
         head = str(key)
-        if not isinstance(value, Mapping) or (head.count(".") and head != _DEEPER):
+        if not isinstance(value, Mapping) or (head.count(".") and head not in DEEPER):
             pairs.append((head, value))
             continue
         for below, leaf in value.items():
             name = f"{head}.{below}"
-            pairs.extend(flatten({name: leaf}) if name == _DEEPER else [(name, leaf)])
+            pairs.extend(flatten({name: leaf}) if name in DEEPER else [(name, leaf)])
     return pairs
 
 
@@ -138,5 +139,5 @@ def read_map(words: Iterable[str], faults: list[str], option: str = "--map") -> 
             if not equals or not ours or not column:
                 faults.append(f"{option} {word}: must be ours=column[,ours=column], as text=review,label=score.")
                 break
-            pairs.append((f"{_DEEPER}.{ours}", column))
+            pairs.append((f"{_MAP}.{ours}", column))
     return pairs

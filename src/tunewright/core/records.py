@@ -86,8 +86,13 @@ class Example:
 
     @property
     def prompt_text(self) -> str:
-        """The context as plain text, one turn a line."""
-        return "\n".join(turn.text for turn in self.context)
+        """The context as plain text: one turn a line, running text (turns of role `text`) as it stands."""
+        return ("" if self.running else "\n").join(turn.text for turn in self.context)
+
+    @property
+    def running(self) -> bool:
+        """Whether it is one running text, in which answers (turns of role `assistant`) stand, and no conversation."""
+        return bool(self.context) and self.context[0].role == "text"
 
 
 def text_of(parts: tuple[Part, ...]) -> str:

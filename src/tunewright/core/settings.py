@@ -25,6 +25,10 @@ class DataSettings(Section):
     """A format plugin's name; auto = detected from the rows."""
     map: dict[str, str] = Field(default_factory=dict)
     """Our field = your column: text=review,label=score."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the format, as its page names them: {history: 3}."""
+    pool: str | None = None
+    """Another table of the same format (other people) whose rows are added to the training rows alone."""
     instruction: str = ""
     """Put before the text of label rows; empty = the recipe's own."""
     on_bad_row: Literal["stop", "skip"] = "stop"
@@ -94,7 +98,8 @@ class EvaluateSettings(Section):
     """`quick`: every probe that has a quick form, in that form; `full`: likewise in full; or names of probes, each with
     its settings if need be: [quick, {name: dialect, count: 600}]. What stands later counts."""
     baselines: tuple[str, ...] | None = None
-    """None = the recipe's; `scratch` adds the same architecture from random weights, same rows and steps."""
+    """None = the recipe's; `scratch` adds the same architecture from random weights, same rows and steps;
+    `frozen_logit` and `tuned_logit` a multinomial logit on what base and tuned model hold of a context."""
     resamples: int = Field(2000, ge=200)
     max_new_tokens: int = Field(64, gt=0)
     generated_rows: int = Field(32, ge=0)

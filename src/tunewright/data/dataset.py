@@ -21,6 +21,7 @@ from tunewright.data.duplicates import SEARCHED, Groups, Identities, identify, n
 from tunewright.data.formats import counted
 from tunewright.data.kept import KeptRows, RowFile, example_file
 from tunewright.data.keys import Keys, Numbers, Same
+from tunewright.data.pool import POOL, pooled
 from tunewright.data.readers import Bad
 from tunewright.data.reading import BadRows, find_files, kind_of, mixed_kinds, open_file, open_rows
 from tunewright.data.splits import NAMES, Overlap, make_splits, overlap_counts, overlaps
@@ -53,6 +54,8 @@ class _Collected:
     """Everything read: the examples on disk, and in parallel columns where each stood and its number in the file."""
 
     format: str = ""
+    independent: bool = False
+    by_time: bool = False
     file: RowFile[Example] = field(default_factory=example_file)
     numbers: array[int] = field(default_factory=lambda: array("I"))
     files: list[str] = field(default_factory=list)
@@ -100,14 +103,17 @@ def open_dataset(settings: DataSettings, progress: Progress | None = None, *, se
     tell = progress or (lambda what, done, total: None)
     if not settings.path:
         raise UserError("data.path: no file was given. Name a file, or a folder with train, valid and test files.")
-    read = _collect(find_files(Path(settings.path)), settings, tell)
+    read = _collect(_files(settings), settings, tell)
     examples = read.examples
     labels = findings.closed_set(examples, read.format)
     if labels:
         examples = examples.change(lambda _, example: replace(example, label=True))
     tell("looking for duplicates", 0, len(examples))
-    rows = identify(examples, settings.instruction)
-    near, coverage = near_groups(examples.change(lambda _, example: rows.near(example)))
+    rows = identify(examples, settings.instruction, read.independent)
+    if read.independent:
+        near, coverage = Groups(len(examples)), 1.0
+    else:
+        near, coverage = near_groups(examples.change(lambda _, example: rows.near(example)))
     examples = findings.named(examples, rows)
     if coverage < 1:
         tell(f"near duplicates: searched {coverage:.0%} of the rows (at most {SEARCHED} long ones)", 1, 1)
@@ -116,11 +122,21 @@ def open_dataset(settings: DataSettings, progress: Progress | None = None, *, se
         **findings.duplicate_facts(examples, rows, near, coverage),
         **findings.contradiction_facts(examples, rows),
         # Measured on the final splits, not assumed: after a drop, or in our own splits, all must be 0.
-        "overlap": overlap_counts(overlaps(rows, split, near)),
+        "overlap": overlap_counts([] if read.by_time else overlaps(rows, split, near)),
         "overlap_given": overlap_counts(found),
         "splits_made": carved,
     }
     return _assemble(examples, rows, split, labels, facts, settings)
+
+
+def _files(settings: DataSettings) -> dict[str, Path]:
+    """The files by split, and the pool's table if one is named."""
+    files = find_files(Path(settings.path))
+    if not settings.pool:
+        return files
+    if Path(settings.pool).is_dir():
+        raise UserError(f"data.pool: {settings.pool} is a folder. Name one table; its rows are for training alone.")
+    return files | {POOL: Path(settings.pool)}
 
 
 def _collect(files: dict[str, Path], settings: DataSettings, tell: Progress) -> _Collected:
@@ -146,7 +162,7 @@ def _collect(files: dict[str, Path], settings: DataSettings, tell: Progress) -> 
 def _collect_file(name: str, path: Path, settings: DataSettings, read: _Collected, tell: Progress) -> None:
     # The format is found once, from train, so that all files are read alike.
     opened = open_file(path, settings.model_copy(update={"format": read.format}) if read.format else settings)
-    read.format = opened.format
+    read.format, read.independent, read.by_time = opened.format, opened.independent, opened.by_time
     kinds: dict[str, dict[str, array[int]]] = {settings.map.get(column, column): {} for column in opened.uniform}
     good = before = len(read.numbers)
     for item in opened.rows:
@@ -154,7 +170,10 @@ def _collect_file(name: str, path: Path, settings: DataSettings, read: _Collecte
             read.bad.append(item.result)
             continue
         good += 1
-        read.add(str(path), item.line, item.result, name or item.split)
+        if name == POOL:
+            read.add(str(path), item.line, pooled(item.result), POOL)
+        else:
+            read.add(str(path), item.line, item.result, name or item.split)
         for column, lines in kinds.items():
             lines.setdefault(kind_of(item.row.get(column)), array("L")).append(item.line)
         if good % 5000 == 0:
@@ -170,6 +189,9 @@ def _split(
     read: _Collected, rows: Identities, near: Groups, settings: DataSettings, seed: int
 ) -> tuple[list[str], list[Overlap], list[str]]:
     """The split of each row ('' = dropped), the overlaps found in given splits, and the splits that were carved."""
+    own = [i for i, name in enumerate(read.splits) if name != POOL]
+    if len(own) < len(rows):
+        return _split_beside_pool(read, rows, near, settings, seed)
     given = [name or "" for name in read.splits]
     if set(given) <= {"", "train"}:
         return make_splits(rows, near, settings.splits, settings.max_test_units, seed), [], ["valid", "test"]
@@ -180,7 +202,7 @@ def _split(
             f"The column 'split' is missing in {counted(len(missing), 'row')} ({', '.join(missing[:5])}); expected it "
             "in all or none. Fill it in, or delete it."
         )
-    found = overlaps(rows, given, near)
+    found = [] if read.by_time else overlaps(rows, given, near)
     if found and settings.on_overlap == "error":
         raise UserError(_overlap_sentences(read, given, found))
     for overlap in found:
@@ -191,13 +213,39 @@ def _split(
     if "test" in given:
         return given, found, []
     # Validation chooses the checkpoint, so it cannot be the proof: the test comes out of train.
-    groups = Groups(len(train))
-    groups.join_equal(near.roots()[train].astype(np.uint64) + np.uint64(1))
     shares = (1 - settings.splits[2], 0.0, settings.splits[2])
-    made = make_splits(rows.take(np.array(train)), groups, shares, settings.max_test_units, seed)
+    made = make_splits(rows.take(np.array(train)), _among(near, train), shares, settings.max_test_units, seed)
     for i, name in zip(train, made, strict=True):
         given[i] = name
     return given, found, ["test"]
+
+
+def _split_beside_pool(
+    read: _Collected, rows: Identities, near: Groups, settings: DataSettings, seed: int
+) -> tuple[list[str], list[Overlap], list[str]]:
+    """The target's rows are split as if they were alone; the pool trains, but for what stands in the target's tests."""
+    own = [i for i, name in enumerate(read.splits) if name != POOL]
+    files, lines = [read.files[i] for i in own], array("L", [read.lines[i] for i in own])
+    alone = replace(read, splits=[read.splits[i] for i in own], files=files, lines=lines)
+    made, found, carved = _split(alone, rows.take(np.array(own)), _among(near, own), settings, seed)
+    split = ["train"] * len(rows)
+    for i, name in zip(own, made, strict=True):
+        split[i] = name
+    found = [replace(overlap, row=own[overlap.row], held_out=own[overlap.held_out]) for overlap in found]
+    pool = set(range(len(rows))) - set(own)
+    among = [overlap for overlap in overlaps(rows, split, near) if overlap.row in pool]
+    if among and settings.on_overlap == "error":
+        raise UserError(_overlap_sentences(read, split, among))
+    for overlap in among:
+        split[overlap.row] = ""
+    return split, found + among, carved
+
+
+def _among(near: Groups, rows: Sequence[int]) -> Groups:
+    """Near duplicates among some rows."""
+    groups = Groups(len(rows))
+    groups.join_equal(near.roots()[np.array(rows)].astype(np.uint64) + np.uint64(1))
+    return groups
 
 
 def _overlap_sentences(read: _Collected, split: Sequence[str], found: Sequence[Overlap]) -> list[str]:
@@ -268,12 +316,12 @@ def _assemble(
 
 
 def _by_content(examples: Sequence[Example], rows: Identities) -> Numbers:
-    """All rows in the order of their content hashes, equal ones by id."""
+    """All rows in the order of their content hashes, equal ones by id; draws of one unit stand together."""
     order = np.argsort(rows.content, kind="stable").astype(np.int32)
     for same in Same(rows.content).several():
         start = np.searchsorted(rows.content, rows.content[same[0]], sorter=order)
         order[start : start + len(same)] = sorted(same, key=lambda i: examples[i].id)
-    return order
+    return order[np.argsort(rows.unit[order], kind="stable")] if rows.draws else order
 
 
 def _fingerprint(contents: Mapping[str, Keys]) -> str:

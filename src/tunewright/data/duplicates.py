@@ -59,18 +59,22 @@ class Identity:
 class Identities(OnDemand[Identity]):
     """The identity of each row, made when it is asked for, and in memory the keys that rows are compared by.
 
-    The instruction put before label rows is left out, so that it does not move splits.
+    The instruction put before label rows is left out, so that it does not move splits. Of rows that are draws the
+    prompts are no key: nothing but their unit, or being the same row, joins two of them.
     """
 
-    def __init__(self, examples: Sequence[Example], instruction: str = "") -> None:
-        self.examples, self.instruction = examples, instruction
-        self._own = _own_lines(examples)
+    def __init__(self, examples: Sequence[Example], instruction: str = "", draws: bool = False) -> None:
+        self.examples, self.instruction, self.draws = examples, instruction, draws
+        self._own = str if draws else _own_lines(examples)
         self.rows = np.arange(len(examples), dtype=np.int32)
         self.content, self.pair, self.prompt, self.unit = np.empty((4, len(examples)), np.uint64)
         self.answered = np.empty(len(examples), bool)
         for row, example in enumerate(examples):
-            prompt, answers = self._said(example)
             self.content[row], self.unit[row] = int(self._content(example), 16), text_key(example.unit)
+            if draws:
+                self.pair[row], self.prompt[row], self.answered[row] = self.content[row], 0, bool(example.answers)
+                continue
+            prompt, answers = self._said(example)
             self.pair[row], self.prompt[row] = text_key(f"{prompt}\0{answers}"), text_key(prompt)
             self.answered[row] = bool(answers)
 
@@ -118,9 +122,9 @@ class Identities(OnDemand[Identity]):
         )
 
 
-def identify(examples: Sequence[Example], instruction: str = "") -> Identities:
+def identify(examples: Sequence[Example], instruction: str = "", draws: bool = False) -> Identities:
     """What each row is compared by; `instruction` is what the plan puts before label rows."""
-    return Identities(examples, instruction)
+    return Identities(examples, instruction, draws)
 
 
 def _asked(example: Example) -> str:

@@ -303,12 +303,37 @@ def _parquet(path: Path) -> Iterator[tuple[int, Row | Bad]]:
         raise UserError(f"{path} is not a whole parquet file (row {number + 1}: {reason}). Write it again.") from None
 
 
+def _stata(path: Path) -> Iterator[tuple[int, Row | Bad]]:
+    try:
+        import pandas
+    except ImportError:
+        raise MissingPart(f"{path}: reading Stata files needs pandas. Run: pip install 'tunewright[stata]'") from None
+    number = 0
+    try:
+        # Labelled values are read as their labels, as Stata shows them.
+        with pandas.read_stata(path, chunksize=1000) as parts:
+            for part in parts:
+                for row in part.astype(object).where(part.notna(), None).to_dict("records"):
+                    number += 1
+                    yield number, {str(name): _plain(cell) for name, cell in row.items()}
+    except (ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} is not a whole Stata file (row {number + 1}: {reason}). Write it again.") from None
+
+
+def _plain(cell: Any) -> Any:
+    """A cell as JSON has it: numpy's numbers as Python's, dates as text, an empty text as nothing."""
+    value = cell.item() if hasattr(cell, "item") else cell
+    return value if value is None or isinstance(value, bool | int | float) else str(value) or None
+
+
 READERS: dict[str, Callable[[Path], Iterable[tuple[int, Row | Bad]]]] = {
     ".jsonl": _jsonl,
     ".json": _json,
     ".csv": _csv,
     ".tsv": _tsv,
     ".parquet": _parquet,
+    ".dta": _stata,
     ".txt": _txt,
 }
 """File name's end -> reader."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
@@ -11,11 +11,13 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from tunewright.core.errors import UserError, nearest
-from tunewright.core.plugins import everything, find
+from tunewright.core.plugins import describe, everything, find
 from tunewright.core.records import Answer, Example, Turn
 from tunewright.core.settings import DataSettings
-from tunewright.data.formats import KINDS, Flaw, Format, How, counted, shown
+from tunewright.data.formats import KINDS, Flaw, Format, Gathered, How, Table, counted, shown
 from tunewright.data.formats._common import weight
 from tunewright.data.readers import READERS, Bad, Row, read_rows
 
@@ -61,6 +63,9 @@ class Opened:
     uniform: tuple[str, ...]
     """Columns that must hold one kind of value throughout."""
     rows: Iterator[Read] = field(repr=False)
+    independent: bool = False
+    by_time: bool = False
+    """See `formats.Table`."""
 
 
 def find_files(path: Path) -> dict[str, Path]:
@@ -130,11 +135,27 @@ def open_file(path: Path, settings: DataSettings, answers_needed: bool = True) -
     if answers_needed:
         _check_columns(path, {column for row in good for column in row}, settings)
     name = _format_name(path, [_renamed(row, settings.map) for row in good], settings, answers_needed)
-    plugin: Format = next(p for p in _formats() if p.plugin_name() == name)()
+    plugin = format_of(name, settings.options)
     in_messages = {k: v for k, v in settings.map.items() if k in _IN_MESSAGES}
     how = How(settings.instruction, in_messages, answers_needed, path.parent)
+    if hasattr(plugin, "gather"):
+        gathered = _gathered(path, chain(sample, rows), plugin, how, settings)
+        return Opened(path, name, plugin.uniform, gathered, plugin.independent, plugin.by_time)
     reads = (_read(path, line, item, plugin, how, settings) for line, item in chain(sample, rows))
     return Opened(path, name, plugin.uniform, reads)
+
+
+def format_of(name: str, options: Mapping[str, Any]) -> Any:
+    """The format of that name with its settings.
+
+    Raises:
+        UserError: A setting is unknown or has a wrong value; all faults at once.
+    """
+    kind = find("formats", name)
+    try:
+        return kind(**options)
+    except ValidationError as error:
+        raise UserError(describe(error, "data.options", list(kind.model_fields))) from None
 
 
 @cache
@@ -238,6 +259,46 @@ def _read(path: Path, line: int, item: Row | Bad, plugin: Format, how: How, sett
         )
 
 
+def _gathered(
+    path: Path, rows: Iterable[tuple[int, Row | Bad]], plugin: Table, how: How, settings: DataSettings
+) -> Iterator[Read]:
+    """As `_read`, of a format whose examples are made of several rows; unreadable rows are told as they come."""
+    broken: list[Read] = []
+    originals: dict[int, Row] = {}
+
+    def readable() -> Iterator[tuple[int, Row]]:
+        for line, item in rows:
+            if isinstance(item, Bad):
+                broken.append(Read(line, {}, item))
+            else:
+                originals[line] = item
+                yield line, _renamed(item, settings.map)
+
+    for found in plugin.gather(readable(), how):
+        yield from broken
+        broken.clear()
+        item = originals.pop(found.line)
+        if found.result is not None:
+            yield _made(path, found, item, how, settings)
+    yield from broken
+
+
+def _made(path: Path, found: Gathered, item: Row, how: How, settings: DataSettings) -> Read:
+    """One row's example with what is carried beside it, or its fault."""
+    row = _renamed(item, settings.map)
+    try:
+        if isinstance(found.result, Flaw):
+            raise found.result
+        assert found.result is not None
+        if not how.answers_needed:
+            return Read(found.line, item, replace(found.result, source=f"{path.name}:{found.line}"))
+        example = _carry(found.result, row, item, f"{path.name}:{found.line}", settings)
+        return Read(found.line, item, example, found.split or _split(row))
+    except Flaw as flaw:
+        field = _theirs(flaw.field, settings.map)
+        return Read(found.line, item, Bad(str(path), found.line, field, flaw.found, flaw.expected, flaw.mend))
+
+
 def _theirs(place: str, renames: Mapping[str, str]) -> str:
     """The place of a fault under the user's own column name: `messages[2].role` -> `chat[2].role`."""
     name = re.split(r"[.\[]", place, maxsplit=1)[0]
@@ -269,10 +330,13 @@ def _carry(example: Example, row: Row, original: Row, source: str, settings: Dat
     return replace(
         example,
         survey_weight=survey,
-        id=_name(row.get("id"), "id") or "",
+        id=_name(row.get("id"), "id") or example.id,
         unit=_name(unit, unit_column) or example.unit,
         source=source,
-        slices={name: str(original[name]) for name in settings.slices if original.get(name) not in (None, "")},
+        slices={
+            **example.slices,
+            **{name: str(original[name]) for name in settings.slices if original.get(name) not in (None, "")},
+        },
     )
 
 

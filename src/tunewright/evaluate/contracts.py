@@ -61,7 +61,10 @@ class Baseline(Protocol):
     """A cheap answerer fitted on the training rows and asked about the same test rows."""
 
     trivial: ClassVar[bool]
-    """Majority and prior: a closed-set metric must beat them to be called better."""
+    """Majority and prior: a closed-set metric must beat them to be called better.
+
+    One that needs more of the rows than labels also has `applies(train, test)`; where that is false it is left out.
+    """
 
     def outcomes(self, train: Sequence[Example], test: Sequence[Example], labels: Sequence[str]) -> list[Outcome]:
         """One outcome a test example, with `choices` filled."""

@@ -47,16 +47,21 @@ class Chat:
     """Renders examples with a tokenizer's template, or plainly when it has none."""
 
     tokenizer: Any
+    around: tuple[str, str] | None = None
+    """What stands before and after each answer in running text, which no template is asked for."""
 
     @property
     def has_template(self) -> bool:
-        """Whether the tokenizer brings a chat template."""
-        return bool(getattr(self.tokenizer, "chat_template", None))
+        """Whether rows are rendered by the tokenizer's own chat template."""
+        return self.around is None and bool(getattr(self.tokenizer, "chat_template", None))
 
     @property
     def stop_text(self) -> str:
-        """What ends an assistant's turn: the template's end-of-turn token, else the end-of-sequence token."""
-        return _stop_text(self)
+        """What ends an assistant's turn: the template's end-of-turn token, else the end-of-sequence token.
+
+        In running text it is what follows every answer.
+        """
+        return self.around[1] if self.around else _stop_text(self)
 
     def context(self, example: Example) -> list[Piece]:
         """Everything before the answer, the generation prompt included.
@@ -66,6 +71,8 @@ class Chat:
         """
         if not example.context:
             return []
+        if self.around:
+            return [piece for turn in example.context for piece in self._running(turn)]
         if not self.has_template:
             return [Piece(_PLAIN_JOIN.join(turn.text for turn in example.context) + _PLAIN_JOIN)]
         return self._spans(example, self._rendered(_prefixes(example)))
@@ -81,14 +88,30 @@ class Chat:
         return [self._pieces(e, list(islice(rendered, len(its)))) for e, its in zip(examples, asked, strict=True)]
 
     def answer_text(self, text: str, terminator: bool) -> str:
-        """An alternative answer as it would be tokenised after a context."""
-        return text + (self.stop_text if terminator else "")
+        """An alternative answer as it stands after a context."""
+        return (self.around[0] if self.around else "") + text + (self.stop_text if terminator else "")
+
+    def _running(self, turn: Turn) -> list[Piece]:
+        """A turn of running text; what ends an answer is tokenised by itself, so that it is the same everywhere."""
+        end = self.stop_text
+        if turn.role != "assistant" or not turn.text.endswith(end):
+            return [Piece(turn.text, turn.weight)]
+        return [Piece(turn.text[: len(turn.text) - len(end)], turn.weight), Piece(end, turn.weight)]
+
+    def _closed(self, example: Example) -> list[Piece]:
+        """The answer where no template is asked, with what ends it and what the row says may follow."""
+        answer = example.answer
+        if not self.around:
+            return [Piece(answer.text + (self.tokenizer.eos_token or ""), answer.weight, True)]
+        after = [Piece(answer.extra["after"])] if answer.extra.get("after") else []
+        said = [self.answer_text(answer.text, terminator=False), self.stop_text]
+        return [*(Piece(text, answer.weight, True) for text in said), *after]
 
     def _pieces(self, example: Example, rendered: list[str | Unencodable]) -> list[Piece] | Unencodable:
         """Context and answer; `rendered` is empty where no template is asked, else its prefixes, then the whole."""
         answer = example.answer
         if not rendered:
-            return [*self.context(example), Piece(answer.text + (self.tokenizer.eos_token or ""), answer.weight, True)]
+            return [*self.context(example), *self._closed(example)]
         after = rendered.pop()
         try:
             pieces = self._spans(example, rendered)

@@ -135,6 +135,8 @@ class EncodeSettings:
     """The closed set of answers, empty when they are free."""
     free_tokens: int = 0
     """Tokens that a free answer may take when it is asked for."""
+    around: tuple[str, str] | None = None
+    """What stands before and after each answer in running text; None = conversations, under the model's template."""
 
 
 class Family(Protocol):

@@ -58,7 +58,14 @@ class TextEncoder:
 
     def answer_ids(self, text: str, terminator: bool) -> list[int]:
         """The tokens of an alternative answer, tokenised by itself."""
-        return self._tokens([self.chat.answer_text(text, terminator)], first=False)[0]
+        if not self.chat.around:
+            return self._tokens([self.chat.answer_text(text, terminator)], first=False)[0]
+        said = self._tokens([self.chat.answer_text(text, terminator=False)], first=False)[0]
+        return said + self.stop_ids() if terminator else said
+
+    def stop_ids(self) -> list[int]:
+        """The tokens that end an answer."""
+        return self._tokens([self.chat.stop_text], first=False)[0]
 
     def render(self, encoded: Encoded) -> list[Span]:
         """The tokens as text, runs of trained and untrained apart."""
@@ -117,7 +124,8 @@ class TextEncoder:
         ids_N = np.array(ids, dtype=np.int64)
         lengths = [len(its) for its in tokens]
         weight_N = np.repeat(np.array([self._weight(piece) for piece in pieces], dtype=np.float32), lengths)
-        answer_start = sum(lengths[: next((i for i, piece in enumerate(pieces) if piece.answer), 0)])
+        places = [i for i, piece in enumerate(pieces) if piece.answer] or [0]
+        answer_start, answer_end = sum(lengths[: places[0]]), sum(lengths[: places[-1] + 1])
         trained = np.flatnonzero(weight_N[1:] > 0)
         bos = self.chat.tokenizer.bos_token_id
         stop = _stop_ids(self)
@@ -129,7 +137,9 @@ class TextEncoder:
             targets=ids_N[trained + 1],
             weights=weight_N[trained + 1],
             notes={
-                "stop_trained": bool(stop) and ids[-len(stop) :] == stop and bool(weight_N[-1] > 0),
+                "stop_trained": bool(stop)
+                and ids[answer_end - len(stop) : answer_end] == stop
+                and bool(weight_N[answer_end - 1] > 0),
                 "double_bos": bos is not None and ids[:2] == [bos, bos],
                 "answer_bytes": len(example.answer.text.encode()),
                 "answer_start": max(answer_start, 1),
@@ -166,7 +176,7 @@ class TextEncoder:
 
 @lru_cache(maxsize=64)
 def _stop_ids(encoder: TextEncoder) -> list[int]:
-    return encoder.answer_ids("", terminator=True)
+    return encoder.stop_ids()
 
 
 @lru_cache(maxsize=64)
@@ -194,6 +204,10 @@ def _shortened(example: Example, tokens: int, chat: Chat) -> Example:
     Raises:
         Unencodable: No turn is long enough: what is left would still be too long.
     """
+    if example.running:
+        raise Unencodable(
+            "a running text that is too long, which is not cut; raise train.max_length, or keep less of it"
+        )
     longest = max(range(len(example.context)), key=lambda i: len(example.context[i].text))
     turn = example.context[longest]
     ids = chat.tokenizer(turn.text, add_special_tokens=False)["input_ids"]

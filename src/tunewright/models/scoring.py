@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from dataclasses import dataclass, field
+from itertools import pairwise, takewhile
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ Logits = Callable[[Tensor, tuple[Segment, ...], Tensor], Tensor]
 """(ids [N], segments, positions to keep [K]) -> logits [K, vocabulary]."""
 
 TOKENS_A_BATCH = 3072
+_WORTH = 4
+"""Tokens from which computing a common beginning of contexts once saves more than its bookkeeping costs."""
 LOGIT_ROWS = 512
 """Positions whose log-sum-exp is taken at once, to bound memory."""
 
@@ -25,10 +28,11 @@ LOGIT_ROWS = 512
 def score(contexts: Sequence[Ids], answers: Sequence[Sequence[Ids]], logits: Logits) -> Iterator[NDArray[np.float64]]:
     """Summed log-probability of each answer after its context, contexts in order.
 
-    Contexts of one batch share their common beginning; each context carries the trie of its answers.
+    What contexts of one batch begin with alike is computed once, as a tree; each carries the trie of its answers.
     An answer set too large for one batch is cut into several tries, so memory does not grow with it.
     """
     waiting: list[tuple[Ids, Trie]] = []
+    size = 0
     parts_of: list[int] = []
     done: list[NDArray[np.float64]] = []
     tries: dict[int, list[Trie]] = {}
@@ -38,11 +42,13 @@ def score(contexts: Sequence[Ids], answers: Sequence[Sequence[Ids]], logits: Log
         pieces = tries[id(choices)]
         parts_of.append(len(pieces))
         for piece in pieces:
-            if waiting and sum(len(c) + t.size for c, t in waiting) + len(context) + piece.size > TOKENS_A_BATCH:
+            own = len(context) - _common(waiting[-1][0], context) if waiting else len(context)
+            if waiting and size + own + piece.size > TOKENS_A_BATCH:
                 done.extend(_score_batch(waiting, logits))
-                waiting = []
+                waiting, size, own = [], 0, len(context)
                 yield from _whole(done, parts_of)
             waiting.append((context, piece))
+            size += own + piece.size
     if waiting:
         done.extend(_score_batch(waiting, logits))
     yield from _whole(done, parts_of)
@@ -65,40 +71,65 @@ def _tries(choices: Sequence[Ids]) -> list[Trie]:
     return [build(choices[a:b]) for a, b in pairwise(cuts.tolist()) if b > a]
 
 
-def _common(contexts: Sequence[Ids]) -> int:
-    """Length of the beginning that all contexts share, leaving each at least one token of its own."""
-    limit = min(len(context) for context in contexts) - 1
-    length = 0
-    while length < limit and all(context[length] == contexts[0][length] for context in contexts):
-        length += 1
-    return length
+def _common(one: Ids, other: Ids) -> int:
+    """How many tokens two contexts begin with alike."""
+    limit = min(len(one), len(other))
+    return next((place for place in range(limit) if one[place] != other[place]), limit)
+
+
+@dataclass(slots=True)
+class Laid:
+    """Token sequences laid out as segments, each after its parent."""
+
+    ids: list[int] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+
+    def place(self, tokens: Ids, row: int, parent: int | None) -> int:
+        """Adds a run of tokens that continues a segment; returns its number."""
+        start = len(self.ids)
+        self.segments.append(Segment(row, None, row, start, start + len(tokens), parent))
+        self.ids.extend(tokens)
+        return len(self.segments) - 1
+
+    def contexts(self, rows: Sequence[Ids]) -> list[int]:
+        """Lays out contexts as a tree of common beginnings; returns the segment at whose end each ends."""
+        ends = [0] * len(rows)
+        self._grow(rows, sorted(range(len(rows)), key=lambda row: list(rows[row])), 0, None, ends)
+        return ends
+
+    def _grow(self, rows: Sequence[Ids], members: list[int], depth: int, parent: int | None, ends: list[int]) -> None:
+        """Contexts, sorted, that are alike up to `depth`, from there on; all are longer than that."""
+        while members:
+            first = rows[members[0]]
+            # Sorted sequences that begin alike stand in a run, and all share what the first and the last of it share.
+            worth = min(len(first), depth + _WORTH)
+            alike = (_common(first, rows[row]) >= worth for row in members)
+            like = members[: sum(takewhile(bool, alike))]
+            end = _common(first, rows[like[-1]])
+            members = members[len(like) :]
+            segment = self.place(first[depth:end], like[0], parent)
+            longer = [row for row in like if len(rows[row]) > end]
+            for row in like[: len(like) - len(longer)]:
+                ends[row] = segment
+            self._grow(rows, longer, end, segment, ends)
 
 
 def _score_batch(rows: Sequence[tuple[Ids, Trie]], logits: Logits) -> list[NDArray[np.float64]]:
-    ids: list[int] = []
-    segments: list[Segment] = []
-
-    def place(tokens: Ids, row: int, parent: int | None) -> int:
-        segments.append(Segment(row, None, row, len(ids), len(ids) + len(tokens), parent))
-        ids.extend(tokens)
-        return len(segments) - 1
-
-    shared = _common([context for context, _ in rows]) if len(rows) > 1 else 0
-    root = place(rows[0][0][:shared], -1, None) if shared else None
+    laid = Laid()
+    ends = laid.contexts([context for context, _ in rows])
     sources: list[int] = []
     targets: list[int] = []
-    for row, (context, trie) in enumerate(rows):
-        own = place(context[shared:], row, root)
+    for row, (own, (_, trie)) in enumerate(zip(ends, rows, strict=True)):
         edges: list[int] = []
         for edge in trie.edges:
-            edges.append(place(edge.tokens, row, own if edge.parent is None else edges[edge.parent]))
+            edges.append(laid.place(edge.tokens, row, own if edge.parent is None else edges[edge.parent]))
         for predecessor, token in trie.predictions:
-            edge_offset = (
-                (own, len(context) - shared - 1) if predecessor is None else (edges[predecessor[0]], predecessor[1])
-            )
-            sources.append(segments[edge_offset[0]].start + edge_offset[1])
+            if predecessor is None:
+                sources.append(laid.segments[own].stop - 1)
+            else:
+                sources.append(laid.segments[edges[predecessor[0]]].start + predecessor[1])
             targets.append(token)
-    found = _log_probs(torch.tensor(ids), tuple(segments), sources, targets, logits)
+    found = _log_probs(torch.tensor(laid.ids), tuple(laid.segments), sources, targets, logits)
     results, start = [], 0
     for _, trie in rows:
         steps = found[start : start + len(trie.predictions)]

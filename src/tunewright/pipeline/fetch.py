@@ -149,8 +149,10 @@ def _build_model(model: Embedded, out: Path, progress: Progress, pip: Pip) -> No
 
 def _build_data(data: ExampleData, out: Path, progress: Progress, pip: Pip) -> None:
     with tempfile.TemporaryDirectory(dir=out) as temporary:
-        progress(f"Downloading {data.requirement} ({data.licence}).")
-        wheel = download(data.requirement, data.sha256, Path(temporary), pip)
+        wheel = Path()
+        if data.requirement:
+            progress(f"Downloading {data.requirement} ({data.licence}).")
+            wheel = download(data.requirement, data.sha256, Path(temporary), pip, data.options)
         progress("Choosing rows and writing CSV.")
         files = data.prepare(wheel)
     for name, rows in files.items():
@@ -161,7 +163,7 @@ def _build_data(data: ExampleData, out: Path, progress: Progress, pip: Pip) -> N
             "name": data.name,
             "origin": data.source,
             "licence": data.licence,
-            "wheels": {data.requirement: data.sha256},
+            "wheels": {data.requirement: data.sha256} if data.requirement else {},
             "rows": {name: len(rows) for name, rows in files.items()},
             "files": {name: sha256_of(out / name) for name in files},
         },

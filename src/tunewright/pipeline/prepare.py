@@ -18,7 +18,9 @@ from tunewright.data.checks import measure_encoding
 from tunewright.data.dataset import Dataset, open_dataset
 from tunewright.data.encoded_rows import EncodedRows
 from tunewright.data.encoder import Encoded, Encoder, Unencodable, encode_all
+from tunewright.data.folding import folded
 from tunewright.data.kept import KeptRows
+from tunewright.data.reading import format_of
 from tunewright.evaluate.contracts import NEEDS, Progress
 from tunewright.models.contracts import EncodeSettings, LoadedModel, Method, Objective
 from tunewright.models.embedded import resolve_model
@@ -77,7 +79,7 @@ def read_rows(request: Request, progress: Progress) -> Rows:
     if first.settings.recipe:  # a named recipe may say how rows are read
         first = plan_of(request, plugins.build("recipes", first.settings.recipe))
     dataset = _open(first.settings, progress)
-    recipe = choose_recipe(dataset.labels or (), any(e.context for e in dataset.train), first.settings.recipe)
+    recipe = _recipe(dataset, first.settings.recipe)
     shape = DataShape(len(dataset.train), dataset.labels or ())
     plan = plan_of(request, recipe, shape)
     return Rows(plan, recipe, _instructed(dataset, plan.settings.data.instruction))
@@ -86,8 +88,13 @@ def read_rows(request: Request, progress: Progress) -> Rows:
 def reread_rows(plan: Plan, progress: Progress) -> Rows:
     """The rows of an existing run, under its own plan."""
     dataset = _open(plan.settings, progress)
-    recipe = choose_recipe(dataset.labels or (), any(e.context for e in dataset.train), plan.settings.recipe)
+    recipe = _recipe(dataset, plan.settings.recipe)
     return Rows(plan, recipe, _instructed(dataset, plan.settings.data.instruction))
+
+
+def _recipe(dataset: Dataset, name: str | None) -> Recipe:
+    has_context = any(example.context for example in dataset.train)
+    return choose_recipe(dataset.labels or (), has_context, name, dataset.facts["format"])
 
 
 def prepare(rows: Rows, progress: Progress) -> Prepared:
@@ -104,20 +111,21 @@ def prepare(rows: Rows, progress: Progress) -> Prepared:
     model = open_model(resolve_model(settings.model), dtype)
     if not settings.train.packing:
         model = replace(model, packs=False)
-    faults = _beyond(model, settings, method, objective) or objective.check(rows.dataset.train)
+    learned = folded(rows.dataset.train)
+    faults = _beyond(model, settings, method, objective) or objective.check(learned)
     if faults:
         raise UserError(faults)
     encoder = model.family.encoder(model, encode_settings(settings, objective, rows.dataset.labels))
     encoding = _Encoding(encoder, progress)
-    train = encoding.pieces(rows.dataset.train, "training")
-    valid = encoding.pieces(rows.dataset.valid, "validation")
+    train = encoding.pieces(learned, "training")
+    valid = encoding.pieces(folded(rows.dataset.valid), "validation")
     test = encoding.whole(rows.dataset.test, "test")
     measured = measure_encoding(
         train,
         max_length=settings.train.max_length,
         loss_on=str(getattr(objective, "loss_on", "answers")),
         refused=encoding.refused,
-        examples=rows.dataset.train,
+        examples=learned,
         render=encoder.render,
     )
     if measured.problems:
@@ -151,7 +159,15 @@ def encode_settings(settings: PlanSettings, objective: Any, labels: Sequence[str
         loss_on=getattr(objective, "loss_on", "answers"),
         labels=tuple(labels or ()),
         free_tokens=settings.evaluate.max_new_tokens,
+        around=_around(settings),
     )
+
+
+def _around(settings: PlanSettings) -> tuple[str, str] | None:
+    """What stands around answers where the rows are running text."""
+    data = settings.data
+    found = None if data.format == "auto" else getattr(format_of(data.format, data.options), "around", None)
+    return found if found is None else (str(found[0]), str(found[1]))
 
 
 def _beyond(model: LoadedModel, settings: PlanSettings, method: Any, objective: Any) -> list[str]:
@@ -165,7 +181,7 @@ def _beyond(model: LoadedModel, settings: PlanSettings, method: Any, objective: 
         need = NEEDS.get(plugins.build("metrics", name).needs)
         planned.append(("metric", name, frozenset({need} if need else ())))
     for name in settings.evaluate.baselines or ():
-        if name != "scratch":
+        if name not in ("scratch", "frozen_logit", "tuned_logit"):
             planned.append(("baseline", name, getattr(plugins.build("baselines", name), "needs", nothing)))
     for word in settings.evaluate.probes:
         name = word["name"] if isinstance(word, dict) else word
@@ -181,8 +197,11 @@ def _beyond(model: LoadedModel, settings: PlanSettings, method: Any, objective: 
 
 
 def data_path(name: str) -> Path:
-    """A path, or the folder of shipped example data by its name."""
-    return example(name) if name in EXAMPLES and not Path(name).exists() else Path(name)
+    """A path, or shipped example data by its name: `icd10`, or a file beside it, `labour-market/pool.csv`."""
+    head, _, file = name.partition("/")
+    if head not in EXAMPLES or Path(name).exists():
+        return Path(name)
+    return EXAMPLES[head].folder / file if file and example(head) else example(head)
 
 
 def _instructed(dataset: Dataset, instruction: str) -> Dataset:
@@ -202,7 +221,8 @@ def _instructed(dataset: Dataset, instruction: str) -> Dataset:
 def _open(settings: PlanSettings, progress: Progress) -> Dataset:
     """The rows without an instruction, so that what is derived from them does not depend on one."""
     path = data_path(settings.data.path)
-    plain = settings.data.model_copy(update={"path": str(path), "instruction": ""})
+    pool = str(data_path(settings.data.pool)) if settings.data.pool else None
+    plain = settings.data.model_copy(update={"path": str(path), "pool": pool, "instruction": ""})
     held_out_by = settings.data.split_seed
     return open_dataset(plain, progress, seed=settings.seed if held_out_by is None else held_out_by)
 

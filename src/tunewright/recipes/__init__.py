@@ -39,17 +39,25 @@ class Recipe(Protocol):
         """
 
 
-def choose_recipe(labels: Sequence[str], has_context: bool, name: str | None = None) -> Recipe:
-    """The named recipe, or the one that matches the rows.
+def choose_recipe(labels: Sequence[str], has_context: bool, name: str | None = None, format_name: str = "") -> Recipe:
+    """The named recipe, or that of the format, or the one that matches the rows.
 
     Args:
         labels: The closed label set of the rows; empty when there is none.
         has_context: Whether any row has something before its answer.
         name: `recipe` of the plan.
+        format_name: The rows' format; some have a recipe of their own.
 
     Raises:
         UserError: Unknown name, or a recipe that these rows cannot serve.
     """
+    own = getattr(plugins.find("formats", format_name), "recipe", None) if format_name else None
+    if name is not None and own not in (None, name):
+        raise UserError(
+            f"Recipe {name} cannot use rows of the format {format_name}: they are running text. Use --recipe {own}, or "
+            "name another format (data.format)."
+        )
+    name = name or own
     if name is not None:
         recipe: Recipe = plugins.build("recipes", name)
         if recipe.needs_labels and not labels:

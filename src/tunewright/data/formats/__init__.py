@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -40,6 +40,37 @@ class Flaw(ValueError):
     def __init__(self, field: str, found: str, expected: str, mend: str) -> None:
         super().__init__(f"{field}: found {found}; expected {expected}. To mend: {mend}.")
         self.field, self.found, self.expected, self.mend = field, found, expected, mend
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What became of one row of a table whose examples are made of several rows."""
+
+    line: int
+    result: Example | Flaw | None
+    """None: the row stands in other rows' contexts alone."""
+    split: str | None = None
+    """The split that the format's own settings put it into."""
+
+
+class Table(Protocol):
+    """A format whose examples are made of several rows; it has this instead of `parse`."""
+
+    independent: ClassVar[bool]
+    """Whether rows are draws, so that an equal prompt of another unit gives nothing away: splits go by unit alone."""
+    recipe: ClassVar[str]
+    """The recipe for such rows when the plan names none."""
+
+    @property
+    def by_time(self) -> bool:
+        """Whether its settings split by time: then one unit stands, by plan, in several splits."""
+
+    @property
+    def around(self) -> tuple[str, str]:
+        """What stands before and after each answer in the running text."""
+
+    def gather(self, rows: Iterable[tuple[int, Row]], how: How) -> Iterator[Gathered]:
+        """One result for each row, whole units at a time."""
 
 
 class Format(Protocol):

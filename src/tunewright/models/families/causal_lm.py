@@ -40,7 +40,7 @@ class CausalLM(Plugin):
     """Text models that predict the next token (Llama, GPT-2, Qwen, Gemma, Mamba ...)."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"token_log_probs", "choices", "generate", "blocks", "next_log_probs", "text"}
+        {"token_log_probs", "choices", "generate", "blocks", "next_log_probs", "text", "hidden"}
     )
 
     def match(self, folder: Path) -> bool:
@@ -76,8 +76,8 @@ class CausalLM(Plugin):
         return self._ready(module, model.tokenizer, model.origin)
 
     def encoder(self, model: LoadedModel, settings: EncodeSettings) -> TextEncoder:
-        """Text through the tokenizer's own template."""
-        return TextEncoder(Chat(model.tokenizer), settings)
+        """Text through the tokenizer's own template, or running text as it stands."""
+        return TextEncoder(Chat(model.tokenizer, settings.around), settings)
 
     def collate(self, model: LoadedModel, rows: Sequence[Encoded]) -> Batch:
         """Packed where the model was measured to keep rows apart, else padded."""
@@ -150,7 +150,7 @@ class CausalLM(Plugin):
         """Greedy continuation until the end of the turn."""
         encoder = self.encoder(model, settings or EncodeSettings(max_length=_limit(model)))
         ids = [encoder.context_ids(example) for example in contexts]
-        return greedy(model, ids, encoder.answer_ids("", terminator=True), max_new_tokens)
+        return greedy(model, ids, encoder.stop_ids(), max_new_tokens)
 
     def next_log_probs(self, model: LoadedModel, contexts: Sequence[Example]) -> Iterator[NDArray[np.float32]]:
         """[vocabulary] log-probabilities of the first token of each answer."""

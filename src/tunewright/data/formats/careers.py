@@ -1,0 +1,317 @@
+"""Careers: a long table of who held which occupation when, as running text with a title to foresee in every line."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from tunewright.core.errors import UserError, nearest
+from tunewright.core.files import digest
+from tunewright.core.plugins import Plugin
+from tunewright.core.records import Answer, Example, Turn, text_part
+from tunewright.data.formats import Flaw, Gathered, How, Row, shown
+from tunewright.data.formats._common import from_json, has_all, value
+from tunewright.data.formats._common import text as words
+
+STATIC = ("population", "gender", "ethnicity", "region", "born", "schooling")
+"""Columns that are facts of a person when the plan names none."""
+YEARLY = ("education",)
+"""Columns that are facts of a year when the plan names none."""
+_ALLOWED = {"fact": {"name", "value"}, "line": {"year", "facts", "title"}, "gap": {"first", "last"}}
+"""Template -> what may stand in braces."""
+_LENGTHS = ((2, "1 to 2 years"), (5, "3 to 5 years"), (9, "6 to 9 years"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """One row that could be read."""
+
+    line: int
+    row: Row
+    person: str
+    year: int
+    title: str | None
+
+
+class Careers(Plugin):
+    """Careers: `person`, `year` and `occupation`, one row a year, sorted; each row but a person's first is foreseen."""
+
+    columns: ClassVar[dict[str, tuple[str, ...]]] = {
+        "person": ("person_id", "worker"),
+        "year": (),
+        "occupation": ("job_title",),
+    }
+    optional: ClassVar[tuple[str, ...]] = (*STATIC, *YEARLY, "oracle")
+    answers: ClassVar[tuple[str, ...]] = ("occupation",)
+    uniform: ClassVar[tuple[str, ...]] = ()
+    independent: ClassVar[bool] = True
+    recipe: ClassVar[str] = "careers"
+
+    header: str = "The career of one person, one line a year."
+    """First line of the text."""
+    fact: str = "{name}: {value}"
+    """Line of each static fact."""
+    line: str = "{year}{facts}: {title}"
+    """Line of each year; `{facts}` are the yearly ones in brackets."""
+    gap: str = "{first} to {last}: no record"
+    """Line that stands for years without a row."""
+    earlier: str = "Earlier years are left out."
+    """Line that stands where `history` cuts."""
+    end: str = "End of the record."
+    """Last line; it is learned with `objective.loss_on: all` only."""
+    static: tuple[str, ...] | None = None
+    """Columns of facts that do not change within a person; None = those of the known names that are there."""
+    yearly: tuple[str, ...] | None = None
+    """Columns of facts of a year."""
+    demographics: bool = True
+    """false = no facts in the text, an ablation; baselines by demographics keep them."""
+    titles: Literal["names", "codes"] = "names"
+    """codes = titles as five-digit numbers that mean nothing, an ablation."""
+    history: int | None = Field(None, ge=1)
+    """At most so many earlier records before a title; None = all."""
+    test_from: int | None = None
+    """Out of time: rows from this year on are the test, those of the year before validation, earlier ones train."""
+
+    @field_validator("static", "yearly", mode="before")
+    @classmethod
+    def _listed(cls, found: Any) -> Any:
+        return [name for name in found.split(",") if name] if isinstance(found, str) else found
+
+    @field_validator("fact", "line", "gap")
+    @classmethod
+    def _fills(cls, found: str, info: ValidationInfo) -> str:
+        allowed = _ALLOWED[str(info.field_name)]
+        names = [name for _, name, _, _ in string.Formatter().parse(found) if name is not None]
+        if not set(names) <= allowed:
+            raise ValueError(f"Only {', '.join(f'{{{name}}}' for name in sorted(allowed))} may stand in braces")
+        if info.field_name == "line" and (names.count("title") != 1 or names[-1] != "title"):
+            raise ValueError("A line must hold {title} once, after {year} and {facts}, as '{year}{facts}: {title}'")
+        return found
+
+    @property
+    def by_time(self) -> bool:
+        """Whether splits are made by year."""
+        return self.test_from is not None
+
+    @property
+    def around(self) -> tuple[str, str]:
+        """The space before a title, which belongs to its first token, and what ends its line."""
+        before, after = self.line.split("{title}")
+        return before[len(before.rstrip(" ")) :], f"{after}\n"
+
+    def detect(self, columns: set[str], row: Row) -> float:
+        """Sure when all three columns are there."""
+        return 0.9 if has_all(columns, self.columns) else 0.0
+
+    def gather(self, rows: Iterable[tuple[int, Row]], how: How) -> Iterator[Gathered]:
+        """One result a row, person by person; a person's first row is foreseen only when rows are to be answered."""
+        codes: dict[str, str] = {}
+        first_line: dict[str, int] = {}
+        for person, records in groupby(self._records(rows, how), key=attrgetter("person")):
+            career = list(records)
+            whole = [record for record in career if isinstance(record, _Record)]
+            yield from (Gathered(r.line, r.flaw) for r in career if isinstance(r, _Unread))
+            before = first_line.setdefault(person, career[0].line)
+            if whole and before != career[0].line:
+                mend = "sort the table by person and year"
+                apart = Flaw(
+                    "person", f"{shown(person)} again (first: line {before})", "a person's rows together", mend
+                )
+                yield from (Gathered(record.line, apart) for record in whole)
+                continue
+            yield from self._career(whole, how, codes)
+
+    def _records(self, rows: Iterable[tuple[int, Row]], how: How) -> Iterator[_Record | _Unread]:
+        """Rows as they could be read; one that names nobody is told with the person above it."""
+        person = ""
+        for line, row in rows:
+            found = self._record(line, row, how)
+            yield found if found.person else replace(found, person=person)
+            person = found.person or person
+
+    def _record(self, line: int, row: Row, how: How) -> _Record | _Unread:
+        person = value(row, self.columns, "person")
+        name = "" if person is None or isinstance(person, list | dict) else str(person).strip()
+        try:
+            if not name:
+                raise Flaw("person", shown(person), "whom the row is of", "fill it in or delete the row")
+            year = _year(row.get("year"))
+            found = value(row, self.columns, "occupation")
+            found = str(found) if isinstance(found, int) and not isinstance(found, bool) else found
+            empty = found is None or found == ""
+            if empty and how.answers_needed:
+                mend = "write what the person did (also 'Unemployed'), or delete the row: a gap is then shown"
+                raise Flaw("occupation", shown(found), "an occupation", mend)
+            return _Record(line, row, name, year, None if empty else " ".join(words(found, "occupation").split()))
+        except Flaw as flaw:
+            return _Unread(line, name, flaw)
+
+    def _career(self, records: list[_Record], how: How, codes: dict[str, str]) -> Iterator[Gathered]:
+        """The rows of one person, in order."""
+        kept: list[_Record] = []
+        facts: dict[str, tuple[str, int]] = {}
+        faults: dict[int, Flaw] = {}
+        for record in records:
+            fault = _order_fault(kept, record) or _fact_fault(facts, record, self._columns(record.row)[0])
+            fault = fault or (self._code_fault(record, codes) if self.titles == "codes" else None)
+            if fault:
+                faults[record.line] = fault
+            else:
+                kept.append(record)
+        yield from (Gathered(line, fault) for line, fault in faults.items())
+        told = {name: found for name, (found, _) in facts.items()}
+        turns: list[Turn] = []
+        for index, record in enumerate(kept):
+            if self.history is not None:
+                turns = self._turns(kept[max(0, index - self.history) : index], told, index > self.history)
+            foreseen = bool(turns) or not how.answers_needed
+            example = self._example(turns, kept, index, told)
+            yield Gathered(record.line, example if foreseen else None, self._split_of(record.year))
+            turns = [*turns, *self._turn(kept, index, told, bool(turns))]
+
+    def _columns(self, row: Row) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the static and of the yearly facts."""
+        static = STATIC if self.static is None else self.static
+        yearly = YEARLY if self.yearly is None else self.yearly
+        for name in (*(self.static or ()), *(self.yearly or ())):
+            if name not in row:
+                raise _missing(name, row)
+        return static, yearly
+
+    def _turns(self, window: list[_Record], told: Mapping[str, str], cut: bool) -> list[Turn]:
+        """The context that some records make, from the header on."""
+        turns: list[Turn] = []
+        for index in range(len(window)):
+            turns += self._turn(window, index, told, bool(turns), cut and not index)
+        return turns
+
+    def _turn(
+        self, records: list[_Record], index: int, told: Mapping[str, str], begun: bool, cut: bool = False
+    ) -> list[Turn]:
+        """A record as it stands in later contexts: what leads to the title, and the title."""
+        record = records[index]
+        lead = self._lead(records, index, told, begun, cut)
+        if record.title is None:
+            return []
+        title = self._title(record.title)
+        before, after = self.around
+        return [lead, Turn("assistant", (text_part(f"{before}{title}{after}"),), 0.0, {"title": title})]
+
+    def _lead(
+        self, records: list[_Record], index: int, told: Mapping[str, str], begun: bool, cut: bool = False
+    ) -> Turn:
+        """Everything between the last title and this one."""
+        record, lines = records[index], list[str]()
+        if not begun:
+            shown_facts = told if self.demographics else {}
+            lines = [
+                self.header,
+                *(self.fact.format(name=_spoken(n), value=v) for n, v in shown_facts.items()),
+                *([self.earlier] if cut else []),
+            ]
+        known = [other for other in records[:index] if other.title is not None]
+        if begun and known and record.year > known[-1].year + 1:
+            lines.append(self.gap.format(first=known[-1].year + 1, last=record.year - 1))
+        yearly = {n: str(record.row[n]) for n in self._columns(record.row)[1] if record.row.get(n) not in (None, "")}
+        stated = f" ({', '.join(yearly.values())})" if yearly and self.demographics else ""
+        line = self.line.split("{title}")[0].format(year=record.year, facts=stated).rstrip(" ")
+        extra = {"year": record.year, "yearly": yearly} | ({} if begun else {"facts": dict(told)})
+        return Turn("text", (text_part("\n".join([*lines, line])),), 0.0, extra)
+
+    def _example(self, turns: list[Turn], records: list[_Record], index: int, told: Mapping[str, str]) -> Example:
+        record = records[index]
+        lead = self._lead(records, index, told, bool(turns))
+        if record.row.get("oracle") is not None:
+            known_law = {self._title(t): p for t, p in from_json(record.row["oracle"], "oracle").items()}
+            lead = replace(lead, extra={**lead.extra, "oracle": known_law})
+        last = {"after": self.end} if index == len(records) - 1 else {}
+        title = () if record.title is None else (Answer((text_part(self._title(record.title)),), extra=last),)
+        known = sum(turn.role == "assistant" for turn in turns)
+        length = next((name for most, name in _LENGTHS if known <= most), "10 years or more")
+        return Example(
+            (*turns, lead),
+            title,
+            id=f"{record.person}-{record.year}",
+            unit=record.person,
+            label=True,
+            slices={"history": length} if known else {},
+        )
+
+    def _title(self, title: str) -> str:
+        return title if self.titles == "names" else f"{int(digest('title', title)[:12], 16) % 100_000:05d}"
+
+    def _code_fault(self, record: _Record, codes: dict[str, str]) -> Flaw | None:
+        title = record.title
+        if title is None or codes.setdefault(self._title(title), title) == title:
+            return None
+        other = codes[self._title(title)]
+        return Flaw(
+            "occupation", f"{shown(title)} with the code of {shown(other)}", "a code each", "rename one of them"
+        )
+
+    def _split_of(self, year: int) -> str | None:
+        if self.test_from is None:
+            return None
+        return "test" if year >= self.test_from else "valid" if year == self.test_from - 1 else "train"
+
+
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    """A row that could not be read; it stands with the rows of its person."""
+
+    line: int
+    person: str
+    flaw: Flaw
+
+
+def _missing(name: str, row: Row) -> UserError:
+    """A column that the settings name and the table lacks."""
+    return UserError(
+        f"data.options names the column '{name}', which is not there.{nearest(name, sorted(row))} Found: "
+        f"{', '.join(sorted(row))}. Correct the name."
+    )
+
+
+def _year(found: Any) -> int:
+    try:
+        number = float(found)
+        if isinstance(found, bool) or number != int(number) or not 0 < number < 10_000:
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise Flaw("year", shown(found), "a year, as 1984", "correct it or delete the row") from None
+    return int(number)
+
+
+def _order_fault(kept: list[_Record], record: _Record) -> Flaw | None:
+    """A year that stands twice, or before an earlier one."""
+    if not kept or record.year > kept[-1].year:
+        return None
+    same = next((other for other in kept if other.year == record.year), None)
+    if same is not None:
+        found = f"{record.year} of person {shown(record.person)} again (first: line {same.line})"
+        return Flaw("year", found, "one row for each person and year", "delete one of them, or make it one row")
+    found = f"{record.year} after {kept[-1].year} (line {kept[-1].line})"
+    return Flaw("year", found, "a person's years in rising order", "sort the table by person and year")
+
+
+def _fact_fault(facts: dict[str, tuple[str, int]], record: _Record, static: tuple[str, ...]) -> Flaw | None:
+    """A fact of the person that another row states otherwise; new facts are noted."""
+    for name in static:
+        found = record.row.get(name)
+        if found is None or found == "":
+            continue
+        known, line = facts.setdefault(name, (str(found), record.line))
+        if known != str(found):
+            expected = f"{known!r} as on line {line}: one value for each person"
+            return Flaw(name, shown(found), expected, "correct it, or name the column in data.options.yearly")
+    return None
+
+
+def _spoken(column: str) -> str:
+    return column.replace("_", " ").capitalize()

@@ -1,0 +1,153 @@
+"""Shares of the next title after the last one, smoothed as strongly as leaving one out says is best.
+
+A cell's shares are pulled to a backoff distribution as by so many rows of it (a Dirichlet prior; MacKay & Peto 1995).
+How many is chosen by the likelihood of each training row under the counts without it, so no other rows are needed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunewright.core.records import Example
+from tunewright.data.pool import from_pool
+from tunewright.evaluate.baselines._labels import label_indices
+from tunewright.evaluate.contracts import Floats
+from tunewright.evaluate.history import history_of, previous
+
+STRENGTHS = (0.3, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+_MOST_VALUES = 8
+"""A fact with more values (a year of birth) makes cells too small to count in."""
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Transitions of training rows as numbers."""
+
+    last: Numbers
+    """[n] the title before; the last number stands for titles outside the list."""
+    next: Numbers
+    """[n]"""
+    examples: Sequence[Example]
+
+
+def steps_of(train: Sequence[Example], labels: Sequence[str]) -> Steps:
+    """The target's own training rows (not those of a pool) whose label is of the list.
+
+    Raises:
+        UserError: No training row has a label of the list.
+    """
+    found = label_indices(train, labels)
+    kept = [row for row, example in enumerate(train) if found[row] >= 0 and not from_pool(example)]
+    kept = kept or np.flatnonzero(found >= 0).tolist()
+    examples = [train[row] for row in kept]
+    return Steps(lasts(examples, labels), found[kept], examples)
+
+
+def lasts(examples: Sequence[Example], labels: Sequence[str]) -> Numbers:
+    """[n] the number of each row's title before, `len(labels)` where it has none of the list."""
+    places = {label: place for place, label in enumerate(labels)}
+    return np.array([places.get(previous(example) or "", len(labels)) for example in examples], dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Bigram:
+    """Shares of the next title after each: [labels + 1, labels] counts and what they are pulled to."""
+
+    counts: Floats
+    backoff: Floats
+    strength: float
+
+    @classmethod
+    def fitted(cls, steps: Steps, labels: int) -> Bigram:
+        """Counts, pulled to staying as often as all do and else to the titles that people move to."""
+        counts = np.zeros((labels + 1, labels))
+        np.add.at(counts, (steps.last, steps.next), 1.0)
+        square = counts[:labels]
+        stayed, total = np.trace(square), square.sum()
+        stay = (stayed + 1) / (total + 2)
+        moved = counts.sum(axis=0) - np.diag(square) + 0.5
+        backoff = np.tile(moved, (labels + 1, 1))
+        np.fill_diagonal(backoff[:labels], 0.0)
+        backoff /= np.maximum(backoff.sum(axis=1, keepdims=True), 1e-12)
+        backoff[:labels] *= 1 - stay
+        backoff[:labels] += stay * np.eye(labels)
+        whole = counts.sum(axis=0) + 1.0
+        backoff[labels] = whole / whole.sum()
+        if labels == 1:
+            backoff[:] = 1.0
+        best = max(STRENGTHS, key=lambda strength: cls(counts, backoff, strength)._left_out())
+        return cls(counts, backoff, best)
+
+    def shares(self) -> Floats:
+        """[labels + 1, labels] smoothed shares."""
+        summed = self.counts.sum(axis=1, keepdims=True) + self.strength
+        return np.asarray((self.counts + self.strength * self.backoff) / summed)
+
+    def without(self, last: Numbers, next: Numbers) -> Floats:
+        """[n] the share of each row's next title with that row taken out of the counts."""
+        own = self.counts[last, next] - 1 + self.strength * self.backoff[last, next]
+        return np.asarray(own / (self.counts[last].sum(axis=1) - 1 + self.strength))
+
+    def _left_out(self) -> float:
+        last, next = np.nonzero(self.counts)
+        return float((self.counts[last, next] * np.log(self.without(last, next))).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """A bigram in each group of people, pulled to the bigram of all."""
+
+    names: tuple[str, ...]
+    bigram: Bigram
+    counts: dict[tuple[tuple[str, ...], int], Counter[int]]
+    strength: float
+
+    @classmethod
+    def fitted(cls, steps: Steps, labels: int) -> Cells:
+        """Groups are the combinations of those facts that have few values."""
+        bigram = Bigram.fitted(steps, labels)
+        names = _countable(steps.examples)
+        counts: dict[tuple[tuple[str, ...], int], Counter[int]] = {}
+        keys = [(_cell(example, names), int(last)) for example, last in zip(steps.examples, steps.last, strict=True)]
+        for key, next in zip(keys, steps.next.tolist(), strict=True):
+            counts.setdefault(key, Counter())[next] += 1
+        own = np.array([counts[key][next] for key, next in zip(keys, steps.next.tolist(), strict=True)], float)
+        total = np.array([counts[key].total() for key in keys], float)
+        rest = bigram.without(steps.last, steps.next)
+
+        def left_out(strength: float) -> float:
+            return float(np.log((own - 1 + strength * rest) / (total - 1 + strength)).sum())
+
+        return cls(names, bigram, counts, max(STRENGTHS, key=left_out))
+
+    def shares(self, examples: Sequence[Example], labels: Sequence[str]) -> Floats:
+        """[n, labels] smoothed shares for each row."""
+        found = self.strength * self.bigram.shares()[lasts(examples, labels)]
+        for row, (example, last) in enumerate(zip(examples, lasts(examples, labels).tolist(), strict=True)):
+            for next, count in self.counts.get((_cell(example, self.names), last), Counter()).items():
+                found[row, next] += count
+        return np.asarray(found / found.sum(axis=1, keepdims=True))
+
+
+def _facts(example: Example) -> dict[str, str]:
+    past = history_of(example)
+    return {} if past is None else {**past.facts, **past.yearly[-1]}
+
+
+def _countable(examples: Sequence[Example]) -> tuple[str, ...]:
+    values: dict[str, set[str]] = {}
+    for example in examples:
+        for name, found in _facts(example).items():
+            values.setdefault(name, set()).add(found)
+    return tuple(sorted(name for name, found in values.items() if 2 <= len(found) <= _MOST_VALUES))
+
+
+def _cell(example: Example, names: Sequence[str]) -> tuple[str, ...]:
+    facts = _facts(example)
+    return tuple(facts.get(name, "") for name in names)

@@ -1,0 +1,34 @@
+"""A small transformer on codes, from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from tunewright.core.plugins import Plugin
+from tunewright.core.records import Example
+from tunewright.data.folding import folded
+from tunewright.data.pool import from_pool
+from tunewright.evaluate.baselines._network import network_log_probs
+from tunewright.evaluate.contracts import Outcome
+
+
+class CareerNetwork(Plugin):
+    """A small transformer on the codes of titles (the idea of CAREER), from scratch on the target's own rows."""
+
+    trivial: ClassVar[bool] = False
+    seed: int = 0
+
+    def applies(self, train: Sequence[Example], test: Sequence[Example]) -> bool:
+        """Whether the rows are careers."""
+        return bool(train) and train[0].running
+
+    def outcomes(self, train: Sequence[Example], test: Sequence[Example], labels: Sequence[str]) -> list[Outcome]:
+        """One outcome a test example.
+
+        Raises:
+            UserError: No training row has a label of the list.
+        """
+        own = [example for example in train if not from_pool(example)]
+        found = network_log_probs([folded(own)], test, labels, self.seed)
+        return [Outcome(example, choices=row) for example, row in zip(test, found, strict=True)]

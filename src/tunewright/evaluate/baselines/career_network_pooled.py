@@ -1,0 +1,35 @@
+"""A small transformer on codes, pre-trained on other people's careers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from tunewright.core.plugins import Plugin
+from tunewright.core.records import Example
+from tunewright.data.folding import folded
+from tunewright.data.pool import from_pool
+from tunewright.evaluate.baselines._network import network_log_probs
+from tunewright.evaluate.contracts import Outcome
+
+
+class CareerNetworkPooled(Plugin):
+    """As career_network, pre-trained on the rows of `data.pool` and then fine-tuned on the target's own (CAREER)."""
+
+    trivial: ClassVar[bool] = False
+    seed: int = 0
+
+    def applies(self, train: Sequence[Example], test: Sequence[Example]) -> bool:
+        """Whether the rows are careers and some are of a pool."""
+        return any(example.running and from_pool(example) for example in train)
+
+    def outcomes(self, train: Sequence[Example], test: Sequence[Example], labels: Sequence[str]) -> list[Outcome]:
+        """One outcome a test example.
+
+        Raises:
+            UserError: No training row has a label of the list.
+        """
+        pool = [example for example in train if from_pool(example)]
+        own = [example for example in train if not from_pool(example)]
+        found = network_log_probs([folded(pool), folded(own)], test, labels, self.seed)
+        return [Outcome(example, choices=row) for example, row in zip(test, found, strict=True)]

@@ -1,0 +1,86 @@
+"""The second use of a language model: what it holds of a context as features of a multinomial logit.
+
+Athey and others (2024) compare this with reading the next title's probability off the model itself.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from tunewright.core.errors import UserError
+from tunewright.core.records import Example
+from tunewright.data.pool import from_pool
+from tunewright.evaluate.baselines._labels import FLOOR, label_indices
+from tunewright.evaluate.contracts import Floats, Outcome, Progress
+from tunewright.models.contracts import LoadedModel
+from tunewright.models.features import last_hidden
+from tunewright.pipeline.prepare import Prepared
+
+LOGITS = ("frozen_logit", "tuned_logit")
+"""Names in `evaluate.baselines`: on the base model's features, and on the tuned model's."""
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Inverse penalties, among which the validation rows choose."""
+
+
+def embedding_outcomes(prepared: Prepared, model: LoadedModel, progress: Progress, what: str) -> list[Outcome]:
+    """Fits the logit on training rows (a pool's left out), chooses its penalty on validation rows, asks the test rows.
+
+    Raises:
+        UserError: Rows without a closed label set, or a model whose features cannot be read.
+    """
+    labels = prepared.dataset.labels or ()
+    if not labels or "hidden" not in model.family.capabilities:
+        raise UserError(
+            f"evaluate.baselines: {' and '.join(LOGITS)} need rows with a closed set of labels and a model that reads "
+            "text. Leave them out."
+        )
+    train = [example for example in prepared.dataset.train if not from_pool(example)]
+    valid = list(prepared.dataset.valid)
+    parts = [_features(prepared, model, rows, progress, what) for rows in (train, valid, prepared.test)]
+    indices = label_indices(train, labels)
+    known = indices >= 0
+    fits = [_fitted(parts[0][known], indices[known], strength) for strength in STRENGTHS]
+    chosen = fits[1]
+    if valid:
+        right = label_indices(valid, labels)
+        rows = np.arange(len(valid))[right >= 0]
+        lost = [-_log_probs(fit, parts[1], len(labels))[rows, right[rows]].mean() for fit in fits]
+        chosen = fits[int(np.argmin(lost))]
+    found = _log_probs(chosen, parts[2], len(labels))
+    return [Outcome(example, choices=row) for example, row in zip(prepared.test, found, strict=True)]
+
+
+def _features(
+    prepared: Prepared, model: LoadedModel, rows: Sequence[Example], progress: Progress, what: str
+) -> NDArray[np.float32]:
+    encoder = model.family.encoder(model, prepared.encode)
+    contexts = [encoder.context_ids(example) for example in rows]  # type: ignore[attr-defined]
+    found = []
+    for vector in last_hidden(model, contexts):
+        found.append(vector)
+        progress(f"{what}: reading features", len(found), len(rows))
+    return np.array(found, dtype=np.float32)
+
+
+def _fitted(features: NDArray[np.float32], indices: NDArray[np.int64], strength: float) -> Pipeline:
+    fit = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fit.fit(features, indices)
+    return fit
+
+
+def _log_probs(fit: Pipeline, features: NDArray[np.float32], labels: int) -> Floats:
+    """[rows, labels]; labels without a training row get the floor."""
+    found = np.full((len(features), labels), FLOOR)
+    if len(features):
+        found[:, fit.classes_] = np.maximum(fit.predict_log_proba(features), FLOOR)
+    return found

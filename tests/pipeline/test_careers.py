@@ -1,0 +1,130 @@
+"""A table of careers goes the whole way: text, training, judgement, prediction; folded training equals its rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tiny import save_tiny
+from tunewright.core.config import Request
+from tunewright.core.settings import DataSettings
+from tunewright.data.dataset import open_dataset
+from tunewright.data.folding import folded
+from tunewright.models.contracts import EncodeSettings
+from tunewright.models.features import last_hidden
+from tunewright.pipeline.example_data import write_rows
+from tunewright.pipeline.labour_market import Market
+from tunewright.pipeline.predict import predict
+from tunewright.pipeline.tune import tune
+
+AROUND = (" ", "\n")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("careers")
+    save_tiny("qwen2", folder / "model")
+    write_rows(folder / "careers.csv", Market(1).records(40, years=5, law=True))
+    write_rows(folder / "pool.csv", Market(2).records(12, years=5))
+    return folder
+
+
+@pytest.fixture
+def dataset(place: Path):
+    return open_dataset(DataSettings(path=str(place / "careers.csv"), format="careers"))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("loss_on", ["answers", "last"])
+def test_a_folded_career_has_the_loss_of_its_rows_token_by_token(open_tiny, dataset, kind, loss_on):
+    model = open_tiny(kind, torch.float64)
+    encoder = model.family.encoder(model, EncodeSettings(around=AROUND, loss_on=loss_on))
+
+    def totals(rows):
+        encoded = [piece for row in rows for piece in encoder.encode(row)]
+        batch = model.family.collate(model, encoded)
+        lost = -model.family.token_log_probs(model, batch)
+        weight = batch.targets.weight_T.double()
+        return float((lost * weight).sum()), float(weight.sum()), sum(row.length for row in encoded)
+
+    rows = [row for row in dataset.train if row.unit in {dataset.train[0].unit, dataset.train[-1].unit}]
+    whole = folded(rows)
+    assert (len(rows), len(whole)) == (8, 2)
+    (loss, count, tokens), (apart, counted, read) = totals(whole), totals(rows)
+    if loss_on == "answers":
+        assert loss == pytest.approx(apart, rel=1e-9)
+        assert count == counted
+        assert tokens < read / 2
+    else:  # the last title alone: what evaluation asks of a row
+        assert count < counted
+
+
+def test_only_titles_and_their_ends_are_trained_and_all_tokens_if_asked(open_tiny, dataset):
+    model = open_tiny("llama")
+    (row,) = folded([one for one in dataset.train if one.unit == dataset.train[0].unit])
+    for loss_on, wanted in (("answers", None), ("all", 1.0)):
+        encoder = model.family.encoder(model, EncodeSettings(around=AROUND, loss_on=loss_on))
+        (piece,) = encoder.encode(row)
+        spans = encoder.render(piece)
+        trained = "".join(span.text for span in spans if span.trained)
+        if wanted is None:
+            titles = [*(t.extra["title"] for t in row.context if t.weight), row.answer.text]
+            assert trained == "".join(f" {title}\n" for title in titles)
+            assert "".join(span.text for span in spans).endswith(f" {row.answer.text}\nEnd of the record.")
+        else:
+            assert len(piece.targets) == piece.length - 1
+        assert piece.notes["stop_trained"]
+
+
+def test_the_features_of_a_context_are_those_of_a_plain_forward(open_tiny, dataset):
+    model = open_tiny("llama")
+    encoder = model.family.encoder(model, EncodeSettings(around=AROUND))
+    contexts = [encoder.context_ids(example) for example in dataset.train[:9]]
+    plain = open_tiny("llama").module
+    plain.set_attn_implementation("eager")
+    for context, found in zip(contexts, last_hidden(model, contexts), strict=True):
+        with torch.no_grad():
+            out = plain(input_ids=torch.tensor([context]), output_hidden_states=True, use_cache=False)
+        np.testing.assert_allclose(found, out.hidden_states[-1][0, -1].numpy(), atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def run(place: Path) -> Path:
+    sets = (
+        "train.threads=1", "evaluate.probes=[]", "method=full", "train.learning_rate=0.004", "train.num_train_epochs=2",
+        f"data.pool={place / 'pool.csv'}", "data.slices=[gender]", "evaluate.resamples=200",
+        "evaluate.baselines=[uniform, prior, bigram, career_network, career_network_pooled, oracle, tuned_logit]",
+    )  # fmt: skip
+    tune(Request(str(place / "careers.csv"), None, sets, (), place / "run", "careers", str(place / "model")))
+    return place / "run"
+
+
+def test_one_command_trains_judges_and_sets_every_baseline_beside_it(run: Path):
+    found = {metric["name"]: metric for metric in json.loads((run / "verdict.json").read_text())["metrics"]}
+    assert found["move_auc"]["n"] == 8
+    for name in ("accuracy", "move_auc"):
+        assert set(found[name]["baselines"]) == {
+            "uniform", "prior", "bigram", "career_network", "career_network_pooled", "oracle", "tuned_logit",
+        }  # fmt: skip
+    data = json.loads((run / "data.json").read_text())
+    assert data["facts"]["counts"] == {"train": 28 * 4 + 12 * 4, "valid": 16, "test": 32}
+    assert data["encoding"]["rows"] == 28 + 12
+    assert data["encoding"]["dropped_rows"] == []
+    assert data["encoding"]["stop_trained"] == 1.0
+    assert "Suspected wrong labels" not in (run / "report.html").read_text()
+    assert len(json.loads((run / "evaluations" / "validation.json").read_text())["rows"]) == 16
+
+
+def test_prediction_answers_each_row_from_the_rows_above_it(run: Path, tmp_path: Path):
+    rows = ["person,year,occupation,gender", "x,1990,Cook,male", "x,1991,Waiter,male", "x,1993,,male"]
+    (tmp_path / "new.csv").write_text("\n".join(rows) + "\n")
+    predict(run, tmp_path / "new.csv", tmp_path / "out.csv")
+    with open(tmp_path / "out.csv", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["year"] for row in found] == ["1990", "1991", "1993"]
+    assert all(0 < float(row["probability"]) <= 1 for row in found)
