@@ -107,7 +107,7 @@ def run(place: Path) -> Path:
 def test_one_command_trains_judges_and_sets_every_baseline_beside_it(run: Path):
     found = {metric["name"]: metric for metric in json.loads((run / "verdict.json").read_text())["metrics"]}
     assert found["move_auc"]["n"] == 8
-    for name in ("accuracy", "move_auc"):
+    for name in ("perplexity_renormalised", "accuracy", "move_auc", "move_ece"):
         assert set(found[name]["baselines"]) == {
             "uniform", "prior", "bigram", "career_network", "career_network_pooled", "oracle", "tuned_logit",
         }  # fmt: skip
@@ -116,6 +116,7 @@ def test_one_command_trains_judges_and_sets_every_baseline_beside_it(run: Path):
     assert data["encoding"]["rows"] == 28 + 12
     assert data["encoding"]["dropped_rows"] == []
     assert data["encoding"]["stop_trained"] == 1.0
+    assert "Are moves as frequent as foreseen?" in (run / "report.html").read_text()
     assert "Suspected wrong labels" not in (run / "report.html").read_text()
     assert len(json.loads((run / "evaluations" / "validation.json").read_text())["rows"]) == 16
 

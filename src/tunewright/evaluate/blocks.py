@@ -14,6 +14,7 @@ from tunewright.evaluate.bootstrap import estimate, wilson
 from tunewright.evaluate.compare import How, metric_name, unit_of, weights_of
 from tunewright.evaluate.contracts import Floats, Metric, Outcome
 from tunewright.evaluate.metrics._closed import chosen, probabilities, truth
+from tunewright.evaluate.metrics._moves import move
 
 Answered = Mapping[str, Sequence[Outcome]]
 """Outcomes by who answered: `base`, `tuned`; the same examples in the same order."""
@@ -44,6 +45,7 @@ def outcome_blocks(
     models = {"base": base, "tuned": tuned}
     if labels and all(chosen(outcome) is not None for outcome in (*base, *tuned)):
         found += [per_class_table(base, tuned, labels), *confusion_tables(models, labels), reliability(models, labels)]
+        found += move_reliability(models, labels)
     if primary:
         found += changed_examples(base, tuned, primary[0], labels)
     return found
@@ -120,21 +122,7 @@ def reliability(answered: Answered, labels: Sequence[str]) -> Reliability:
         asked = [o for o in outcomes if o.choices is not None and o.example.survey_weight > 0]
         stated = np.array([probabilities(o.choices).max() for o in asked if o.choices is not None])
         right = np.array([chosen(o) == truth(o, labels) for o in asked])
-        weights = weights_of(asked)
-        order = np.argsort(stated, kind="stable")
-        mass = np.cumsum(weights[order])
-        place = np.searchsorted(mass[-1:] * np.arange(1, BINS) / BINS, mass - weights[order] / 2)
-        series[name] = [
-            Bin(
-                confidence=float(np.average(stated[part], weights=weights[part])),
-                accuracy=found[0],
-                count=len(part),
-                low=found[1],
-                high=found[2],
-            )
-            for part in (order[place == number] for number in range(BINS))
-            if len(part) and (found := _weighted_share(right[part], weights[part])) is not None
-        ]
+        series[name] = _bins(stated, right, weights_of(asked))
     return Reliability(
         title="Is the stated confidence right?",
         note="On the diagonal, what is said with 80 % confidence is right in 80 % of rows; below it is overconfidence. "
@@ -142,6 +130,37 @@ def reliability(answered: Answered, labels: Sequence[str]) -> Reliability:
         section="classes",
         series=series,
     )
+
+
+def move_reliability(answered: Answered, labels: Sequence[str]) -> list[Block]:
+    """Stated probability that a title changes against how often it did; nothing where rows have no title before."""
+    series: dict[str, list[Bin]] = {}
+    for name, outcomes in answered.items():
+        found = [(o, told) for o in outcomes if o.example.survey_weight > 0 and (told := move(o, labels)) is not None]
+        if not found:
+            return []
+        stated, moved = np.array([told for _, told in found]).T
+        series[name] = _bins(stated, moved == 1, weights_of([o for o, _ in found]))
+    note = "On the diagonal, of rows given an 80 % chance of a change 80 % change. Bins and lines as above."
+    return [Reliability(title="Are moves as frequent as foreseen?", note=note, section="classes", series=series)]
+
+
+def _bins(stated: Floats, right: NDArray[np.bool_], weights: Floats) -> list[Bin]:
+    """Tenths of the rows by what was stated."""
+    order = np.argsort(stated, kind="stable")
+    mass = np.cumsum(weights[order])
+    place = np.searchsorted(mass[-1:] * np.arange(1, BINS) / BINS, mass - weights[order] / 2)
+    return [
+        Bin(
+            confidence=float(np.average(stated[part], weights=weights[part])),
+            accuracy=found[0],
+            count=len(part),
+            low=found[1],
+            high=found[2],
+        )
+        for part in (order[place == number] for number in range(BINS))
+        if len(part) and (found := _weighted_share(right[part], weights[part])) is not None
+    ]
 
 
 def changed_examples(
