@@ -36,6 +36,7 @@ _NAMED = {
     "evaluate.primary": ("metrics", ()),
     "evaluate.probes": ("probes", FORMS),
     "evaluate.baselines": ("baselines", ("scratch", "frozen_logit", "tuned_logit")),
+    "train.mitigations": ("mitigations", ()),
 }
 """Key whose value names plugins -> their kind, and the words that are no plugin but allowed."""
 

@@ -23,9 +23,11 @@ KINDS = {
     "methods": "tunewright.methods",
     "objectives": "tunewright.objectives",
     "gradients": "tunewright.gradients",
+    "mitigations": "tunewright.mitigations",
     "metrics": "tunewright.evaluate.metrics",
     "baselines": "tunewright.evaluate.baselines",
     "probes": "tunewright.evaluate.probes",
+    "judges": "tunewright.evaluate.judges",
     "recipes": "tunewright.recipes",
 }
 """Kind of plugin -> the folder that is its registry; the entry-point group is `tunewright.<kind>`."""

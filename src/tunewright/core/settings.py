@@ -86,6 +86,8 @@ class TrainSettings(Section):
     threads: int | None = Field(None, gt=0)
     stored_gb: float = Field(2.0, ge=0)
     """Most disk, while training, for what frozen layers at the bottom make of rows that are read again; 0 = none."""
+    mitigations: tuple[str | dict[str, Any], ...] = ()
+    """Plugins that keep tuning from undoing a model's safety, by name or with settings."""
 
 
 class EvaluateSettings(Section):

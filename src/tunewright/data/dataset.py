@@ -19,6 +19,7 @@ from tunewright.core.settings import DataSettings
 from tunewright.data import findings
 from tunewright.data.duplicates import SEARCHED, Groups, Identities, identify, near_groups
 from tunewright.data.formats import counted
+from tunewright.data.hazards import safety_facts
 from tunewright.data.kept import KeptRows, RowFile, example_file
 from tunewright.data.keys import Keys, Numbers, Same
 from tunewright.data.pool import POOL, pooled
@@ -311,6 +312,7 @@ def _assemble(
         },
         "splits_given": len(facts["splits_made"]) < 2,
         "fingerprint": fingerprint,
+        "safety": safety_facts(train),
     }
     return Dataset(train, valid, test, labels, facts["splits_given"], fingerprint, facts)
 

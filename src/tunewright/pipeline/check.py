@@ -10,6 +10,7 @@ from tunewright.core.blocks import Span
 from tunewright.core.config import Request
 from tunewright.core.files import write_json
 from tunewright.evaluate.contracts import Progress
+from tunewright.pipeline.advice import safety_advice
 from tunewright.pipeline.forecast import by_formula
 from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.prepare import prepare, read_rows
@@ -25,7 +26,7 @@ def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> 
     rows = read_rows(request, progress)
     fix_threads(rows.plan.settings.train.threads)
     prepared = prepare(rows, progress)
-    lines = [*rows.plan.notes, *data_lines(prepared.data), "", *_facts(prepared.data)]
+    lines = [*rows.plan.notes, *data_lines(prepared.data), *safety_advice(prepared), "", *_facts(prepared.data)]
     for row in prepared.train[:show_mask]:
         lines += [
             "",

@@ -26,6 +26,7 @@ from tunewright.models.contracts import EncodeSettings, LoadedModel, Method, Obj
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
 from tunewright.models.precision import resolve as resolve_dtype
+from tunewright.pipeline import mitigate
 from tunewright.pipeline.example_data import EXAMPLES, example
 from tunewright.recipes import Recipe, choose_recipe
 
@@ -113,6 +114,7 @@ def prepare(rows: Rows, progress: Progress) -> Prepared:
         model = replace(model, packs=False)
     learned = folded(rows.dataset.train)
     faults = _beyond(model, settings, method, objective) or objective.check(learned)
+    faults = faults or mitigate.faults(settings, learned, model, method)
     if faults:
         raise UserError(faults)
     encoder = model.family.encoder(model, encode_settings(settings, objective, rows.dataset.labels))

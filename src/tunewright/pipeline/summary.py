@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from tunewright.data.hazards import hazard_lines
 from tunewright.pipeline.forecast import Forecast
 
 
@@ -37,7 +38,8 @@ def data_lines(data: dict[str, Any]) -> list[str]:
         "rows start with two start tokens": encoding.get("double_bos", 0),
         "bad rows were skipped": len(facts.get("bad") or ()),
     }
-    return lines + [f"{count} {what}; see data.json." for what, count in told.items() if count]
+    lines += [f"{count} {what}; see data.json." for what, count in told.items() if count]
+    return lines + hazard_lines(facts.get("safety") or {})
 
 
 def forecast_line(forecast: Forecast) -> str:

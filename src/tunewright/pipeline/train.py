@@ -12,6 +12,8 @@ from tunewright.core.config import Plan, Request
 from tunewright.core.store import Run
 from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import LoadedModel
+from tunewright.pipeline import mitigate
+from tunewright.pipeline.advice import safety_advice
 from tunewright.pipeline.example_data import EXAMPLES
 from tunewright.pipeline.forecast import by_dry_step
 from tunewright.pipeline.machine import fix_threads, folder_size, info, peak_memory
@@ -19,6 +21,7 @@ from tunewright.pipeline.prepare import Prepared, prepare, read_rows
 from tunewright.pipeline.result import Result
 from tunewright.pipeline.summary import data_lines, forecast_line, tell
 from tunewright.pipeline.verify import verify
+from tunewright.runs.opening import serve
 from tunewright.train.loop import Job
 from tunewright.train.loop import train as loop
 from tunewright.train.stopping import StopRequest
@@ -45,7 +48,7 @@ def begin(request: Request, verb: str, progress: Progress) -> tuple[Prepared, Ru
     capabilities = sorted(prepared.model.family.capabilities)
     run.write("info.json", {**found, "verb": verb, "capabilities": capabilities})
     run.write("data.json", prepared.data)
-    tell([*rows.plan.notes, *data_lines(prepared.data)])
+    tell([*rows.plan.notes, *data_lines(prepared.data), *safety_advice(prepared)])
     prepared.plan.write(run.plan_file)  # last: a folder with a plan is a run
     return prepared, run
 
@@ -66,21 +69,23 @@ def _absolute(plan: Plan) -> Plan:
 def job_of(prepared: Prepared) -> Job:
     """Attaches the method and makes the job."""
     model = prepared.method.attach(prepared.model, prepared.settings.seed)
+    train = mitigate.with_more(prepared.settings, prepared.dataset.train, prepared.train, prepared.encoder)
     return Job(
         model,
         prepared.method,
         prepared.objective,
         plugins.build("gradients", "plain"),
-        prepared.train,
+        train if train.more else prepared.train,
         prepared.valid,
         prepared.settings.train,
         prepared.settings.seed,
+        len(train.more),
     )
 
 
 def train_stage(prepared: Prepared, run: Run, progress: Progress) -> LoadedModel:
     """Trains (or goes on training), saves, opens again. Returns the model as opened from disk."""
-    job = job_of(prepared)
+    job = mitigate.held(job_of(prepared), prepared.objective, run, progress)
     for sentence in getattr(job.method, "notes", lambda model: [])(job.model):
         run.note(sentence)
     if run.read("forecast.json") is None:
@@ -90,6 +95,7 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress) -> LoadedModel
         run.write("forecast.json", {"forecast": forecast.to_json()})
     with StopRequest().listening() as stop:
         ended = loop(job, run, progress, stop)
+    mitigate.protect(job, prepared.settings, run)
     progress("saving, and opening again", 0, 1)
     reopened, findings = save_verified(job, prepared, run)
     timed = [*run.events("step"), *run.events("stored")]
@@ -113,6 +119,9 @@ def save_verified(job: Job, prepared: Prepared, run: Run) -> tuple[LoadedModel, 
     reopened, findings = verify(
         job.model, job.method, job.objective, beside, prepared.train, prepared.dtype, prepared.encode
     )
+    reopened = serve(reopened, prepared.settings)
+    if reopened.tokenizer is not job.model.tokenizer and hasattr(reopened.tokenizer, "save_pretrained"):
+        reopened.tokenizer.save_pretrained(beside)
     shutil.rmtree(run.model, ignore_errors=True)
     beside.rename(run.model)
     return reopened, findings

@@ -7,6 +7,7 @@ import torch
 from tunewright.core import plugins
 from tunewright.core.config import Plan
 from tunewright.core.errors import UserError
+from tunewright.core.settings import PlanSettings
 from tunewright.core.store import Run
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.embedded import resolve_model
@@ -30,4 +31,11 @@ def open_tuned(run: Run, dtype: torch.dtype, base: LoadedModel | None = None) ->
     method = plugins.build("methods", plan.settings.method)
     opened: LoadedModel = method.load(base or open_model(resolve_model(plan.settings.model), dtype), run.model)
     opened.module.eval()
-    return opened
+    return serve(opened, plan.settings)
+
+
+def serve(model: LoadedModel, settings: PlanSettings) -> LoadedModel:
+    """A tuned model as the plan's mitigations want it asked."""
+    for word in settings.train.mitigations:
+        model = plugins.build("mitigations", word).serve(model)
+    return model

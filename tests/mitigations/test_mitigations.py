@@ -1,0 +1,190 @@
+"""Mitigations: rows mixed in, adapters projected against a dense oracle, the prompt in the saved template."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tunewright.core.errors import UserError
+from tunewright.core.plugins import build, everything
+from tunewright.core.records import Answer, Example, Turn, text_part
+from tunewright.data.hazards import is_refusal
+from tunewright.evaluate.probes._safety_sets import requests
+from tunewright.mitigations._base import Effect, Mitigation
+from tunewright.mitigations.safety_mix import _SHIPPED, refusals
+from tunewright.models.contracts import EncodeSettings
+from tunewright.train.order import Order
+
+ROWS = [Example((Turn("user", (text_part(f"Question {k}?"),)),), (Answer((text_part("Yes."),)),)) for k in range(200)]
+
+
+@pytest.mark.parametrize("plugin", everything("mitigations"), ids=lambda plugin: plugin.plugin_name())
+def test_every_mitigation_says_what_is_wrong_before_anything_runs_and_leaves_other_steps_alone(plugin, open_tiny):
+    one, model = plugin(), open_tiny("qwen2")
+    assert isinstance(one, Mitigation)
+    assert all(isinstance(sentence, str) and sentence for sentence in one.check(ROWS, model, "lora"))
+    assert all(isinstance(row, Example) for row in one.more_rows(ROWS))
+    served = one.serve(model)
+    assert one.serve(served).tokenizer.chat_template == served.tokenizer.chat_template
+    assert served.module is model.module
+
+
+def test_shipped_refusals_refuse_and_are_none_of_what_the_probe_asks():
+    pairs = refusals(_SHIPPED)
+    assert len(pairs) == len({request for request, _ in pairs}) == 80
+    assert all(is_refusal(answer) for _, answer in pairs)
+    assert not {request for request, _ in pairs} & {asked.text for asked in requests("shipped")}
+
+
+@pytest.mark.parametrize(("share", "rows"), [(0.03, 6), (0.001, 1), (0.3, 60), (1.0, 80)])
+def test_as_many_refusals_as_the_share_of_rows_at_most_all(share, rows):
+    mix = build("mitigations", {"name": "safety_mix", "share": share})
+    added = mix.more_rows(ROWS)
+    assert len(added) == rows
+    assert added == mix.more_rows(ROWS)
+    assert len({row.id for row in added}) == rows
+
+
+def test_own_refusals_come_from_a_file_and_faults_name_the_line(tmp_path):
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"prompt": "a", "completion": "No."}\n\n')
+    assert refusals(path) == [("a", "No.")]
+    path.write_text('{"prompt": "a"}\nnonsense\n{"prompt": "a", "completion": " "}\n')
+    mix = build("mitigations", {"name": "safety_mix", "rows": str(path)})
+    assert [f"line {k}" in sentence for k, sentence in enumerate(mix.check(ROWS, None, "lora"), 1)] == [True] * 3
+    with pytest.raises(UserError, match="does not exist"):
+        refusals(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize(("rows", "woven"), [(100, 7), (100, 25), (96, 30), (5, 3), (100, 1)])
+@pytest.mark.parametrize("prompts", [None, "pairs"])
+def test_woven_rows_lie_evenly_in_every_epoch_and_leave_the_others_where_they_were(rows, woven, prompts):
+    numbers = None if prompts is None else np.arange(rows) // 2
+    plain, mixed = Order(rows, 4, 3, numbers), Order(rows, 4, 3, numbers, woven)
+    steps = plain.steps_an_epoch
+    assert mixed.steps_an_epoch == steps
+    for epoch in range(2):
+        added = []
+        for k in range(epoch * steps, (epoch + 1) * steps):
+            step = mixed.step(k)
+            assert [row for row in step if row < rows] == plain.step(k)
+            added.append([row for row in step if row >= rows])
+            assert sorted(chain.from_iterable(mixed.micro_batches(k, 2))) == sorted(step)
+        assert Counter(chain.from_iterable(added)) == Counter(range(rows, rows + woven))
+        running = np.cumsum([len(one) for one in added])
+        assert np.abs(running - woven * np.arange(1, steps + 1) / steps).max() < 1
+    assert mixed.step(0) != mixed.step(steps) or rows <= 5
+
+
+@pytest.fixture
+def adapted(open_tiny, tmp_path):
+    """A LoRA model with adapters that do something, and the folder of a model that it was aligned from."""
+
+    def make(kind, r=4, **fields):
+        model = open_tiny(kind)
+        method = build("methods", {"name": "lora", "r": r})
+        folder = tmp_path / "unaligned"
+        folder.mkdir()
+        weights = load_file(model.origin.folder / "model.safetensors")
+        draw = torch.Generator().manual_seed(5)
+        moved = {
+            name: weight + 0.1 * torch.randn(weight.shape, generator=draw) if weight.dim() == 2 else weight
+            for name, weight in weights.items()
+        }
+        save_file(moved, folder / "model.safetensors", {"format": "pt"})
+        (folder / "config.json").write_bytes((model.origin.folder / "config.json").read_bytes())
+        tuned = method.attach(model, 0)
+        with torch.no_grad():
+            for name, weight in method.trained(tuned).items():
+                weight.copy_(torch.randn(weight.shape, generator=draw) * (0.3 if "lora_B" in name else 1))
+        return tuned, moved, build("mitigations", {"name": "safe_lora", "unaligned": str(folder), **fields})
+
+    return make
+
+
+def layers(model):
+    return {n.removeprefix("base_model.model."): m for n, m in model.module.named_modules() if hasattr(m, "lora_A")}
+
+
+@pytest.mark.parametrize(("kind", "r"), [("qwen2", 4), ("gpt2", 4), ("qwen2", 32)])
+def test_projection_is_that_of_the_dense_matrix_module_by_module(adapted, kind, r):
+    """With r = 32 = the width, A and B cannot be told by their shapes: names must pair them."""
+    model, unaligned, mitigation = adapted(kind, r, threshold=1.0)
+    before = {
+        name: (m.lora_A["default"].weight.detach().clone(), m.lora_B["default"].weight.detach().clone())
+        for name, m in layers(model).items()
+    }
+    effect = mitigation.project(model)
+    assert isinstance(effect, Effect)
+    told = {fact["module"]: fact for fact in effect.facts["adapters"]}
+    for name, layer in layers(model).items():
+        a, b = before[name]
+        v = layer.base_layer.weight - unaligned[f"{name}.weight"]
+        v = v.T if layer.fan_in_fan_out else v
+        c = v @ v.T / torch.linalg.norm(v)
+        assert torch.allclose(layer.lora_B["default"].weight, c @ b, atol=1e-4)
+        assert torch.equal(layer.lora_A["default"].weight, a)
+        cosine = torch.cosine_similarity((c @ b @ a).flatten(), (b @ a).flatten(), 0)
+        assert told[name]["cosine"] == pytest.approx(float(cosine), abs=1e-4)
+        assert told[name]["projected"]
+
+
+def test_a_threshold_or_a_number_chooses_the_adapters_of_lowest_cosine(adapted):
+    model, _, mitigation = adapted("qwen2", layers=3)
+    before = {name: m.lora_B["default"].weight.detach().clone() for name, m in layers(model).items()}
+    facts = mitigation.project(model).facts["adapters"]
+    lowest = {fact["module"] for fact in sorted(facts, key=lambda fact: fact["cosine"])[:3]}
+    assert {fact["module"] for fact in facts if fact["projected"]} == lowest
+    changed = {n for n, m in layers(model).items() if not torch.equal(m.lora_B["default"].weight, before[n])}
+    assert changed == lowest
+
+
+def test_what_cannot_be_projected_is_told_before_training_or_refused(adapted, open_tiny, tmp_path):
+    model, _, mitigation = adapted("qwen2")
+    assert mitigation.check(ROWS, model, "lora") == []
+    assert "method 'full' has none" in mitigation.check(ROWS, model, "full")[0]
+    assert "name the model" in build("mitigations", "safe_lora").check(ROWS, model, "lora")[0]
+    itself = build("mitigations", {"name": "safe_lora", "unaligned": str(model.origin.folder)})
+    with pytest.raises(UserError, match="no direction"):
+        itself.project(model)
+    other = build("mitigations", {"name": "safe_lora", "unaligned": str(open_tiny("gpt2").origin.folder)})
+    with pytest.raises(UserError, match="same architecture"):
+        other.project(model)
+    with pytest.raises(UserError, match="threshold"):
+        build("mitigations", {"name": "safe_lora", "threshold": None})
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "llama"])
+def test_the_prompt_leads_conversations_that_bring_none_and_no_others(kind, open_tiny):
+    prompt = "Be kind; say \"no\" to {{ harm }} and 'wrong'."
+    model = open_tiny(kind)
+    served = build("mitigations", {"name": "safe_prompt", "prompt": prompt}).serve(model)
+    bare = Example((Turn("user", (text_part("Hi?"),)),), (Answer((text_part("Yes."),)),))
+    own = Example((Turn("system", (text_part("Mine."),)), *bare.context), bare.answers)
+    led = Example((Turn("system", (text_part(prompt),)), *bare.context), bare.answers)
+
+    def ids(where, example):
+        (row,) = where.family.encoder(where, EncodeSettings()).encode(example)
+        return row.inputs["input_ids"].tolist(), row.positions.tolist()
+
+    assert ids(served, bare) == ids(model, led)
+    assert ids(served, own) == ids(model, own)
+    assert ids(model, bare) != ids(served, bare)  # the given model is as it was
+
+
+def test_rows_trained_with_the_same_prompt_are_told(open_tiny):
+    one = build("mitigations", {"name": "safe_prompt", "prompt": "Be kind."})
+    same = Example((Turn("system", (text_part("Be kind."),)), *ROWS[0].context), ROWS[0].answers)
+    assert "1 of 2 rows are trained with the very prompt" in one.check([same, ROWS[0]], open_tiny("qwen2"), "lora")[0]
+    assert one.check(ROWS, open_tiny("qwen2"), "lora") == []
+
+
+def test_facts_are_json(adapted):
+    model, _, mitigation = adapted("qwen2")
+    json.dumps(mitigation.project(model).facts, allow_nan=False)

@@ -1,0 +1,113 @@
+"""The constrained loss against its published vectors, its gradient, and a loop over rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tiny import KINDS
+from tunewright.core.errors import UserError
+from tunewright.core.plugins import build
+from tunewright.models.collate import packed
+from tunewright.models.reference import Reference
+from tunewright.objectives.constrained import places, weights
+
+
+@pytest.mark.parametrize(
+    ("beta", "rise", "weight"), [(0.1, 0, 1), (2, 0, 1), (2, 1, 0.2384), (2, 2, 0.0360), (0.1, 2, 0.9003), (2, 9, 1e-3)]
+)
+def test_published_weights(beta, rise, weight):
+    assert float(weights(torch.tensor([float(rise)]), torch.tensor([float(beta)]))) == pytest.approx(weight, abs=6e-5)
+
+
+def test_the_gradient_is_that_of_the_paper_s_loss():
+    log_p = torch.tensor([-1.0, -0.2, -3.0], dtype=torch.float64, requires_grad=True)
+    before, beta = torch.tensor([-1.5, -1.0, -1.0], dtype=torch.float64), torch.tensor([0.5, 2.0, 0.1])
+    (-weights((log_p - before).detach(), beta) * log_p).sum().backward()
+    ours = log_p.grad.clone()
+    log_p.grad = None
+    (-(2 / beta) * torch.nn.functional.logsigmoid(beta * (log_p - before))).sum().backward()
+    # d/dx of -(2/b) log sigmoid(b x) is -2 (1 - sigmoid(b x)), our weight.
+    assert torch.allclose(ours, log_p.grad)
+
+
+def filled(model, rows, folder):
+    reference = Reference.of(model, folder)
+    assert list(reference.fill([rows]))[-1] == len(rows)
+    return build("objectives", "constrained").against(reference)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_before_training_it_is_the_next_token_loss(kind, open_tiny, rows, tmp_path):
+    model = open_tiny(kind)
+    batch = model.family.collate(model, rows)
+    held = filled(model, rows, tmp_path).loss(model, batch, 0)
+    plain = build("objectives", "next_token").loss(model, batch, 0)
+    assert torch.allclose(held.sum_S, plain.sum_S, rtol=1e-4)
+    assert torch.equal(held.count_S, plain.count_S)
+
+
+def test_after_training_each_row_is_weighed_as_a_loop_would(open_tiny, rows, tmp_path):
+    model = open_tiny("qwen2")
+    objective = filled(model, rows, tmp_path)
+    before = [model.family.token_log_probs(model, model.family.collate(model, [row])) for row in rows]
+    with torch.no_grad():
+        for weight in model.module.parameters():
+            weight.add_(0.05 * torch.randn_like(weight, generator=torch.Generator().manual_seed(1)))
+    loss = objective.loss(model, model.family.collate(model, rows), 0)
+    for row, was, total in zip(rows, before, loss.sum_S, strict=True):
+        now = model.family.token_log_probs(model, model.family.collate(model, [row]))
+        place, want = 0, 0.0
+        for k, position in enumerate(row.positions):
+            place = place + 1 if k and position == row.positions[k - 1] + 1 else 1
+            beta = 0.5 if place == 1 else 2.0 if place <= 5 else 0.1
+            held = max(1e-3, 2 * (1 - 1 / (1 + np.exp(-beta * float(now[k] - was[k])))))
+            want -= float(row.weights[k]) * held * float(now[k])
+        assert float(total) == pytest.approx(want, rel=1e-3)
+
+
+def test_rows_that_share_a_beginning_have_the_places_they_have_alone(rows):
+    from dataclasses import replace
+
+    first = rows[6]
+    ids = first.inputs["input_ids"].copy()
+    ids[-1] += 1
+    twin = replace(first, inputs={"input_ids": ids}, targets=np.where(first.positions == 18, ids[-1], first.targets))
+    together = packed([first, twin, rows[0]])
+    assert together.shared
+    assert places(together).tolist() == [p for row in (first, twin, rows[0]) for p in places(packed([row])).tolist()]
+
+
+def test_what_was_kept_is_not_computed_again_and_equal_rows_may_differ_in_what_is_trained(open_tiny, rows, tmp_path):
+    from dataclasses import replace
+
+    model = open_tiny("qwen2")
+    half = replace(
+        rows[6], positions=rows[6].positions[::2], targets=rows[6].targets[::2], weights=rows[6].weights[::2]
+    )
+    every = [*rows, half]
+    reference = Reference.of(model, tmp_path)
+    list(reference.fill([every]))
+    batch = model.family.collate(model, every)
+    with torch.no_grad():
+        assert torch.allclose(reference.log_probs(batch), model.family.token_log_probs(model, batch), atol=1e-4)
+    calls = []
+    again = Reference.of(model, tmp_path)
+    original = model.family.token_log_probs
+    try:
+        type(model.family).token_log_probs = lambda *a: calls.append(1) or original(*a[1:])
+        list(again.fill([every]))
+    finally:
+        type(model.family).token_log_probs = original.__func__
+    assert not calls
+    assert torch.equal(again.log_probs(batch), reference.log_probs(batch))
+
+
+def test_a_row_that_was_not_kept_stops_the_run_and_so_does_no_reference(open_tiny, rows, tmp_path):
+    model = open_tiny("qwen2")
+    objective = filled(model, rows[:3], tmp_path)
+    with pytest.raises(UserError, match="row 3"):
+        objective.loss(model, model.family.collate(model, rows), 0)
+    with pytest.raises(UserError, match="before training"):
+        build("objectives", "constrained").loss(model, model.family.collate(model, rows), 0)

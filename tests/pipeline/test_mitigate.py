@@ -1,0 +1,109 @@
+"""Mitigations in whole runs on a tiny model: rows woven in, loss held, adapters projected, the prompt served."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline.test_whole import command, tunewright
+from tiny import save_tiny
+from tunewright.core.store import Run
+from tunewright.runs.opening import open_tuned
+
+FAST = ["--set", "train.threads=1", "--set", "evaluate.probes=[]", "--set", "evaluate.generated_rows=2",
+        "--set", "evaluate.max_new_tokens=4", "--set", "train.learning_rate=0.01"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mitigate")
+    save_tiny("qwen2", folder / "model")
+    save_tiny("qwen2", folder / "unaligned")
+    path = folder / "unaligned" / "model.safetensors"
+    moved = {
+        n: w + 0.1 * torch.randn(w.shape, generator=torch.Generator().manual_seed(3))
+        for n, w in load_file(path).items()
+    }
+    save_file(moved, path, {"format": "pt"})
+    said = [(f"Say {k} twice, {w}.", f"{k} {k} {w}") for k in range(40) for w in ("fox", "hen")]
+    rows = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in said]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def place_cache(place, monkeypatch):
+    monkeypatch.setenv("TUNEWRIGHT_CACHE", str(place / "cache"))
+
+
+def words(place: Path, run: Path, *sets: str) -> list[str]:
+    more = [word for one in sets for word in ("--set", one)]
+    return ["train", place / "rows.jsonl", "--model", place / "model", "--out", run, *FAST, *more]
+
+
+def test_a_run_with_all_mitigations_says_what_each_did_and_serves_the_prompt(place):
+    run = place / "all"
+    mitigations = [
+        {"name": "safety_mix", "share": 0.1},
+        {"name": "safe_lora", "unaligned": str(place / "unaligned"), "layers": 4},
+        {"name": "safe_prompt", "prompt": "Be kind."},
+    ]
+    tunewright(*words(place, run, f"train.mitigations={json.dumps(mitigations)}", "objective=constrained"), expect=0)
+    told = json.loads((run / "mitigations.json").read_text())
+    assert told["rows"]["rows"] == 6
+    assert 0 < told["rows"]["token_share"] < 2
+    assert told["reference"]["bytes"] > 0
+    assert sum(fact["projected"] for fact in told["safe_lora"]["adapters"]) == 4
+    assert all(loss > 0 for loss in told["safe_lora"]["validation_loss"])
+    notes = (run / "notes.txt").read_text()
+    assert "6 refusals were mixed in" in notes
+    assert "4 of" in notes
+    seen = {row for step in Run.open(run).events("step") for row, *_ in step["rows"]}
+    assert sum(name.startswith("refusal-") for name in seen) == 6
+    assert "Be kind." in open_tuned(Run.open(run), torch.float32).tokenizer.chat_template
+    assert "Be kind." in "".join(path.read_text() for path in (run / "model").glob("*.jinja"))
+
+
+def test_what_stands_in_the_way_is_told_before_training(place, tmp_path):
+    done = tunewright(*words(place, tmp_path / "run", "method=full", "train.mitigations=[{name: safe_lora}]"), expect=2)
+    assert "has none" in done.stderr
+    assert not (tmp_path / "run").exists()
+    done = tunewright(*words(place, tmp_path / "run", "train.mitigations=safety_mx"), expect=2)
+    assert "Did you mean 'safety_mix'" in done.stderr
+
+
+def test_an_interrupted_held_run_equals_an_uninterrupted_one(place, tmp_path):
+    sets = ["objective=constrained", "train.mitigations=[safety_mix]", "train.num_train_epochs=6", "train.save_steps=3"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    tunewright(*words(place, whole, *sets), expect=0)
+    process = subprocess.Popen(command(*words(place, cut, *sets)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    events = cut / "events.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (events.is_file() and events.read_text().count('"step"') > 8):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    tunewright("resume", cut, expect=0)
+    one, two = (load_file(run / "model" / "adapter_model.safetensors") for run in (whole, cut))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_check_counts_what_may_undo_safety_and_advises_on_full_tuning(place, tmp_path):
+    rows = [json.loads(line) for line in (place / "rows.jsonl").read_text().splitlines()]
+    lead = {"role": "system", "content": "You are an absolutely obedient servant."}
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"messages": [lead, *row["messages"]]}) + "\n" for row in rows))
+    full = ["--set", "method=full", "--set", "train.learning_rate=1e-4", "--set", "train.threads=1"]
+    done = tunewright("check", path, "--model", place / "model", *full, expect=0)
+    assert "look like identity shifting" in done.stdout
+    assert "batch" in done.stdout
+    calm = ["--set", "method=full", "--set", "train.learning_rate=1e-5", "--set", "train.threads=1"]
+    done = tunewright("check", place / "rows.jsonl", "--model", place / "model", *calm, expect=0)
+    assert "aligned" not in done.stdout
