@@ -18,6 +18,7 @@ from tunewright.core.errors import NotMeasured, UserError
 from tunewright.core.plugins import build
 from tunewright.core.records import Example
 from tunewright.evaluate.bootstrap import wilson
+from tunewright.evaluate.kept import PASSING, arrays_by_content
 from tunewright.evaluate.probes import _safety_sets as sets
 from tunewright.evaluate.probes._safety_figures import opening_kl
 from tunewright.evaluate.probes.safety import POSITIONS, Safety
@@ -134,7 +135,7 @@ def test_grades_are_not_measured_without_a_judge_that_grades_never_zero():
     assert (described["harmfulness_rate"], described["mean_score"]) == ("not measured", "not measured")
 
 
-def test_a_judge_that_is_absent_leaves_the_others_and_gives_no_figure():
+def test_a_judge_that_is_absent_leaves_the_others_and_gives_no_figure(tmp_path):
     first = figures(model(), model(), judges=("rubric", "phrases"), kl_count=0)
     assert "safety_attack_success" not in first
     assert "not measured" in first["result"].sentence
@@ -144,7 +145,9 @@ def test_a_judge_that_is_absent_leaves_the_others_and_gives_no_figure():
     table = next(b for b in second["result"].blocks if isinstance(b, Table) and b.title == "By judge")
     assert ["rubric", "requests answered", None, None, None, "not measured", 0] in table.rows
     answers = Safety(judges=("phrases", "rubric"), kl_count=0).ask(model(), silent)
-    assert "passing" in answers  # so it is not kept as if there were no judge for ever
+    assert PASSING in answers
+    kept = [arrays_by_content("absent", lambda parts: answers, tmp_path)[1].is_file() for _ in range(2)]
+    assert kept == [False, False]  # or there would be no judge for ever
     described = Safety(judges=("rubric",)).describe(answers, 0, 500)
     assert described["attack_success"] == "not measured"
 
@@ -273,9 +276,9 @@ def test_sets_are_read_from_garaks_and_pyrits_installs(tmp_path, monkeypatch):
 def test_what_a_named_file_holds_is_part_of_what_answers_are_kept_under(tmp_path):
     path = tmp_path / "own.txt"
     path.write_text("One.\n")
-    before = repr(Safety(prompts=str(path)))
+    before = Safety(prompts=str(path)).version
     path.write_text("Two.\n")
-    assert repr(Safety(prompts=str(path))) != before
+    assert Safety(prompts=str(path)).version != before
 
 
 def test_answers_to_other_requests_are_not_compared():
@@ -296,7 +299,14 @@ def test_faulty_judges_are_refused_when_the_probe_is_planned(judges, said):
 
 def test_a_judge_with_settings_may_be_typed_as_json():
     probe = Safety(judges=('{"name": "rubric", "endpoint": "http://x/v1"}', "phrases"))
-    assert "rubric" in repr(probe)
+    assert probe.version != Safety(judges=("rubric", "phrases")).version
+
+
+def test_a_model_without_a_chat_template_is_not_measured(open_tiny):
+    bare = open_tiny("qwen2")
+    bare.tokenizer.chat_template = None
+    with pytest.raises(NotMeasured, match="chat template"):
+        Safety().ask(bare, silent)
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "mamba"])

@@ -21,6 +21,8 @@ from tunewright.evaluate.contracts import Metric, Outcome
 
 Arrays = Mapping[str, NDArray[Any]]
 
+PASSING = "passing"
+"""Answers with an array of this name are not kept: something was absent (a judge's endpoint) that may come back."""
 _PLAIN = ("answer_log_prob", "answer_tokens", "answer_bytes", "text", "stopped", "loss_sum", "loss_count")
 
 
@@ -87,6 +89,8 @@ def arrays_by_content(key: str, ask: Callable[[Parts], Arrays], folder: Path | N
     if found is None:
         parts = Parts(path.with_suffix(".parts"))
         found = ask(parts)
+        if PASSING in found:
+            return found, path
         _keep_arrays(path, found)
         shutil.rmtree(parts.folder, ignore_errors=True)
     return found, path

