@@ -35,6 +35,19 @@ SCRIPTS: dict[str, tuple[str, tuple[tuple[str, str, float | None, bool], ...]]] 
         "Peak memory of a run over a million rows streamed from disk, over that of one over a thousand.",
         (("ratio", "peak memory, many rows over few", 1.1, True),),
     ),
+    "audit": (
+        "Audits of digits by 500 canaries, 20 seeds a kind of run; faults are planted where training is blind.",
+        (
+            ("control", "controls without privacy whose bound is 2 or more", 20, False),
+            ("above", "private runs bounded above their epsilon of 1", 0, True),
+            ("layer", "caught: one layer left unclipped", 18, False),
+            ("sigma", "caught: a tenth of the noise", 18, False),
+        ),
+    ),
+    "private_utility": (
+        "Digits 5-9 tuned privately on a body that has seen 0-4: which weights train, against all of them; 5 seeds.",
+        (("gain", "accuracy at epsilon 3, best policy minus all weights", 0, False),),
+    ),
     "medical": (
         "`make run` with 1,600 rows and 3 passes.",
         (("minutes", "minutes of the whole run", 10, True), ("accuracy", "accuracy on unseen rows", None, False)),

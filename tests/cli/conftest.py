@@ -26,6 +26,7 @@ def pipeline(monkeypatch):
     for module, verbs in {
         "check": ["check", "plan"], "train": ["train"], "tune": ["tune"], "evaluate": ["evaluate"],
         "resume": ["resume"], "compare": ["compare"], "predict": ["predict"], "score": ["score"], "probe": ["probe"],
+        "audit": ["audit"],
         "delete": ["delete"], "fetch": ["fetch"], "doctor": ["doctor"],
     }.items():  # fmt: skip
         fake = ModuleType(f"tunewright.pipeline.{module}")

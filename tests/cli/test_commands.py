@@ -16,6 +16,7 @@ from tunewright.core.config import ProbeRequest, Request
 
 SURFACE = {
     "check": "[data] --help --map --model --out --plan --recipe --set --show-mask",
+    "audit": "run --control --help --json --twin",
     "compare": "runs --help",
     "delete": "run --help --yes",
     "doctor": "--help",
@@ -147,6 +148,7 @@ def test_data_may_be_left_to_the_plan_file_and_options_may_come_first(pipeline):
 def test_each_verb_hands_over_its_own(pipeline, run):
     for words in (
         ["check", "x", "--show-mask", "3"], ["evaluate", "r", "--set", "probes=[]"], ["resume", "r"],
+        ["audit", "r", "--json", "o.json", "--twin", "9", "--control"], ["audit", "r"],
         ["compare", "r", "s", "t"], ["predict", "r", "rows.csv", "--out", "o.csv", "--min-accuracy", "0.9"],
         ["predict", "r", "rows.csv", "--out", "o.csv"],
         ["score", "--model", "m", "--rows", "r.jsonl", "--json", "o.json", "--terminator", "--precision", "bfloat16"],
@@ -157,6 +159,8 @@ def test_each_verb_hands_over_its_own(pipeline, run):
         ("check", Request("x"), 3),
         ("evaluate", Path("r"), ["probes=[]"]),
         ("resume", Path("r")),
+        ("audit", Path("r"), Path("o.json"), 9, True),
+        ("audit", Path("r"), None, 0, False),
         ("compare", [Path("r"), Path("s"), Path("t")]),
         ("predict", Path("r"), Path("rows.csv"), Path("o.csv"), 0.9),
         ("predict", Path("r"), Path("rows.csv"), Path("o.csv"), None),
@@ -258,7 +262,7 @@ def test_plan_schema_needs_no_data(monkeypatch, capsys):
 
 def test_list_tells_kinds_and_then_plugins_with_fields(capsys):
     assert main(["list"]) == 0
-    assert "recipes     chat, classify, text" in capsys.readouterr().out
+    assert "recipes     chat, classify, pictures, text" in capsys.readouterr().out
     for kind in ("recipes", "recipe"):
         assert main(["list", kind]) == 0
         out = capsys.readouterr().out

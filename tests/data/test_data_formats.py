@@ -26,8 +26,11 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "question": {"question": "Hi", "answer": "Yes"},
     "text": {"text": "Yes"},
     "label": {"text": "Hi", "label": "Yes"},
+    "picture": {"image": [[0, 255], [7, 8]], "label": "Yes"},
     "preference": {"prompt": "Hi", "chosen": "Yes", "rejected": "No"},
 }
+ASKED = {"text": "", "picture": "<image "}
+"""What stands before the answer where it is not the text `Hi`."""
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-2, 2) | st.text(max_size=5),
     lambda inner: (
@@ -68,7 +71,8 @@ class TestContract:
         example = plugin().parse(SAMPLES[plugin.plugin_name()], How())
         assert example.answer.text == "Yes"
         assert example.answer.weight == 1
-        assert example.prompt_text == ("" if plugin.plugin_name() == "text" else "Hi")
+        assert ASKED.get(plugin.plugin_name(), "Hi") in example.prompt_text
+        assert bool(example.prompt_text) == bool(example.context)
 
     @pytest.mark.parametrize("empty", ["", " \n", None])
     def test_refuses_an_empty_answer(self, plugin: type[Any], empty: str | None) -> None:
@@ -80,7 +84,7 @@ class TestContract:
         decomposed = "cafe\u0301"
         row = json.loads(json.dumps(SAMPLES[plugin.plugin_name()]).replace("Yes", decomposed).replace("Hi", decomposed))
         example = plugin().parse(row, How())
-        texts = [example.answer.text, *([example.prompt_text] if example.context else [])]
+        texts = [example.answer.text, *([] if plugin.plugin_name() in ASKED else [example.prompt_text])]
         assert texts == [unicodedata.normalize("NFC", decomposed)] * len(texts)
 
     def test_may_lack_its_answer_when_rows_are_to_be_answered(self, plugin: type[Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunewright.data.sequences import OnDemand
+from tunewright.data.sequences import Joined, OnDemand
 
 PLAIN = [place * place for place in range(7)]
 
@@ -37,3 +37,10 @@ def test_only_what_is_asked_for_is_made():
     assert squares[1:3] == [1, 4]
     assert squares.made == [1, 2]
     assert list(squares) == PLAIN
+
+
+@pytest.mark.parametrize("cut", [0, 3, 7])
+def test_two_joined_sequences_are_those_of_a_list(cut):
+    joined = Joined(PLAIN[:cut], PLAIN[cut:])
+    assert list(joined) == PLAIN
+    assert [joined[-1], joined[2:6], len(joined)] == [PLAIN[-1], PLAIN[2:6], len(PLAIN)]

@@ -13,7 +13,7 @@ from tunewright.data.checks import STOP_SHARE
 from tunewright.evaluate.bootstrap import LEVEL, MIN_UNITS, POWER
 from tunewright.evaluate.probes.retention import passages, prompts
 
-WORDS = {3: "three", 7: "seven", 8: "eight", 9: "nine"}
+WORDS = {3: "three", 7: "seven", 8: "eight", 9: "nine", 10: "ten", 11: "eleven", 12: "twelve"}
 FORMATS = len([p for p in plugins.everything("formats") if p.__module__.startswith("tunewright.")])
 SHARES = "/".join(f"{share * 100:.0f}" for share in DataSettings().splits)
 STATED = [

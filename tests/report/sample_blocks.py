@@ -189,6 +189,12 @@ def _reliability(rng: random.Random) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def audit() -> dict[str, Any]:
+    """evaluations/audit.json."""
+    found = {"title": "What an attack finds", "section": "leaked", "kind": "text", "paragraphs": [f"Epsilon {EVIL}."]}
+    return {"canaries": None, "blocks": [found]}
+
+
 def retention() -> dict[str, Any]:
     """evaluations/probe_retention.json."""
     figure = {"n": 210, "unit": "text", "higher_is_better": False}

@@ -29,6 +29,7 @@ from .sample_blocks import EVIL, USE
 VOID = {"meta", "link", "br", "img", "line", "rect", "circle", "polyline"}
 FILES = [
     "verdict.json", "evaluations/comparison.json", "evaluations/probe_retention.json", "events.jsonl", "data.json",
+    "evaluations/audit.json",
     "forecast.json", "info.json", "plan.yaml", "rows.json",
 ]  # fmt: skip
 

@@ -104,6 +104,21 @@ def evaluate(run: RunFolder, sets: Sets = []) -> int:  # noqa: B006
 
 
 @app.command()
+def audit(
+    run: RunFolder,
+    json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Also write the figures here.")] = None,
+    twin: Annotated[
+        int, typer.Option(metavar="N", min=0, help="For a run without canaries: train it again with N, and audit that.")
+    ] = 0,
+    control: Annotated[
+        bool, typer.Option("--control", help="For a private run: train it without privacy, to see that leaks are seen.")
+    ] = False,
+) -> int:
+    """Measure what a run's model gives away of its rows."""
+    return _call("audit", "audit", run, json_out, twin, control)
+
+
+@app.command()
 def compare(runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two runs or more.")]) -> int:
     """Set runs on the same rows side by side."""
     if len(runs) < 2:

@@ -15,12 +15,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TUNEWRIGHT_CACHE") or Path.home() / ".cache" / "tunewright")
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Writes beside the target, flushes to disk, then renames: readers see the old file or the new one."""
+def write_atomic(path: Path, content: str | bytes, mode: int = 0o666) -> None:
+    """Writes beside the target, flushes to disk, then renames: readers see the old file or the new one.
+
+    Args:
+        path: The target.
+        content: All of it.
+        mode: Who may read and write it, less what the umask takes; 0o600 = the owner alone.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(beside, "wb") as file:
+        with open(beside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())

@@ -121,6 +121,13 @@ class GateSettings(Section):
     require: Literal["better", "not_worse"] = "better"
 
 
+class AuditSettings(Section):
+    """What is put into training so that leaks can be measured."""
+
+    canaries: int = Field(0, ge=0)
+    """Made-up rows, each put in or left out by a coin, so that `tunewright audit` can bound epsilon from below."""
+
+
 class PlanSettings(Section):
     """A whole plan. `method` and `objective` name plugins."""
 
@@ -132,6 +139,7 @@ class PlanSettings(Section):
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     gates: GateSettings = GateSettings()
+    audit: AuditSettings = AuditSettings()
     privacy: None = None
     seed: int = Field(0, ge=0)
     seeds: Literal[1] = 1

@@ -20,6 +20,7 @@ from tunewright.data import findings
 from tunewright.data.duplicates import SEARCHED, Groups, Identities, identify, near_groups
 from tunewright.data.formats import counted
 from tunewright.data.hazards import safety_facts
+from tunewright.data.identifiers import identifier_facts
 from tunewright.data.kept import KeptRows, RowFile, example_file
 from tunewright.data.keys import Keys, Numbers, Same
 from tunewright.data.pool import POOL, pooled
@@ -122,6 +123,7 @@ def open_dataset(settings: DataSettings, progress: Progress | None = None, *, se
     facts = _facts(read, settings) | {
         **findings.duplicate_facts(examples, rows, near, coverage),
         **findings.contradiction_facts(examples, rows),
+        "identifiers": identifier_facts(examples),
         # Measured on the final splits, not assumed: after a drop, or in our own splits, all must be 0.
         "overlap": overlap_counts([] if read.by_time else overlaps(rows, split, near)),
         "overlap_given": overlap_counts(found),
@@ -181,9 +183,22 @@ def _collect_file(name: str, path: Path, settings: DataSettings, read: _Collecte
             tell(f"reading {path.name}", good - before, 0)
     for column, lines in kinds.items():
         read.bad += mixed_kinds(opened, column, lines)
-    with open(path, "rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    read.file_facts.append({"file": str(path), "sha256": sha256, "rows": good - before, "bytes": path.stat().st_size})
+    sha256, size = _content(path)
+    read.file_facts.append({"file": str(path), "sha256": sha256, "rows": good - before, "bytes": size})
+
+
+def _content(path: Path) -> tuple[str, int]:
+    """SHA-256 and size of a file, or of all files in a folder of pictures."""
+    total, size = hashlib.sha256(), 0
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            with open(file, "rb") as opened:
+                one = hashlib.file_digest(opened, "sha256")
+            size += file.stat().st_size
+            if file == path:
+                return one.hexdigest(), size
+            total.update(f"{file.relative_to(path)} {one.hexdigest()}\n".encode())
+    return total.hexdigest(), size
 
 
 def _split(

@@ -47,6 +47,11 @@ class EncodedRows(OnDemand[Encoded]):
         return replace(self._file.read(place), example=self._examples[self._numbers[place]])
 
     @property
+    def examples(self) -> int:
+        """Rows that pieces may be of."""
+        return len(self._examples)
+
+    @property
     def lengths(self) -> NDArray[np.int32]:
         """[rows] positions that each takes."""
         return np.array(self._lengths, dtype=np.int32)

@@ -13,6 +13,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.records import Example
 from tunewright.data.duplicates import Groups, Identities, contradictions, normal
 from tunewright.data.formats import counted
+from tunewright.data.identifiers import redact
 from tunewright.data.kept import KeptRows
 from tunewright.data.keys import Keys, Numbers, firsts, repeats, text_keys
 from tunewright.data.readers import Bad
@@ -58,7 +59,7 @@ def repeated_ids(examples: Sequence[Example], files: Sequence[str], lines: Seque
     first = firsts(keys)
     bad = []
     for row in np.flatnonzero(first != np.arange(len(first))).tolist():
-        found = f"'{examples[row].id}', which is also the id of line {lines[first[row]]}"
+        found = f"'{redact(examples[row].id)}', which is also the id of line {lines[first[row]]}"
         mend = "give the row its own id, or delete the column"
         bad.append(Bad(files[row], lines[row], "id", found, "each id once", mend))
     return bad
@@ -101,9 +102,9 @@ def contradiction_facts(examples: Sequence[Example], rows: Identities) -> dict[s
     found = contradictions(rows)
     listed = [
         {
-            "prompt": examples[group[0]].prompt_text[:200],
+            "prompt": redact(examples[group[0]].prompt_text)[:200],
             "rows": ", ".join(examples[i].source for i in group[:10]),
-            "answers": " | ".join(sorted({examples[i].answer.text[:100] for i in group})[:10]),
+            "answers": " | ".join(sorted({redact(examples[i].answer.text)[:100] for i in group})[:10]),
         }
         for group in found[:_LISTED]
     ]

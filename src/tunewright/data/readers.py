@@ -42,6 +42,26 @@ class Bad:
         )
 
 
+PICTURES = (".png", ".jpg", ".jpeg")
+
+
+def is_class_folder(path: Path) -> bool:
+    """Whether a folder holds a folder of pictures for each label."""
+    return path.is_dir() and any(_pictures(inner) for inner in sorted(path.iterdir()) if inner.is_dir())
+
+
+def _class_folder(path: Path) -> Iterator[tuple[int, Row | Bad]]:
+    """A row for each picture, in the order of names: the label is the name of its folder."""
+    folders = [inner for inner in sorted(path.iterdir()) if inner.is_dir() and not inner.name.startswith(".")]
+    files = [file for inner in folders for file in _pictures(inner)]
+    for number, file in enumerate(files, 1):
+        yield number, {"image": str(file.relative_to(path)), "label": file.parent.name}
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
+
+
 def read_rows(path: Path) -> Iterator[tuple[int, Row | Bad]]:
     """The rows of one file with their line numbers (parquet: row numbers), streaming.
 
@@ -51,6 +71,9 @@ def read_rows(path: Path) -> Iterator[tuple[int, Row | Bad]]:
     if not path.exists():
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"{path} does not exist.{nearest(path.name, beside)} Give a file or a folder of rows.")
+    if is_class_folder(path):
+        yield from _class_folder(path)
+        return
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise UserError(

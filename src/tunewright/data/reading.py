@@ -19,7 +19,7 @@ from tunewright.core.records import Answer, Example, Turn
 from tunewright.core.settings import DataSettings
 from tunewright.data.formats import KINDS, Flaw, Format, Gathered, How, Table, counted, shown
 from tunewright.data.formats._common import weight
-from tunewright.data.readers import READERS, Bad, Row, read_rows
+from tunewright.data.readers import READERS, Bad, Row, is_class_folder, read_rows
 
 SPLITS = {
     "train": ("train", "training"),
@@ -74,12 +74,12 @@ def find_files(path: Path) -> dict[str, Path]:
     Raises:
         UserError: Nothing is there, no file has a split's name, or two files claim one split.
     """
-    if not path.is_dir():
+    if not path.is_dir() or (is_class_folder(path) and not _split_folders(path)):
         return {"": path}
     found: dict[str, list[Path]] = {}
     for file in sorted(path.iterdir()):
         split = split_name(file.stem)
-        if split and file.suffix.lower() in READERS:
+        if split and (file.suffix.lower() in READERS or is_class_folder(file)):
             found.setdefault(split, []).append(file)
     if "train" not in found:
         there = ", ".join(sorted(p.name for p in path.iterdir())[:10]) or "nothing"
@@ -94,6 +94,11 @@ def find_files(path: Path) -> dict[str, Path]:
         )
     files = {split: found[split][0] for split in SPLITS if split in found}
     return files if len(files) > 1 else {"": files["train"]}
+
+
+def _split_folders(path: Path) -> bool:
+    """Whether the folders in it are splits with a folder a label in each, not labels themselves."""
+    return any(split_name(inner.name) and is_class_folder(inner) for inner in path.iterdir())
 
 
 def split_name(word: str) -> str | None:
@@ -137,7 +142,7 @@ def open_file(path: Path, settings: DataSettings, answers_needed: bool = True) -
     name = _format_name(path, [_renamed(row, settings.map) for row in good], settings, answers_needed)
     plugin = format_of(name, settings.options)
     in_messages = {k: v for k, v in settings.map.items() if k in _IN_MESSAGES}
-    how = How(settings.instruction, in_messages, answers_needed, path.parent)
+    how = How(settings.instruction, in_messages, answers_needed, path if path.is_dir() else path.parent)
     if hasattr(plugin, "gather"):
         gathered = _gathered(path, chain(sample, rows), plugin, how, settings)
         return Opened(path, name, plugin.uniform, gathered, plugin.independent, plugin.by_time)

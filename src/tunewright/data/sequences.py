@@ -23,3 +23,18 @@ class OnDemand(Sequence[T], Generic[T]):
     def __getitem__(self, index: int | slice) -> T | list[T]:
         places = range(len(self))
         return [self.at(place) for place in places[index]] if isinstance(index, slice) else self.at(places[index])
+
+
+class Joined(OnDemand[T]):
+    """One sequence, then another."""
+
+    def __init__(self, first: Sequence[T], then: Sequence[T]) -> None:
+        self._first, self._then = first, then
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._then)
+
+    def at(self, place: int) -> T:
+        """A member of the first, or of the second behind it."""
+        here = len(self._first)
+        return self._first[place] if place < here else self._then[place - here]

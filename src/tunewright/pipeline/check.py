@@ -9,6 +9,7 @@ import yaml
 from tunewright.core.blocks import Span
 from tunewright.core.config import Request
 from tunewright.core.files import write_json
+from tunewright.data.identifiers import redact_spans
 from tunewright.evaluate.contracts import Progress
 from tunewright.pipeline.advice import safety_advice
 from tunewright.pipeline.forecast import by_formula
@@ -31,7 +32,7 @@ def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> 
         lines += [
             "",
             f"{row.example.source}: {row.length} tokens, {len(row.targets)} trained",
-            mask_text(prepared.encoder.render(row)),
+            mask_text(redact_spans(prepared.encoder.render(row))),
         ]
     if request.out:
         write_json(request.out, prepared.data)

@@ -14,6 +14,7 @@ from tunewright.core.config import Plan, override
 from tunewright.core.files import write_atomic
 from tunewright.core.records import Example
 from tunewright.core.store import Run
+from tunewright.data.canaries import Canaries
 from tunewright.evaluate.blocks import outcome_blocks
 from tunewright.evaluate.compare import How, compare_outcomes, metric_name
 from tunewright.evaluate.contracts import Comparison, Figure, Need, Outcome, Progress
@@ -71,7 +72,8 @@ def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
             f"The rows in {plan.settings.data.path} have changed since {run.folder} was made. Put the old file back, "
             "or start a new run with `tunewright tune`."
         )
-    prepared = prepare(rows, progress)
+    canaries = Canaries.read(run.folder) if plan.settings.audit.canaries else Canaries()
+    prepared = prepare(rows, progress, canaries)
     if prepared.model.origin.digest != found["model"]["digest"]:
         raise UserError(
             f"The model '{plan.settings.model}' is another one than {run.folder} was trained on. "

@@ -21,6 +21,9 @@ from tunewright.pipeline.wheels import Pip, copy, download, run_pip, sha256_of
 
 _NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 
+DIGITS = "digits"
+"""The one example that is made here instead of downloaded."""
+
 Progress = Callable[[str], None]
 """Told one sentence before each longer step."""
 
@@ -57,11 +60,15 @@ def fetch(name: str, progress: Progress = on_stderr, *, accept_licence: bool = F
                 if building is not None:
                     _build_data(data, building, progress, pip)
         return example(name)
+    if name == DIGITS:
+        from tunewright.pipeline.digits import make  # needs torch, and the others do without
+
+        return make(progress)
     if HUB_ID.fullmatch(name):
         progress(f"Fetching {name} from the hub: safetensors, JSON and tokenizer files only.")
         _hub.download(name, _small_faults)
         return resolve_model(name).folder
-    allowed = sorted([*EMBEDDED, *EXAMPLES])
+    allowed = sorted([*EMBEDDED, *EXAMPLES, DIGITS])
     raise UserError(
         f"Nothing to fetch under '{name}'.{nearest(name, allowed)} Allowed: {', '.join(allowed)}, or a hub id as "
         "org/name."

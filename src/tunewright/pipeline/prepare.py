@@ -14,13 +14,16 @@ from tunewright.core.config import DataShape, Plan, Request, plan_of
 from tunewright.core.errors import UserError
 from tunewright.core.records import Example, text_part
 from tunewright.core.settings import FORMS, PlanSettings
+from tunewright.data.canaries import Canaries, Mould
 from tunewright.data.checks import measure_encoding
 from tunewright.data.dataset import Dataset, open_dataset
 from tunewright.data.encoded_rows import EncodedRows
 from tunewright.data.encoder import Encoded, Encoder, Unencodable, encode_all
 from tunewright.data.folding import folded
+from tunewright.data.identifiers import redact_spans
 from tunewright.data.kept import KeptRows
 from tunewright.data.reading import format_of
+from tunewright.data.sequences import Joined
 from tunewright.evaluate.contracts import NEEDS, Progress
 from tunewright.models.contracts import EncodeSettings, LoadedModel, Method, Objective
 from tunewright.models.embedded import resolve_model
@@ -58,6 +61,8 @@ class Prepared:
     """Test examples that can be encoded: the same for base and tuned."""
     data: dict[str, Any]
     """What data.json holds."""
+    canaries: Canaries
+    """Which canaries are among the training rows; none unless planned."""
 
     @property
     def settings(self) -> PlanSettings:
@@ -98,8 +103,13 @@ def _recipe(dataset: Dataset, name: str | None) -> Recipe:
     return choose_recipe(dataset.labels or (), has_context, name, dataset.facts["format"])
 
 
-def prepare(rows: Rows, progress: Progress) -> Prepared:
-    """Opens the base model and encodes the rows.
+def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) -> Prepared:
+    """Opens the base model and encodes the rows, and behind them the canaries that are in.
+
+    Args:
+        rows: The data set with its plan.
+        progress: Told what is going on.
+        canaries: Those of an existing run; without them as many are drawn as the plan says.
 
     Raises:
         UserError: The model is missing, rows cannot be encoded, or what would be trained is not what should be.
@@ -119,7 +129,9 @@ def prepare(rows: Rows, progress: Progress) -> Prepared:
         raise UserError(faults)
     encoder = model.family.encoder(model, encode_settings(settings, objective, rows.dataset.labels))
     encoding = _Encoding(encoder, progress)
-    train = encoding.pieces(learned, "training")
+    canaries = canaries or Canaries.draw(settings.audit.canaries)
+    planted = canaries.included(mould_of(rows)) if canaries.coins else ()
+    train = encoding.pieces(learned, "training", planted)
     valid = encoding.pieces(folded(rows.dataset.valid), "validation")
     test = encoding.whole(rows.dataset.test, "test")
     measured = measure_encoding(
@@ -128,10 +140,11 @@ def prepare(rows: Rows, progress: Progress) -> Prepared:
         loss_on=str(getattr(objective, "loss_on", "answers")),
         refused=encoding.refused,
         examples=learned,
-        render=encoder.render,
+        render=lambda row: redact_spans(encoder.render(row)),
     )
     if measured.problems:
         raise UserError(measured.problems)
+    encoding.plant(train, planted)
     data = {
         "facts": rows.dataset.facts,
         "encoding": measured.facts,
@@ -150,7 +163,15 @@ def prepare(rows: Rows, progress: Progress) -> Prepared:
         valid,
         test,
         data,
+        canaries,
     )
+
+
+def mould_of(rows: Rows | Prepared) -> Mould:
+    """What canaries must look like to pass as rows of a data set."""
+    settings = rows.plan.settings.data
+    instruction = settings.instruction if rows.dataset.facts["format"] == "label" else ""
+    return Mould.of(rows.dataset.train[0], rows.dataset.labels or (), instruction)
 
 
 def encode_settings(settings: PlanSettings, objective: Any, labels: Sequence[str] | None) -> EncodeSettings:
@@ -243,13 +264,20 @@ class _Encoding:
     progress: Progress
     refused: list[tuple[Example, Unencodable]] = field(default_factory=list)
 
-    def pieces(self, examples: Sequence[Example], what: str) -> EncodedRows:
-        """All pieces of all rows."""
-        rows = EncodedRows(examples)
+    def pieces(self, examples: Sequence[Example], what: str, planted: Sequence[Example] = ()) -> EncodedRows:
+        """All pieces of all rows; room is left for what will be planted behind them."""
+        rows = EncodedRows(Joined(examples, planted) if planted else examples)
         for number, found in self._each(examples, what):
             for piece in found:
                 rows.append(number, piece)
         return rows
+
+    def plant(self, rows: EncodedRows, planted: Sequence[Example]) -> None:
+        """Adds the pieces of planted rows, which is done once the real ones were measured."""
+        start = rows.examples - len(planted)
+        for number, canary in enumerate(planted):
+            for piece in self.encoder.encode(canary):
+                rows.append(start + number, piece)
 
     def whole(self, examples: KeptRows[Example], what: str) -> Sequence[Example]:
         """The rows that can be encoded."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tunewright.data.hazards import hazard_lines
+from tunewright.data.identifiers import identifier_line
 from tunewright.pipeline.forecast import Forecast
 
 
@@ -39,7 +40,9 @@ def data_lines(data: dict[str, Any]) -> list[str]:
         "bad rows were skipped": len(facts.get("bad") or ()),
     }
     lines += [f"{count} {what}; see data.json." for what, count in told.items() if count]
-    return lines + hazard_lines(facts.get("safety") or {})
+    lines += hazard_lines(facts.get("safety") or {})
+    found = identifier_line(facts.get("identifiers") or {})
+    return [*lines, found] if found else lines
 
 
 def forecast_line(forecast: Forecast) -> str:

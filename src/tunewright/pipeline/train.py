@@ -17,7 +17,7 @@ from tunewright.pipeline.advice import safety_advice
 from tunewright.pipeline.example_data import EXAMPLES
 from tunewright.pipeline.forecast import by_dry_step
 from tunewright.pipeline.machine import fix_threads, folder_size, info, peak_memory
-from tunewright.pipeline.prepare import Prepared, prepare, read_rows
+from tunewright.pipeline.prepare import Prepared, Rows, prepare, read_rows
 from tunewright.pipeline.result import Result
 from tunewright.pipeline.summary import data_lines, forecast_line, tell
 from tunewright.pipeline.verify import verify
@@ -39,11 +39,17 @@ def train(request: Request, progress: Progress) -> Result:
 
 def begin(request: Request, verb: str, progress: Progress) -> tuple[Prepared, Run]:
     """Reads, checks and opens everything, and only then makes the run folder."""
-    rows = read_rows(request, progress)
+    return set_up(read_rows(request, progress), request.out, verb, progress)
+
+
+def set_up(rows: Rows, out: Path | None, verb: str, progress: Progress) -> tuple[Prepared, Run]:
+    """Opens everything for rows that were read, and makes the run folder: `out`, or one under runs/."""
     threads = fix_threads(rows.plan.settings.train.threads)
     prepared = prepare(replace(rows, plan=_absolute(rows.plan)), progress)
     method = prepared.method.plugin_name()  # type: ignore[attr-defined]
-    run = Run.create(request.out, f"{Path(prepared.settings.data.path).stem}-{method}")
+    run = Run.create(out, f"{Path(prepared.settings.data.path).stem}-{method}")
+    if prepared.canaries.coins:
+        prepared.canaries.write(run.folder)
     found = info(prepared.model.origin, prepared.dtype, threads, prepared.dataset.fingerprint)
     capabilities = sorted(prepared.model.family.capabilities)
     run.write("info.json", {**found, "verb": verb, "capabilities": capabilities})

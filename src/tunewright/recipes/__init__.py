@@ -54,8 +54,8 @@ def choose_recipe(labels: Sequence[str], has_context: bool, name: str | None = N
     own = getattr(plugins.find("formats", format_name), "recipe", None) if format_name else None
     if name is not None and own not in (None, name):
         raise UserError(
-            f"Recipe {name} cannot use rows of the format {format_name}: they are running text. Use --recipe {own}, or "
-            "name another format (data.format)."
+            f"Recipe {name} cannot use rows of the format {format_name}. Use --recipe {own}, or name another format "
+            "(data.format)."
         )
     name = name or own
     if name is not None:

@@ -10,6 +10,7 @@ TITLES = {
     "result": "Base against tuned",
     "training": "How training went",
     "forgot": "What it forgot",
+    "leaked": "What it gives away",
     "classes": "Class by class",
     "examples": "Examples that changed",
     "rows": "Look at these rows",

@@ -25,6 +25,7 @@ _LABELS = {
     "duplicates": "Duplicates",
     "contradictions": "Same input, different answers",
     "overlap": "Rows shared between training and the other splits",
+    "identifiers": "Rows with likely identifiers of persons (counted, never shown)",
     "files": "Files",
     "licence": "Licence",
     "source": "Source",

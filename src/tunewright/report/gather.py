@@ -36,6 +36,7 @@ class _Files:
             path.stem.removeprefix("probe_"): self.read(f"evaluations/{path.name}") or {}
             for path in sorted(run.evaluations.glob("probe_*.json"))
         }
+        self.audit = self.read("evaluations/audit.json") or {}
         self.data = self.read("data.json") or {}
         self.forecast = self.read("forecast.json") or {}
         self.info = self.read("info.json") or {}
@@ -192,6 +193,7 @@ _CHAPTERS: dict[str, Callable[[_Files], list[Block]]] = {
     "evaluations/comparison.json": _comparison,
     "events.jsonl": lambda files: training_blocks(files.events),
     "evaluations": _probes,
+    "evaluations/audit.json": lambda files: blocks.validate_python(files.audit.get("blocks", [])),
     "verdict.json, gates": lambda files: gate_blocks((files.verdict or {}).get("gates") or []),
     "rows.json": _rows,
     "data.json": _data,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from tunewright.core.records import Example
+from tunewright.data.identifiers import redact
 
 Row = Mapping[str, Any]
 
@@ -106,10 +107,10 @@ def counted(number: int, word: str) -> str:
 
 
 def shown(found: Any) -> str:
-    """A value as an error sentence shows it: its kind and its beginning."""
+    """A value as an error sentence shows it: its kind and its beginning, without likely identifiers."""
     if found is None:
         return "nothing"
     if isinstance(found, str) and not found.strip():
         return "empty text"
-    text = repr(found) if isinstance(found, str) else json.dumps(found, ensure_ascii=False, default=str)
+    text = redact(repr(found) if isinstance(found, str) else json.dumps(found, ensure_ascii=False, default=str))
     return f"{KINDS.get(type(found), type(found).__name__)} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -50,6 +50,19 @@ def said(words: str) -> Answer:
     return Answer((text_part(words),))
 
 
+def label_of(found: Any) -> Answer:
+    """A label as it was written: text, or a number.
+
+    Raises:
+        Flaw: It is missing, empty or something else.
+    """
+    if isinstance(found, bool | int | float) and math.isfinite(found):
+        return said(json.dumps(found))
+    if found is None or isinstance(found, str):
+        return said(text(found, "label"))
+    raise Flaw("label", shown(found), "one label: text or a number", "give each row one label")
+
+
 def weight(found: Any, field: str, mend: str = "write 0 to not train on it, 1 to train on it") -> float:
     """A weight: a finite number from 0 up; tables may hold it as text.
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
-from tunewright.data.formats import Flaw, How, Row, shown
-from tunewright.data.formats._common import has_all, said, user
+from tunewright.data.formats import How, Row
+from tunewright.data.formats._common import has_all, label_of, user
 from tunewright.data.formats._common import text as words
 
 
@@ -30,13 +28,5 @@ class Label(Plugin):
         found = words(row.get("text"), "text")
         asked = f"{how.instruction}\n\n{found}" if how.instruction else found
         label = row.get("label")
-        answers = () if label is None and not how.answers_needed else (said(_verbatim(label)),)
+        answers = () if label is None and not how.answers_needed else (label_of(label),)
         return Example((user(asked),), answers, label=True)
-
-
-def _verbatim(found: Any) -> str:
-    if isinstance(found, bool | int | float) and math.isfinite(found):
-        return json.dumps(found)
-    if found is None or isinstance(found, str):
-        return words(found, "label")
-    raise Flaw("label", shown(found), "one label: text or a number", "give each row one label")

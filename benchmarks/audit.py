@@ -1,0 +1,136 @@
+"""Does the audit see leaks, and does it keep quiet where there are none? Handwritten digits, a small network.
+
+`python -m benchmarks.audit [--seeds 20] [--json]`. In every seed, through the product: a run without privacy (the
+control), a private run, and two private runs with a planted fault that training itself does not notice. What is asked:
+
+- the control's bound is 2 or more;
+- no private run's bound lies above its epsilon;
+- each fault is caught (bound above epsilon) in 18 of 20 seeds or more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunewright.core.config import Request
+from tunewright.core.store import Run
+from tunewright.gradients import _noise, private
+from tunewright.models import per_unit
+from tunewright.models.families.image_classifier import ImageClassifier
+from tunewright.pipeline import train as train_module
+from tunewright.pipeline.audit import canaried, claim_of
+from tunewright.pipeline.digits import shape, write_digits
+from tunewright.pipeline.result import silent
+
+EPSILON, CANARIES = 1.0, 500
+SETS = (
+    f"audit.canaries={CANARIES}", "train.threads=1", "train.per_device_train_batch_size=64", "train.max_steps=300",
+    "train.save_steps=300", "train.lr_scheduler_type=constant", "train.early_stopping_patience=0", "method=full",
+    "train.learning_rate=0.005", "train.eval_steps=300", "train.weight_decay=0", "data.splits=[0.8, 0.0, 0.2]",
+)  # fmt: skip
+PRIVATE = (f"privacy.target_epsilon={EPSILON}", "privacy.clip=0.1")
+KEYS = {"control": "control", "private": "above", "layer unclipped": "layer", "sigma / 10": "sigma"}
+"""What is run -> the key of how often its bound lay above the limit."""
+LAYER = "body.2.0.weight"
+"""The one that is left unclipped: the largest."""
+
+
+class _Unclipped:
+    """A layer's gradients that no clipping factor reaches, and whose size is not counted."""
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+
+    def squares(self) -> torch.Tensor:
+        return self.real.squares() * 0
+
+    def weighted(self, factor_U: torch.Tensor) -> torch.Tensor:
+        return self.real.weighted(torch.ones_like(factor_U))
+
+
+@contextmanager
+def planted(kind: str) -> Iterator[None]:
+    """Within it, private training has the fault; the comparison with the definition that would see it is off."""
+    release, end, begin, prove = (
+        _noise.Clipped.release, per_unit.Watch.end, private.Private.begin, train_module.prove,
+    )  # fmt: skip
+    head: list[int] = []
+
+    def begun(self: Any, model: Any, trained: Any, secret: str) -> Any:
+        head[:] = [id(trained[LAYER])]
+        return begin(self, model, trained, secret)
+
+    def ended(self: Any) -> Any:
+        found = end(self)
+        return {name: _Unclipped(one) if name in head else one for name, one in found.items()}
+
+    def quietly(self: Any, *given: Any) -> None:
+        release(self.model_copy(update={"sigma": self.sigma / 10}), *given)
+
+    try:
+        train_module.prove = lambda job: None
+        if kind == "layer unclipped":
+            per_unit.Watch.end, private.Private.begin = ended, begun
+        if kind == "sigma / 10":
+            _noise.Clipped.release = quietly
+        yield
+    finally:
+        _noise.Clipped.release, per_unit.Watch.end, private.Private.begin = release, end, begin
+        train_module.prove = prove
+
+
+def measure(place: Path, kind: str, seed: int) -> dict[str, float]:
+    """Trains and audits once: the bound, the claim, exposure."""
+    sets = (*SETS, f"seed={seed}", *(() if kind == "control" else PRIVATE))
+    out = place / f"{kind.split()[0]}-{seed}"
+    request = Request(str(place / "rows.jsonl"), None, sets, (), out, None, str(place / "model"))
+    with planted(kind):
+        train_module.train(request, silent)
+    run = Run.open(out)
+    claim = claim_of(run)
+    found = canaried(run, claim, silent)
+    return {"bound": found.bound.epsilon, "claim": claim.epsilon, "exposure": found.exposure}
+
+
+def main() -> None:
+    """Prints a line a kind and, with --json, all figures."""
+    words = argparse.ArgumentParser()
+    words.add_argument("--seeds", type=int, default=20)
+    words.add_argument("--kinds", nargs="*", default=[*KEYS])
+    words.add_argument("--json", action="store_true")
+    asked = words.parse_args()
+    logging.getLogger("tunewright").setLevel(logging.ERROR)
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        os.environ["TUNEWRIGHT_CACHE"] = str(place / "cache")
+        write_digits(place / "rows.jsonl", range(5, 10))
+        ImageClassifier().fresh(place / "model", shape("56789"), 0)
+        for kind in asked.kinds:
+            found = [measure(place, kind, seed) for seed in range(asked.seeds)]
+            bounds = sorted(one["bound"] for one in found)
+            above = sum(one["bound"] > min(one["claim"], 2.0 if kind == "control" else 1e9) for one in found)
+            figures |= {f"{KEYS[kind]}_bounds": [round(bound, 3) for bound in bounds], KEYS[kind]: above}
+            limit = "2" if kind == "control" else f"the claimed {found[0]['claim']:.2f}"
+            middle = bounds[len(bounds) // 2]
+            print(
+                f"{kind}: bound {bounds[0]:.2f} to {bounds[-1]:.2f}, middle {middle:.2f}; "
+                f"above {limit} in {above} of {asked.seeds} seeds",
+                flush=True,
+            )
+    if asked.json:
+        print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""What a model gives away of the rows that it was trained on, as figures and blocks of the report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunewright.core.blocks import Block, Cell, Table, Text
+from tunewright.evaluate.contracts import Comparison, Floats
+from tunewright.evaluate.exposure import chance, exposures
+from tunewright.evaluate.membership import Share, auc, found_at
+from tunewright.evaluate.one_run_audit import Bound, audit
+
+FALSE_ALARMS = (0.01, 0.1)
+"""Rates at which members are looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a run says of itself; epsilon is infinite where it promises nothing."""
+
+    epsilon: float = math.inf
+    delta: float = 0.0
+
+    @property
+    def made(self) -> bool:
+        """Whether there is anything to test."""
+        return math.isfinite(self.epsilon)
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """The loss of rows under base and tuned: sums and counts, [rows] each."""
+
+    base: Floats
+    tuned: Floats
+    count: Floats
+
+    @property
+    def fall(self) -> Floats:
+        """[rows] how far training brought each row's loss down, in nats."""
+        return self.base - self.tuned
+
+
+@dataclass(frozen=True, slots=True)
+class Canaried:
+    """What the canaries of one run tell."""
+
+    bound: Bound
+    exposure: float
+    """Mean over the included canaries, in bits."""
+    by_chance: float
+    exceeds: bool
+    """Whether the bound lies above the claimed epsilon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """How well rows that were trained on are told from test rows."""
+
+    members: int
+    others: int
+    by_loss: Share
+    by_fall: Share
+    """By how far the loss fell from the base's: calibrated by a reference."""
+    before: Share
+    """By the loss of the base, which has seen neither: other than 0.5, the two sets differ by themselves."""
+    found: dict[float, Share | None]
+    """Rate of false alarms -> members found by the fall; None where the others are too few to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """Secrets that the model says when it is given what stands before them."""
+
+    what: str
+    trained: Share
+    unseen: Share
+    """The same of secrets that were not trained on: what guessing reaches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaks:
+    """All that an audit measured; None = not measured."""
+
+    claim: Claim
+    canaries: Canaried | None
+    membership: Membership | None
+    extraction: tuple[Extraction, ...] = ()
+    control: Canaried | None = None
+    """The same audit of a twin without privacy: does it see what is there?"""
+    price: tuple[Comparison, ...] = ()
+    """The private model against that twin on test rows; difference = private - plain."""
+    twin: bool = False
+    """The canaries were put into a twin of the run, trained alike."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; an infinite epsilon is None."""
+        found = asdict(self)
+        found["claim"] = {"epsilon": self.claim.epsilon if self.claim.made else None, "delta": self.claim.delta}
+        names = ("name", "base", "tuned", "difference", "low", "high", "n", "unit")
+        found["price"] = [{name: getattr(one, name) for name in names} for one in self.price]
+        if self.membership:
+            found["membership"]["found"] = {f"{rate:g}": found["membership"]["found"][rate] for rate in FALSE_ALARMS}
+        return found
+
+
+def of_canaries(losses: Losses, coins: Sequence[bool], claim: Claim) -> Canaried:
+    """The bound and the exposure that canaries show; the score of each is how far training brought its loss down."""
+    included_C: NDArray[np.bool_] = np.array(coins, dtype=bool)
+    bound = audit(losses.fall, included_C, claim.delta if claim.made else 0.0)
+    left_out = losses.fall[~included_C]
+    seen = exposures(losses.fall[included_C], left_out)
+    mean = float(seen.mean()) if len(seen) else 0.0
+    return Canaried(bound, mean, chance(len(left_out) + 1), bound.epsilon > claim.epsilon)
+
+
+def of_members(members: Losses, others: Losses) -> Membership:
+    """Membership inference with the loss a token, and with its fall."""
+
+    def loss(rows: Losses, which: Floats) -> Floats:
+        return -which / np.maximum(rows.count, 1)
+
+    fall_M, fall_N = members.fall / np.maximum(members.count, 1), others.fall / np.maximum(others.count, 1)
+    return Membership(
+        len(fall_M),
+        len(fall_N),
+        auc(loss(members, members.tuned), loss(others, others.tuned)),
+        auc(fall_M, fall_N),
+        auc(loss(members, members.base), loss(others, others.base)),
+        {rate: found_at(fall_M, fall_N, rate) for rate in FALSE_ALARMS},
+    )
+
+
+def sentences(leaks: Leaks) -> list[str]:
+    """What was found, in plain words, the bound first."""
+    said = [_epsilon(leaks)]
+    if leaks.control:
+        bound = leaks.control.bound.epsilon
+        sees = "so this audit sees leaks" if bound > 0 else "so this audit is too weak to see leaks: add canaries"
+        said.append(f"The same audit of a twin trained without privacy proves epsilon of at least {bound:.2f}, {sees}.")
+    for cost in leaks.price:
+        said.append(
+            f"What privacy costs, {cost.name}: {cost.tuned:.3f}, and {cost.base:.3f} for the twin without it ("
+            f"difference {cost.difference:+.3f}, {cost.low:+.3f} to {cost.high:+.3f}, {cost.n} test {cost.unit}s)."
+        )
+    if leaks.membership:
+        m = leaks.membership
+        told = "can be told from" if m.by_fall.low > 0.5 else "cannot be told from"
+        said.append(
+            f"Rows of training {told} unseen ones by how far their loss fell: {_share(m.by_fall)}; 0.5 is guessing."
+        )
+        if not m.before.low <= 0.5 <= m.before.high:
+            said.append(
+                f"The two sets differ before training already ({_share(m.before)} under the base), so this figure "
+                "overstates or hides what was learned."
+            )
+    for one in leaks.extraction:
+        said.append(
+            f"Secrets said outright, {one.what}: {one.trained.value:.1%} of those trained on (at most "
+            f"{one.trained.high:.1%}), {one.unseen.value:.1%} of unseen ones."
+        )
+    return said
+
+
+def _epsilon(leaks: Leaks) -> str:
+    claim, found = leaks.claim, leaks.canaries
+    claimed = f"claimed: {claim.epsilon:.2f} at delta {claim.delta:.2g}" if claim.made else "nothing is claimed"
+    if found is None:
+        return f"Epsilon was not bounded from below, since no canaries were trained on ({claimed})."
+    bound = found.bound
+    where = " of a twin trained alike" if leaks.twin else ""
+    proof = f"{bound.correct} of {bound.guesses} guesses right, {bound.canaries} canaries{where}, 95 % confidence"
+    if found.exceeds:
+        return (
+            f"The privacy claim is BROKEN: epsilon is at least {bound.epsilon:.2f} ({proof}); {claimed}. Do not give "
+            "this model away; please report the fault."
+        )
+    verdict = "no breach of the claim was found" if claim.made else "so much can be proven to leak"
+    return f"Epsilon is at least {bound.epsilon:.2f} ({proof}); {claimed}: {verdict}."
+
+
+def blocks(leaks: Leaks) -> list[Block]:
+    """The chapter of the report."""
+    broken = bool(leaks.canaries and leaks.canaries.exceeds)
+    proven = bool(leaks.canaries and leaks.canaries.bound.epsilon > 0)
+    tone = "bad" if broken or (proven and not leaks.claim.made) else "good" if leaks.canaries else "unsure"
+    return [
+        Text(title="What an attack finds", section="leaked", paragraphs=sentences(leaks), tone=tone),
+        Table(
+            title="Leaks in figures",
+            section="leaked",
+            note="Intervals are 95 %. An attack that finds nothing proves nothing: only the epsilon that training "
+            "states is a guarantee. What is measured on rows themselves is outside that guarantee.",
+            columns=["What", "Value", "95 % interval", "Without a leak", "n"],
+            rows=[*_canary_rows(leaks), *_member_rows(leaks), *_secret_rows(leaks), *_price_rows(leaks)],
+        ),
+    ]
+
+
+def _canary_rows(leaks: Leaks) -> list[list[Cell]]:
+    rows: list[list[Cell]] = []
+    for name, found in (("", leaks.canaries), (", twin without privacy", leaks.control)):
+        if found is None:
+            continue
+        bound = found.bound
+        rows.append(
+            [
+                f"Lower bound of epsilon{name}",
+                round(bound.epsilon, 3),
+                f"{bound.epsilon:.2f} or more",
+                "0",
+                bound.canaries,
+            ]
+        )
+        rows.append(
+            [
+                f"Exposure of canaries{name}, bits",
+                round(found.exposure, 2),
+                "",
+                f"{found.by_chance:.2f}",
+                bound.canaries,
+            ]
+        )
+    return rows or [["Lower bound of epsilon", "not measured", "", "0", 0]]
+
+
+def _member_rows(leaks: Leaks) -> list[list[Cell]]:
+    m = leaks.membership
+    if m is None:
+        return [["Membership", "not measured", "", "0.5", 0]]
+    count = m.members + m.others
+    rows: list[list[Cell]] = [
+        [name, round(share.value, 3), _interval(share), "0.5", count]
+        for name, share in (
+            ("Membership by loss, AUC", m.by_loss),
+            ("Membership by fall of the loss, AUC", m.by_fall),
+            ("The same under the base, AUC", m.before),
+        )
+    ]
+    for rate, share in m.found.items():
+        found = (round(share.value, 3), _interval(share)) if share else ("not measured: too few unseen rows", "")
+        rows.append([f"Members found at {rate:.0%} false alarms", *found, f"{rate:g}", count])
+    return rows
+
+
+def _secret_rows(leaks: Leaks) -> list[list[Cell]]:
+    return [
+        [
+            f"Said outright, {one.what}",
+            round(one.trained.value, 3),
+            _interval(one.trained),
+            f"{one.unseen.value:.3f}",
+            "",
+        ]
+        for one in leaks.extraction
+    ]
+
+
+def _price_rows(leaks: Leaks) -> list[list[Cell]]:
+    return [
+        [f"Private minus plain, {c.name}", round(c.difference, 3), f"{c.low:+.3f} to {c.high:+.3f}", "", c.n]
+        for c in leaks.price
+    ]
+
+
+def _share(share: Share) -> str:
+    return f"AUC {share.value:.3f} ({_interval(share)})"
+
+
+def _interval(share: Share) -> str:
+    return f"{share.low:.3f} to {share.high:.3f}"

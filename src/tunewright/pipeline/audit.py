@@ -1,0 +1,249 @@
+"""`audit`: what a run's model gives away of its rows, next to what the run claims."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tunewright.core.errors import UserError
+from tunewright.core.files import write_json
+from tunewright.core.records import Example
+from tunewright.core.seeds import key
+from tunewright.core.store import Run
+from tunewright.data.encoder import Encoded, Unencodable, encode_all
+from tunewright.evaluate import leaks
+from tunewright.evaluate.compare import How, compare_outcomes
+from tunewright.evaluate.contracts import Comparison, Floats, Progress
+from tunewright.evaluate.exposure import extracted
+from tunewright.evaluate.leaks import Canaried, Claim, Extraction, Leaks, Losses
+from tunewright.evaluate.membership import Share
+from tunewright.models.contracts import LoadedModel
+from tunewright.models.opening import open_model
+from tunewright.pipeline.evaluate import reopen, suite_of
+from tunewright.pipeline.prepare import Prepared, mould_of
+from tunewright.pipeline.result import Result, silent
+from tunewright.pipeline.twins import twin_of
+from tunewright.report import write as write_report
+from tunewright.runs.opening import open_tuned
+
+EXCEEDED = 3
+MOST_ROWS = 1_000
+"""Units of each side that membership is inferred of."""
+MOST_SECRETS = 32
+"""Secrets of each side that the model is asked to continue."""
+_SECRET_LETTERS, _SECRET_TOKENS = 48, 48
+_BATCH_POSITIONS = 2048
+
+
+def audit(
+    folder: Path, json_out: Path | None = None, twin: int = 0, control: bool = False, progress: Progress = silent
+) -> Result:
+    """Measures leaks, writes `evaluations/audit.json` and the report, and compares with the claim.
+
+    Args:
+        folder: A run whose training is finished.
+        json_out: Where to write the figures beside the run.
+        twin: Canaries of a twin that is trained alike, for a run without any.
+        control: Also train and audit a twin without privacy.
+        progress: Told what is going on.
+
+    Raises:
+        UserError: The run is not finished, has changed, or does not need the twin that was asked for.
+    """
+    run = Run.open(folder)
+    if not run.model.is_dir():
+        raise UserError(f"{folder} has no model yet. Finish it: tunewright resume {folder}")
+    if run.read("canaries.json") is not None and twin:
+        raise UserError(f"--twin: {folder} has canaries of its own. Leave --twin out.")
+    prepared = reopen(run, (), progress)
+    claim = claim_of(run)
+    if control and not claim.made:
+        raise UserError(f"--control: {folder} was trained without privacy, so it is its own control. Leave it out.")
+    with run.writing():
+        audited = twin_of(run, "audited", {"audit.canaries": twin}, progress) if twin else run
+        canaries = canaried(audited, claim_of(audited), progress) if twin or prepared.canaries.coins else None
+        beside, price = None, tuple[Comparison, ...]()
+        if control:
+            count = twin or len(prepared.canaries.coins) or _usual(prepared)
+            sets = {"audit.canaries": count, "privacy.target_epsilon": None}
+            plain = twin_of(run, "control", sets, progress)
+            beside, price = canaried(plain, Claim(), progress), _price(prepared, run, plain, progress)
+        asked = _Asked.of(prepared, run, progress)
+        found = Leaks(claim, canaries, asked.membership(), tuple(asked.extractions()), beside, price, bool(twin))
+        run.write(
+            "evaluations/audit.json",
+            {**found.to_json(), "blocks": [block.model_dump(mode="json") for block in leaks.blocks(found)]},
+        )
+        write_report(run)
+    if json_out:
+        write_json(json_out, found.to_json())
+    lines = [*leaks.sentences(found), *_offer(folder, found, prepared), f"Report: {run.folder / 'report.html'}"]
+    return Result(EXCEEDED if canaries and canaries.exceeds else 0, tuple(lines), run.folder)
+
+
+def claim_of(run: Run) -> Claim:
+    """What a run says of its privacy: nothing, unless it was trained privately and without a known noise."""
+    found = run.read("privacy.json") or {}
+    if not found.get("private"):
+        return Claim()
+    return Claim(float(found["epsilon"]["prv"]), float(found["delta"]))
+
+
+def _price(prepared: Prepared, run: Run, plain: Run, progress: Progress) -> tuple[Comparison, ...]:
+    """The private run against its twin on the primary metrics, row by row."""
+    suite, metrics = suite_of(prepared)
+    settings = prepared.settings
+    private, without = (
+        suite.ask(open_tuned(one, prepared.dtype), prepared.test, progress, what)
+        for one, what in ((run, "private"), (plain, "plain"))
+    )
+    how: How = {
+        "primary": settings.evaluate.primary or (),
+        "seed": settings.seed,
+        "resamples": settings.evaluate.resamples,
+    }
+    found = compare_outcomes(without, private, {}, metrics, prepared.dataset.labels or (), **how)
+    return tuple(one for one in found if one.primary)
+
+
+def _offer(folder: Path, found: Leaks, prepared: Prepared) -> list[str]:
+    if found.canaries:
+        return []
+    count = _usual(prepared)
+    return [
+        f"To bound epsilon, train a twin with canaries: tunewright audit {folder} --twin {count}",
+        f"New runs carry canaries of their own with --set audit.canaries={count}.",
+    ]
+
+
+def _usual(prepared: Prepared) -> int:
+    """Canaries that prove something without crowding the rows."""
+    return min(500, max(100, len(prepared.dataset.train) // 4))
+
+
+def canaried(run: Run, claim: Claim, progress: Progress) -> Canaried:
+    """What the canaries of a run tell against a claim; nothing is written."""
+    prepared = reopen(run, (), progress)
+    rows = prepared.canaries.rows(mould_of(prepared))
+    measured = losses(prepared, run, [rows], progress)[0]
+    return leaks.of_canaries(measured, prepared.canaries.coins, claim)
+
+
+def losses(prepared: Prepared, run: Run, groups: Sequence[Sequence[Example]], progress: Progress) -> list[Losses]:
+    """The loss of each row of each group under base and tuned.
+
+    Args:
+        prepared: The run prepared again; its model is the base, nothing attached.
+        run: Its folder.
+        groups: Rows that can be encoded.
+        progress: Told what is going on.
+    """
+    encoded = [[_pieces(prepared, row) for row in rows] for rows in groups]
+    base = [_sums(prepared, prepared.model, rows, progress, "base") for rows in encoded]
+    tuned_model = open_tuned(run, prepared.dtype, open_model(prepared.model.origin, prepared.dtype))
+    tuned = [_sums(prepared, tuned_model, rows, progress, "tuned") for rows in encoded]
+    return [Losses(before[0], after[0], after[1]) for before, after in zip(base, tuned, strict=True)]
+
+
+def _pieces(prepared: Prepared, row: Example) -> Sequence[Encoded]:
+    (found,) = encode_all(prepared.encoder, [row])
+    if isinstance(found, Unencodable):
+        raise UserError(f"{row.source}: {found}.")
+    return found
+
+
+def _sums(
+    prepared: Prepared, model: LoadedModel, rows: Sequence[Sequence[Encoded]], progress: Progress, what: str
+) -> tuple[Floats, Floats]:
+    """[rows] sum and count of the objective."""
+    model.module.eval()
+    sums, counts = np.zeros(len(rows)), np.zeros(len(rows))
+    flat = [(owner, piece) for owner, pieces in enumerate(rows) for piece in pieces]
+    at = 0
+    while at < len(flat):
+        size, stop = 0, at
+        while stop < len(flat) and (stop == at or size + flat[stop][1].length <= _BATCH_POSITIONS):
+            size += flat[stop][1].length
+            stop += 1
+        owners, pieces = zip(*flat[at:stop], strict=True)
+        with torch.inference_mode():
+            loss = prepared.objective.loss(
+                model, model.family.collate(model, pieces), key(prepared.settings.seed, "audit")
+            )
+        np.add.at(sums, list(owners), loss.sum_S.double().cpu().numpy())
+        np.add.at(counts, list(owners), loss.count_S.double().cpu().numpy())
+        at = stop
+        progress(f"{what}: loss of rows", at, len(flat))
+    return sums, counts
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A run's own rows, seen and unseen, one of each unit so that they are independent."""
+
+    prepared: Prepared
+    run: Run
+    progress: Progress
+    members: tuple[Example, ...]
+    others: tuple[Example, ...]
+
+    @classmethod
+    def of(cls, prepared: Prepared, run: Run, progress: Progress) -> _Asked:
+        """As many of each as are asked; rows come in the order of their content, so these are any rows."""
+        seen, unseen = one_a_unit(prepared.dataset.train), one_a_unit(prepared.test)
+        return cls(prepared, run, progress, tuple(seen), tuple(unseen))
+
+    def membership(self) -> leaks.Membership | None:
+        """None when one side has no row."""
+        encodable = [
+            [row for row in rows if not isinstance(next(encode_all(self.prepared.encoder, [row])), Unencodable)]
+            for rows in (self.members, self.others)
+        ]
+        if not all(encodable):
+            return None
+        return leaks.of_members(*losses(self.prepared, self.run, encodable, self.progress))
+
+    def extractions(self) -> list[Extraction]:
+        """Of canaries and of long answers, where the model answers freely."""
+        able = "generate" in self.prepared.model.family.capabilities and not self.prepared.dataset.labels
+        if not able or not self.prepared.dataset.train[0].context:
+            return []
+        canaries = self.prepared.canaries
+        rows = canaries.rows(mould_of(self.prepared)) if canaries.coins else ()
+        pairs = [
+            (
+                "canaries",
+                [row for row, coin in zip(rows, canaries.coins, strict=True) if coin],
+                [row for row, coin in zip(rows, canaries.coins, strict=True) if not coin],
+            ),
+            ("long answers of rows", [*filter(_long, self.members)], [*filter(_long, self.others)]),
+        ]
+        tuned = open_tuned(self.run, self.prepared.dtype)
+        return [
+            Extraction(what, self._said(tuned, seen[:MOST_SECRETS]), self._said(tuned, unseen[:MOST_SECRETS]))
+            for what, seen, unseen in pairs
+            if seen and unseen
+        ]
+
+    def _said(self, tuned: LoadedModel, rows: Sequence[Example]) -> Share:
+        answers = tuned.family.generate(tuned, rows, _SECRET_TOKENS, self.prepared.encode)
+        said = [answer.text for answer in answers]
+        return extracted([row.answer.text[:_SECRET_LETTERS] for row in rows], said)
+
+
+def one_a_unit(rows: Sequence[Example]) -> list[Example]:
+    """The first row of each unit, at most `MOST_ROWS`; a row without a unit stands for itself."""
+    found: dict[str, Example] = {}
+    for row in rows:
+        found.setdefault(row.unit or row.id, row)
+        if len(found) == MOST_ROWS:
+            break
+    return [*found.values()]
+
+
+def _long(row: Example) -> bool:
+    return len(row.answer.text) >= _SECRET_LETTERS

@@ -1,0 +1,44 @@
+"""Twins of a run: trained again inside it, alike but for a few settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from tunewright.core.config import Plan, override
+from tunewright.core.store import Run
+from tunewright.evaluate.contracts import Progress
+from tunewright.pipeline.evaluate import reopen
+from tunewright.pipeline.prepare import reread_rows
+from tunewright.pipeline.train import set_up, train_stage
+
+
+def twin_of(run: Run, name: str, changes: Mapping[str, Any], progress: Progress) -> Run:
+    """The twin in `children/<name>`, trained; one that is there is gone on with, or used as it is.
+
+    Args:
+        run: The run whose plan, rows, threads and precision it takes.
+        name: Of the folder.
+        changes: Dotted plan keys -> what is different.
+        progress: Told what is going on.
+    """
+    child = Run(run.folder / "children" / name)
+
+    def tell(what: str, done: int, total: int, detail: str = "") -> None:
+        progress(f"{name} twin: {what}", done, total, detail)
+
+    if child.model.is_dir():
+        return child
+    if child.plan_file.is_file():
+        prepared = reopen(child, (), tell)
+    else:
+        found = run.must_read("info.json")
+        plan = override(Plan.load(run.plan_file), [f"{key}={json.dumps(value)}" for key, value in changes.items()])
+        same = plan.settings.train.model_copy(update={"precision": found["precision"], "threads": found["threads"]})
+        plan = replace(plan, settings=plan.settings.model_copy(update={"train": same}))
+        prepared, child = set_up(reread_rows(plan, tell), child.folder, "train", tell)
+    with child.writing():
+        train_stage(prepared, child, tell)
+    return child

@@ -1,0 +1,109 @@
+"""What an audit says: the numbers behind it, and the sentence for each case."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tunewright.core.blocks import blocks as as_blocks
+from tunewright.evaluate.contracts import Comparison
+from tunewright.evaluate.leaks import Claim, Extraction, Leaks, Losses, blocks, of_canaries, of_members, sentences
+from tunewright.evaluate.membership import share_of
+
+
+def _losses(fall: np.ndarray, base: float = 5.0) -> Losses:
+    return Losses(np.full(len(fall), base), base - fall, np.ones(len(fall)))
+
+
+def _canaried(leak: float, claim: Claim, count: int = 200):
+    draw = np.random.default_rng(0)
+    coins = draw.random(count) < 0.5
+    return of_canaries(_losses(coins * leak + draw.normal(0, 0.1, count)), coins.tolist(), claim)
+
+
+def test_a_leak_beyond_the_claim_is_a_broken_claim() -> None:
+    claim = Claim(1.0, 1e-5)
+    found = _canaried(3.0, claim)
+    assert found.exceeds
+    assert found.exposure > found.by_chance + 3
+    leaks = Leaks(claim, found, None)
+    assert sentences(leaks)[0].startswith("The privacy claim is BROKEN: epsilon is at least ")
+    assert blocks(leaks)[0].tone == "bad"
+
+
+def test_nothing_found_breaks_nothing_and_is_no_proof() -> None:
+    claim = Claim(1.0, 1e-5)
+    found = _canaried(0.0, claim)
+    assert not found.exceeds
+    assert found.exposure == pytest.approx(found.by_chance, abs=0.4)
+    leaks = Leaks(claim, found, None)
+    assert "no breach of the claim was found" in sentences(leaks)[0]
+    assert "proves nothing" in blocks(leaks)[1].note
+
+
+def test_a_run_without_a_claim_cannot_exceed_it() -> None:
+    found = _canaried(3.0, Claim())
+    assert found.bound.epsilon > 2
+    assert not found.exceeds
+    leaks = Leaks(Claim(), found, None)
+    assert "so much can be proven to leak" in sentences(leaks)[0]
+    assert blocks(leaks)[0].tone == "bad"
+    assert json.loads(json.dumps(leaks.to_json(), allow_nan=False))["claim"] == {"epsilon": None, "delta": 0.0}
+
+
+def test_what_was_not_measured_is_said_so() -> None:
+    leaks = Leaks(Claim(), None, None)
+    assert sentences(leaks) == [
+        "Epsilon was not bounded from below, since no canaries were trained on (nothing is claimed)."
+    ]
+    values = [row[1] for row in blocks(leaks)[1].rows]
+    assert values == ["not measured", "not measured"]
+
+
+def test_members_are_told_by_the_fall_of_the_loss_where_the_loss_alone_hides_it() -> None:
+    draw = np.random.default_rng(1)
+    hard_M, hard_N = draw.normal(5, 2, 300), draw.normal(5, 2, 300)
+    members = Losses(hard_M, hard_M - 0.5 + draw.normal(0, 0.3, 300), np.ones(300))
+    others = Losses(hard_N, hard_N + draw.normal(0, 0.3, 300), np.ones(300))
+    found = of_members(members, others)
+    assert found.by_fall.low > 0.8 > found.by_loss.high
+    assert found.before.low < 0.5 < found.before.high
+    assert found.found[0.01].value > 0.1
+    text = " ".join(sentences(Leaks(Claim(), None, found)))
+    assert "can be told from unseen ones" in text
+    assert "differ before training" not in text
+
+
+def test_sets_that_differ_by_themselves_are_told_of() -> None:
+    draw = np.random.default_rng(2)
+    one, other = _losses(draw.normal(0, 1, 100), 5.0), _losses(draw.normal(0, 1, 100), 5.0)
+    shifted = Losses(one.base + draw.normal(2, 1, 100), one.tuned, one.count)
+    assert "differ before training" in " ".join(sentences(Leaks(Claim(), None, of_members(shifted, other))))
+    few = of_members(_losses(draw.normal(0, 1, 9)), _losses(draw.normal(0, 1, 9)))
+    assert few.found == {0.01: None, 0.1: None}
+
+
+def test_every_part_is_in_the_blocks_and_they_can_be_read_again() -> None:
+    claim = Claim(3.0, 1e-5)
+    draw = np.random.default_rng(3)
+    members = of_members(_losses(draw.normal(0, 1, 200)), _losses(draw.normal(0, 1, 200)))
+    said = Extraction("canaries", share_of(3, 10), share_of(0, 10))
+    price = Comparison("accuracy", 0.95, 0.8, -0.15, -0.2, -0.1, 300, "row", True, 0.05, 0.001, "worse", True)
+    leaks = Leaks(claim, _canaried(0.0, claim), members, (said,), _canaried(3.0, Claim()), (price,), twin=True)
+    made = blocks(leaks)
+    assert as_blocks.validate_python(as_blocks.dump_python(made, mode="json")) == made
+    names = [row[0] for row in made[1].rows]
+    assert len(names) == len(set(names)) == 11
+    text = " ".join(sentences(leaks))
+    for part in (
+        "of a twin trained alike",
+        "so this audit sees leaks",
+        "Secrets said outright, canaries: 30.0%",
+        "What privacy costs, accuracy: 0.800, and 0.950 for the twin without it",
+    ):
+        assert part in text
+    assert math.isinf(Claim().epsilon)
+    json.dumps(leaks.to_json(), allow_nan=False)

@@ -1,0 +1,168 @@
+"""The audit of a run on tiny models, from the plan's canaries to the report."""
+
+from __future__ import annotations
+
+import json
+import random
+import stat
+
+import pytest
+
+from tiny import save_tiny
+from tunewright.cli import main
+from tunewright.core.config import Request
+from tunewright.core.errors import UserError
+from tunewright.core.store import Run
+from tunewright.data.canaries import Canaries, Mould
+from tunewright.models.families.image_classifier import ImageClassifier
+from tunewright.pipeline import audit as module
+from tunewright.pipeline.audit import audit, one_a_unit
+from tunewright.pipeline.digits import shape, write_digits
+from tunewright.pipeline.evaluate import reopen
+from tunewright.pipeline.result import silent
+from tunewright.pipeline.train import train
+
+CANARIES = 120
+SETS = (
+    "train.learning_rate=0.005",
+    "train.max_steps=300",
+    "train.lr_scheduler_type=constant",
+    "train.early_stopping_patience=0",
+    "train.threads=1",
+    "train.save_steps=300",
+    "train.eval_steps=300",
+    "evaluate.resamples=200",
+)
+
+
+def _request(place, rows: str, model: str, out: str, *sets: str) -> Request:
+    own = {one.split("=")[0] for one in sets}
+    kept = [one for one in SETS if one.split("=")[0] not in own]
+    return Request(str(place / rows), None, (*kept, *sets), (), place / out, None, str(place / model))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with digits for a small network, and with texts and free answers for a small language model."""
+    folder = tmp_path_factory.mktemp("audited")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNEWRIGHT_CACHE", str(folder / "cache"))
+        lines = write_digits(folder / "all.jsonl", range(5, 10)).read_text().splitlines()
+        (folder / "digits.jsonl").write_text("\n".join(lines[:160]))
+        ImageClassifier().fresh(folder / "network", shape("56789"), 0)
+        save_tiny("qwen2", folder / "model")
+        draw = random.Random(0)
+        texts = [
+            {"prompt": f"What did {draw.random():.6f} say in {n}?", "completion": f"It said {draw.random():.9f} " * 5}
+            for n in range(60)
+        ]
+        (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def audited(place):
+    """A run that learns its canaries by heart, and its audit."""
+    train(_request(place, "digits.jsonl", "network", "run", f"audit.canaries={CANARIES}"), silent)
+    result = audit(place / "run", place / "out.json")
+    return Run.open(place / "run"), result, json.loads((place / "out.json").read_text())
+
+
+def test_a_run_without_privacy_is_seen_to_leak(audited):
+    _, result, found = audited
+    canaries = found["canaries"]
+    assert result.exit_code == 0
+    assert canaries["bound"]["canaries"] == CANARIES
+    assert canaries["bound"]["epsilon"] > 1
+    assert canaries["exposure"] > canaries["by_chance"] + 0.5
+    assert 0 <= found["membership"]["by_fall"]["low"] <= found["membership"]["by_fall"]["value"] <= 1
+    assert found["claim"]["epsilon"] is None
+    assert "so much can be proven to leak" in result.lines[0]
+
+
+def test_the_coins_are_the_owners_alone_and_choose_the_training_rows(audited):
+    run, _, _ = audited
+    path = run.folder / "canaries.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    canaries = Canaries.read(run.folder)
+    prepared = reopen(run, (), silent)
+    planted = [row.example.id for row in prepared.train if row.example.id.startswith("canary")]
+    assert planted == [f"canary-{number}" for number, coin in enumerate(canaries.coins) if coin]
+    assert len(prepared.train) == len(prepared.dataset.train) + sum(canaries.coins)
+    assert run.read("data.json")["encoding"]["rows"] == len(prepared.dataset.train)  # facts are of the real rows
+
+
+def test_the_audit_is_in_the_report_and_shows_no_row(audited, place):
+    run, _, _ = audited
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "What it gives away" in page
+    assert "Lower bound of epsilon" in page
+    written = (run.folder / "evaluations" / "audit.json").read_text() + (place / "out.json").read_text()
+    assert "image" not in written
+    assert "canary-" not in written
+
+
+def test_a_claim_below_the_bound_is_broken_and_exits_3(audited, monkeypatch):
+    run, _, _ = audited
+    monkeypatch.setattr(module, "claim_of", lambda run: module.Claim(0.1, 1e-5))
+    result = audit(run.folder)
+    assert result.exit_code == 3
+    assert "BROKEN" in result.lines[0]
+
+
+def test_a_claim_is_read_from_a_private_run_alone(tmp_path):
+    run = Run(tmp_path)
+    assert not module.claim_of(run).made
+    run.write("privacy.json", {"private": True, "epsilon": {"prv": 2.5, "rdp": 3.0}, "delta": 1e-4})
+    assert (module.claim_of(run).epsilon, module.claim_of(run).delta) == (2.5, 1e-4)
+    run.write("privacy.json", {"private": False, "epsilon": {"prv": 2.5, "rdp": 3.0}, "delta": 1e-4})
+    assert not module.claim_of(run).made
+
+
+def test_a_run_without_canaries_is_offered_a_twin_and_gets_it(place, monkeypatch):
+    monkeypatch.setattr(module, "MOST_SECRETS", 4)
+    few = "method=full", "train.max_steps=2", "evaluate.probes=[]"
+    train(_request(place, "texts.jsonl", "model", "plain", *few), silent)
+    offered = audit(place / "plain")
+    assert "not bounded" in offered.lines[0]
+    assert any(f"tunewright audit {place / 'plain'} --twin" in line for line in offered.lines)
+    found = Run.open(place / "plain").read("evaluations/audit.json")
+    assert found["canaries"] is None
+    (said,) = found["extraction"]  # long answers of rows; a model that was hardly trained says none of them
+    assert (said["what"], said["trained"]["value"], said["unseen"]["value"]) == ("long answers of rows", 0, 0)
+    made = audit(place / "plain", None, 20)
+    twin = Run.open(place / "plain" / "children" / "audited")
+    assert len(Canaries.read(twin.folder).coins) == 20
+    assert not (place / "plain" / "canaries.json").exists()
+    assert "of a twin trained alike" in made.lines[0]
+    weights = (twin.model / "model.safetensors").stat().st_mtime_ns
+    audit(place / "plain", None, 20)
+    assert (twin.model / "model.safetensors").stat().st_mtime_ns == weights  # used as it is
+
+
+def test_what_makes_no_sense_is_refused(audited, place):
+    run, _, _ = audited
+    with pytest.raises(UserError, match="has canaries of its own"):
+        audit(run.folder, None, 20)
+    with pytest.raises(UserError, match="its own control"):
+        audit(run.folder, None, 0, True)
+    with pytest.raises(UserError, match="found 3; with fewer than 16"):
+        train(_request(place, "digits.jsonl", "network", "few", "audit.canaries=3"), silent)
+    assert not (place / "few").exists()
+
+
+def test_a_lost_file_of_coins_stops_the_run_from_going_on(audited):
+    run, _, _ = audited
+    path = run.folder / "canaries.json"
+    content = path.read_text()
+    path.unlink()
+    try:
+        assert main(["audit", str(run.folder)]) == 2
+    finally:
+        path.write_text(content)
+
+
+def test_units_count_once():
+    rows = [*Canaries.draw(16).rows(Mould(("a", "b")))]
+    twice = [*rows, *rows]
+    assert one_a_unit(twice) == rows
