@@ -262,7 +262,7 @@ def test_plan_schema_needs_no_data(monkeypatch, capsys):
 
 def test_list_tells_kinds_and_then_plugins_with_fields(capsys):
     assert main(["list"]) == 0
-    assert "recipes     chat, classify, pictures, text" in capsys.readouterr().out
+    assert "careers, chat, classify, pictures, text" in capsys.readouterr().out
     for kind in ("recipes", "recipe"):
         assert main(["list", kind]) == 0
         out = capsys.readouterr().out

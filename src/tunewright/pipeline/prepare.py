@@ -118,10 +118,7 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
     method = plugins.build("methods", settings.method)
     objective = plugins.build("objectives", settings.objective)
     dtype = _dtype(settings, method)
-    progress("opening the model", 0, 1)
-    model = open_model(resolve_model(settings.model), dtype)
-    if not settings.train.packing:
-        model = replace(model, packs=False)
+    model = _opened(settings, dtype, progress)
     learned = folded(rows.dataset.train)
     faults = _beyond(model, settings, method, objective) or objective.check(learned)
     faults = faults or mitigate.faults(settings, learned, model, method)
@@ -165,6 +162,12 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
         data,
         canaries,
     )
+
+
+def _opened(settings: PlanSettings, dtype: torch.dtype, progress: Progress) -> LoadedModel:
+    progress("opening the model", 0, 1)
+    model = open_model(resolve_model(settings.model), dtype)
+    return model if settings.train.packing else replace(model, packs=False)
 
 
 def mould_of(rows: Rows | Prepared) -> Mould:
