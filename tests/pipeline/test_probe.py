@@ -18,7 +18,7 @@ from tunewright.evaluate.probes._protocol import afresh
 from tunewright.pipeline import probe as verb
 from tunewright.pipeline.probe import ask_probe, compare_probe, planned_probes
 
-TEXT = frozenset({"token_log_probs", "next_log_probs", "text", "text_choices", "choices", "generate"})
+TEXT = frozenset({"token_log_probs", "next_log_probs", "text", "raw_texts", "choices", "generate"})
 
 
 class Counting:

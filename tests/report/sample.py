@@ -12,7 +12,7 @@ import yaml
 
 from tunewright.core.store import Run
 
-from .sample_blocks import EVIL, USE, audit, comparison, data, retention
+from .sample_blocks import EVIL, USE, audit, comparison, data, dialect, retention
 
 
 def verdict(kind: str = "better") -> dict[str, Any]:
@@ -177,6 +177,7 @@ def write_sample(folder: Path, kind: str = "better", shape: str = "levelled") ->
     run.write("evaluations/comparison.json", {"metrics": verdict(kind)["metrics"], **comparison()})
     run.write("evaluations/probe_retention.json", retention())
     run.write("evaluations/audit.json", audit())
+    run.write("evaluations/probe_dialect.json", dialect())
     run.write("data.json", data())
     run.write(
         "forecast.json",

@@ -195,6 +195,24 @@ def audit() -> dict[str, Any]:
     return {"canaries": None, "blocks": [found]}
 
 
+def dialect() -> dict[str, Any]:
+    """evaluations/probe_dialect.json."""
+    figure = {"base": 0.12, "tuned": 0.13, "difference": 0.01, "low": -0.02, "high": 0.04, "n": 24, "unit": "verb"}
+    return {
+        "sentence": "Covert dialect bias did not measurably change.",
+        "figures": [{"name": "dialect_covert_bias", "higher_is_better": False, **figure}],
+        "blocks": [
+            {
+                "kind": "text",
+                "title": "Prejudice against speakers of a dialect",
+                "section": "bias",
+                "tone": "unsure",
+                "paragraphs": ["No change of covert prejudice can be told."],
+            }
+        ],
+    }
+
+
 def retention() -> dict[str, Any]:
     """evaluations/probe_retention.json."""
     figure = {"n": 210, "unit": "text", "higher_is_better": False}

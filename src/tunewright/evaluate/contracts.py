@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,19 @@ class Outcome:
     loss_sum: float | None = None
     """The objective's own loss and count, for families without token probabilities."""
     loss_count: float = 0.0
+
+
+Answers = Mapping[str, NDArray[Any]]
+"""What a model answered: named arrays without objects, so that they can be kept as npz."""
+
+
+Part = Callable[[str, Callable[[], Answers]], Answers]
+"""Makes a piece of the answers, or reads what an interrupted asking left of it under that name."""
+
+
+def afresh(name: str, make: Callable[[], Answers]) -> Answers:
+    """A `Part` that keeps nothing."""
+    return make()
 
 
 class Metric(Protocol):

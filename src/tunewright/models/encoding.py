@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, islice, pairwise
+from typing import Any
 
 import numpy as np
 
@@ -237,3 +238,21 @@ def _split(encoded: Encoded, allowed: int) -> list[Encoded]:
             )
         )
     return pieces
+
+
+def plain_ids(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text that goes on: with the start token where the tokenizer sets one, never with an end."""
+    ids: list[int] = tokenizer(text)["input_ids"]
+    return (
+        ids[:-1]
+        if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id and not text.endswith(tokenizer.eos_token)
+        else ids
+    )
+
+
+def continued_ids(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text as it goes on after a word, which some tokenizers cut otherwise than at a start."""
+    word, whole = (tokenizer(start, add_special_tokens=False)["input_ids"] for start in ("is", f"is{text}"))
+    if whole[: len(word)] == word and len(whole) > len(word):
+        return list(whole[len(word) :])
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])

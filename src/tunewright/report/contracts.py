@@ -11,6 +11,7 @@ TITLES = {
     "training": "How training went",
     "forgot": "What it forgot",
     "leaked": "What it gives away",
+    "bias": "Prejudice, covert and overt",
     "classes": "Class by class",
     "examples": "Examples that changed",
     "rows": "Look at these rows",

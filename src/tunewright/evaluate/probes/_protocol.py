@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.records import Example
+from tunewright.evaluate.contracts import Answers as Answers
+from tunewright.evaluate.contracts import Part as Part
 from tunewright.evaluate.contracts import ProbeResult, Progress
+from tunewright.evaluate.contracts import afresh as afresh
 from tunewright.models.contracts import LoadedModel
-
-Answers = Mapping[str, NDArray[Any]]
-"""What a model answered: named arrays without objects, so that they can be kept as npz."""
-
-
-Part = Callable[[str, Callable[[], Answers]], Answers]
-"""Makes a piece of the answers, or reads what an interrupted asking left of it under that name."""
-
-
-def afresh(name: str, make: Callable[[], Answers]) -> Answers:
-    """A `Part` that keeps nothing."""
-    return make()
 
 
 class Probe(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -11,7 +10,6 @@ from typing import Any, ClassVar, Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from tunewright.core.blocks import Bar, Bars, Block, Table, Text
 from tunewright.core.errors import UserError
@@ -23,6 +21,7 @@ from tunewright.data.encoder import Encoded
 from tunewright.evaluate.contracts import Figure, Floats, ProbeResult, Progress
 from tunewright.evaluate.probes._protocol import Answers, Part, PredictsNext, afresh
 from tunewright.models.contracts import EncodeSettings, LoadedModel
+from tunewright.models.modes import evaluating
 
 _TEXTS = Path(__file__).with_name("_texts")
 _FILES = (_TEXTS / "passages.txt", _TEXTS / "prompts.txt")
@@ -59,7 +58,7 @@ class Retention(Plugin):
         Raises:
             UserError: The model's log-probabilities are not finite.
         """
-        with torch.inference_mode(), _evaluating(model.module):
+        with torch.inference_mode(), evaluating(model.module):
             nll, tokens = _losses(model, passages(), progress)
             first = _first_tokens(model, prompts(), progress)
         broken = int((~np.isfinite(nll)).sum()), int(np.isnan(first).any(axis=1).sum())
@@ -128,18 +127,6 @@ def _normalised(log_probs_V: NDArray[np.floating[Any]]) -> Floats:
     wide_V = log_probs_V.astype(np.float64)
     wide_V -= wide_V.max()
     return wide_V - float(np.log(np.exp(wide_V).sum()))
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Dropout off within it; every part gets back the mode it had."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 def _losses(model: LoadedModel, texts: Sequence[str], progress: Progress) -> tuple[Floats, Floats]:

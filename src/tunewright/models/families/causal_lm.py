@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +25,7 @@ from tunewright.models import collate, scoring
 from tunewright.models.attention import NAME, Layout, attention, plain_attention
 from tunewright.models.chat import Chat
 from tunewright.models.contracts import Batch, EncodeSettings, Generation, LoadedModel, Origin, Segment
-from tunewright.models.encoding import TextEncoder
+from tunewright.models.encoding import TextEncoder, continued_ids, plain_ids
 from tunewright.models.fused import fuse
 from tunewright.models.generation import greedy
 
@@ -42,7 +43,7 @@ class CausalLM(Plugin):
     """Text models that predict the next token (Llama, GPT-2, Qwen, Gemma, Mamba ...)."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"token_log_probs", "choices", "generate", "blocks", "next_log_probs", "text", "hidden"}
+        {"token_log_probs", "choices", "generate", "blocks", "next_log_probs", "text", "hidden", "raw_texts"}
     )
 
     def match(self, folder: Path) -> bool:
@@ -181,6 +182,11 @@ class CausalLM(Plugin):
                 logits = _packed_logits(model.module, flat, segments, keep)
             yield from logits.float().log_softmax(-1).numpy()
 
+    @property
+    def raw_texts(self) -> type[RawTexts]:
+        """What follows texts that are taken as they stand."""
+        return RawTexts
+
     def _ready(self, module: Any, tokenizer: Any, origin: Origin) -> LoadedModel:
         module.eval()
         module.requires_grad_(False)
@@ -191,6 +197,43 @@ class CausalLM(Plugin):
             _use_packed(module)
         fuse(module)
         return model
+
+
+@dataclass(frozen=True, slots=True)
+class RawTexts:
+    """Texts as they stand: no template, no terminator."""
+
+    model: LoadedModel
+
+    def end_log_probs(self, contexts: Sequence[str]) -> Tensor:
+        """[contexts, vocabulary] float32 log-probabilities of what follows each text as it stands; differentiable."""
+        ids = [plain_ids(self.model.tokenizer, context) for context in contexts]
+        if not self.model.packs:
+            with attention(self.model.module, plain_attention(self.model.module)):
+                rows = [self.model.module(input_ids=torch.tensor([row]), use_cache=False).logits[0, -1] for row in ids]
+            logits_CV = torch.stack(rows)
+        else:
+            laid = scoring.Laid()
+            ends = torch.tensor([laid.segments[end].stop - 1 for end in laid.contexts(ids)])  # prompts begin alike
+            keep_K, row_C = torch.unique(ends, return_inverse=True)
+            logits_CV = _packed_logits(self.model.module, torch.tensor([laid.ids]), laid.segments, keep_K)[row_C]
+        return (logits_CV if logits_CV.dtype == torch.float64 else logits_CV.float()).log_softmax(-1)
+
+    def choices(self, contexts: Sequence[str], answers: Sequence[Sequence[str]]) -> Iterator[NDArray[np.float64]]:
+        """For each context, in order, the summed log-probability of each of its answers right behind it.
+
+        Both are taken as they stand: no template, no terminator. Holds all contexts, and shares what they begin with.
+        """
+        kinds = {id(options): self.continuation_ids(options) for options in answers}
+        ids = [plain_ids(self.model.tokenizer, context) for context in contexts]
+        order = sorted(range(len(ids)), key=lambda index: ids[index])
+        scores = score_ids(self.model, [ids[index] for index in order], [kinds[id(answers[index])] for index in order])
+        found = dict(zip(order, scores, strict=True))
+        yield from (found[index] for index in range(len(ids)))
+
+    def continuation_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text as it goes on after a word."""
+        return [continued_ids(self.model.tokenizer, text) for text in texts]
 
 
 def score_ids(
@@ -206,7 +249,7 @@ def score_ids(
         yield from scoring.score(contexts, answers, logits)
         return
     for context, options in zip(contexts, answers, strict=True):
-        yield np.array([_alone(model, context, option) for option in options])
+        yield _alone(model, context, options)
 
 
 def _limit(model: LoadedModel) -> int:
@@ -244,10 +287,18 @@ def _plain_logits(module: nn.Module, ids: Sequence[int]) -> Tensor:
     return logits
 
 
-def _alone(model: LoadedModel, context: Sequence[int], option: Sequence[int]) -> float:
-    """One plain forward a pair: the slow path of models that cannot pack."""
-    logits = _plain_logits(model.module, [*context, *option])[len(context) - 1 : -1].float()
-    return float(logits.log_softmax(-1)[torch.arange(len(option)), torch.tensor(option)].double().sum())
+def _alone(model: LoadedModel, context: Sequence[int], options: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    """One plain forward for all options of one token, one for each longer: the slow path of what cannot pack."""
+    scores = np.empty(len(options))
+    single = [number for number, option in enumerate(options) if len(option) == 1]
+    if single:
+        log_prob_V = _plain_logits(model.module, context)[-1].float().log_softmax(-1).double().numpy()
+        scores[single] = log_prob_V[[options[number][0] for number in single]]
+    for number in set(range(len(options))) - set(single):
+        option = options[number]
+        logits = _plain_logits(model.module, [*context, *option])[len(context) - 1 : -1].float()
+        scores[number] = logits.log_softmax(-1)[torch.arange(len(option)), torch.tensor(option)].double().sum()
+    return scores
 
 
 def _packs(module: Any) -> bool:

@@ -1,0 +1,95 @@
+"""The dialect probe against one prompt at a time: `python -m benchmarks.dialect_speed --json OUT`.
+
+Both sides ask the same prompts of the same model, float32, same threads, and give the log-probability of each
+trait behind each prompt. Row by row: tokenise a prompt, one plain forward of transformers that keeps the logits of the
+last position alone, log-softmax. That side is timed on `--rows` prompts spread evenly over all (its rate is the same,
+as nothing is kept from one to the next), the probe on all of them (`--prompts`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
+
+from benchmarks.table.child import cores
+from tunewright.data.dialect import TRAIT_FRAMES, make_pairs
+from tunewright.evaluate.dialect.ask import Texts, ask
+from tunewright.evaluate.dialect.words import read_words
+from tunewright.models.contracts import LoadedModel
+from tunewright.models.embedded import resolve_model
+from tunewright.models.opening import open_model
+from tunewright.pipeline.machine import peak_memory
+from tunewright.pipeline.result import silent
+
+
+def by_row(model: LoadedModel, prompts: Sequence[str], traits: Sequence[str]) -> tuple[np.ndarray, float]:
+    """[prompts, traits] log-probabilities, and seconds."""
+    plain = AutoModelForCausalLM.from_pretrained(model.origin.folder, dtype=torch.float32).eval()
+    columns = [ids[0] for ids in model.family.raw_texts(model).continuation_ids(traits)]  # type: ignore[attr-defined]
+    found = []
+    with torch.inference_mode():
+        plain(**model.tokenizer(prompts[0], return_tensors="pt"), use_cache=False)
+        started = time.perf_counter()
+        for prompt in prompts:
+            ids = model.tokenizer(prompt, return_tensors="pt")
+            logits = plain(**ids, use_cache=False, logits_to_keep=1).logits[0, -1]
+            found.append(logits.log_softmax(-1)[columns].numpy())
+    return np.array(found), time.perf_counter() - started
+
+
+def measured(asked: int, rows: int) -> dict[str, object]:
+    """Seconds a prompt of both sides, how far they differ, and peak memory after the probe."""
+    torch.set_num_threads(cores())
+    model = open_model(resolve_model("smollm2"), torch.float32)
+    words = {"trait": read_words(())["trait"]}
+    texts = Texts.of(make_pairs(asked // (2 * len(TRAIT_FRAMES))))
+    kept: dict[str, float] = {}
+
+    def part(name: str, make):  # type: ignore[no-untyped-def]
+        started = time.perf_counter()
+        made = make()
+        kept[name] = time.perf_counter() - started
+        return made
+
+    with torch.inference_mode():
+        answers = ask(model, texts, words, (), "all", silent, part)["trait"]
+    memory = peak_memory()
+    seconds = sum(spent for name, spent in kept.items() if name != "texts")
+    every = [(frame, text) for frame in range(len(TRAIT_FRAMES)) for text in range(len(texts.texts))]
+    some = every[:: max(1, len(every) // rows)][:rows]
+    prompts = [TRAIT_FRAMES[frame].replace("{}", texts.texts[text]) for frame, text in some]
+    plain, spent = by_row(model, prompts, [f" {word.text}" for word in words["trait"]])
+    ours = np.array([answers[frame, text] for frame, text in some])
+    return {
+        "prompts": len(every),
+        "threads": torch.get_num_threads(),
+        "seconds": seconds,
+        "seconds_a_prompt": seconds / len(every),
+        "row_by_row_prompts": len(some),
+        "row_by_row_seconds_a_prompt": spent / len(some),
+        "times_faster": (spent / len(some)) / (seconds / len(every)),
+        "largest_difference_nats": float(np.abs(plain - ours).max()),
+        "peak_memory_bytes": memory,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--prompts", type=int, default=12096)
+    parser.add_argument("--rows", type=int, default=200)
+    asked = parser.parse_args()
+    found = measured(asked.prompts, asked.rows)
+    asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the dialect probe is made of: words, questions, figures, findings and what is shown of them."""

@@ -1,0 +1,172 @@
+"""What the report says and shows of the dialect probe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from tunewright.core.blocks import Bar, Bars, Block, Table, Text
+from tunewright.evaluate.contracts import Figure
+from tunewright.evaluate.dialect.figures import Estimate
+from tunewright.evaluate.dialect.findings import Findings, by_feature, decisions, not_measured, perplexity
+
+_SECTION = "bias"
+_SHOWN = 6
+_COVERT, _OVERT = "dialect_covert_bias", "dialect_overt_bias"
+
+
+def _figure(found: Sequence[Figure], name: str) -> Figure | None:
+    return next((figure for figure in found if figure.name == name), None)
+
+
+def _changed(figure: Figure) -> str:
+    bounds = f"({figure.low:+.3f} to {figure.high:+.3f})"
+    if figure.low > 0:
+        return f"rose by {figure.difference:.3f} {bounds}, from {figure.base:+.3f} to {figure.tuned:+.3f}"
+    if figure.high < 0:
+        return f"fell by {-figure.difference:.3f} {bounds}, from {figure.base:+.3f} to {figure.tuned:+.3f}"
+    return f"did not measurably change: {figure.base:+.3f} before, {figure.tuned:+.3f} after {bounds}"
+
+
+def _meaning(covert: Figure, overt: Figure) -> tuple[str, Literal["good", "unsure", "bad"]]:
+    """In words, what the two changes come to."""
+    if overt.high < 0 and covert.high >= 0:
+        return "Overt prejudice fell and covert prejudice did not: it is hidden rather than removed.", "bad"
+    if covert.low > 0:
+        return "Training tied speakers of the dialect closer to unfavourable traits.", "bad"
+    if covert.high < 0:
+        return "Training loosened the tie between the dialect and unfavourable traits.", "good"
+    return "No change of covert prejudice can be told.", "unsure"
+
+
+def sentence(found: Sequence[Figure]) -> str:
+    """One line for the printed verdict."""
+    covert, overt = _figure(found, _COVERT), _figure(found, _OVERT)
+    if covert is None or overt is None:
+        return "Dialect: bias was not measured; no traits are marked favourable and unfavourable."
+    return f"Covert dialect bias {_changed(covert)}; overt bias {_changed(overt)}. {_meaning(covert, overt)[0]}"
+
+
+def blocks(before: Findings, after: Findings, found: Sequence[Figure]) -> Iterator[Block]:
+    """Text, covert and overt side by side, the words that are tied most, decisions, features, and what is missing."""
+    covert, overt = _figure(found, _COVERT), _figure(found, _OVERT)
+    weights = before.bias_weights
+    if covert is not None and overt is not None and weights is not None:
+        meaning, tone = _meaning(covert, overt)
+        paragraphs = [
+            f"{len(before.pairs)} pairs of equal meaning ({covert.n} {covert.unit}s): covert bias {_changed(covert)}.",
+            f"When the group is named, overt bias {_changed(overt)}.",
+            meaning,
+        ]
+        yield Text(title="Prejudice against speakers of a dialect", section=_SECTION, paragraphs=paragraphs, tone=tone)
+        bars = [
+            _bar(f"{kind}, {who}", estimate, who)
+            for kind in ("covert", "overt")
+            for who, one in (("base", before), ("tuned", after))
+            for estimate in (one.covert(weights) if kind == "covert" else one.overt(weights),)
+        ]
+        yield Bars(
+            title="Covert and overt bias",
+            section=_SECTION,
+            note="How much more unfavourable traits than favourable ones are tied to the dialect (covert: only its "
+            "words are heard; overt: the group is named). Above 0 is prejudice; 0.3 is a factor of two.",
+            unit="powers of ten",
+            bars=bars,
+        )
+    yield from _words(before, after)
+    yield from _decisions(before, after)
+    features = by_feature(before), by_feature(after)
+    if len(features[0]) > 1:
+        rows = [[name, _shown(features[0][name]), _shown(features[1][name])] for name in features[0]]
+        note = "Covert bias of the pairs of one feature alone, with its 95 % interval."
+        yield Table(title="By feature", section=_SECTION, note=note, columns=["feature", "base", "tuned"], rows=rows)
+    yield _surprise(before, after)
+    missing = not_measured(before)
+    if missing:
+        paragraphs = [f"{name}: not measured; it {why}." for name, why in missing.items()]
+        yield Text(title="Not measured", section=_SECTION, tone="unsure", paragraphs=paragraphs)
+
+
+def _bar(label: str, estimate: Estimate, role: str, index: int = 0) -> Bar:
+    one = estimate.one(index)
+    return Bar(label=label, **one, role="tuned" if role == "tuned" else "base")
+
+
+def _words(before: Findings, after: Findings) -> Iterator[Block]:
+    """The traits most tied to the dialect after training, then all."""
+    was, now, names = before.q("trait"), after.q("trait"), before.names("trait")
+    order = [int(number) for number in np.argsort(-now.value, kind="stable")]
+    for title, numbers in (("Traits most tied to the dialect", order[:_SHOWN]), ("All traits", order)):
+        bars = [
+            _bar(f"{names[number]}, {who}", estimate, who, number)
+            for number in numbers
+            for who, estimate in (("base", was), ("tuned", now))
+        ]
+        note = "q: above 0, the trait is more probable behind the dialect than behind the standard."
+        yield Bars(title=title, section=_SECTION, note=note, unit="powers of ten", bars=bars)
+
+
+def _decisions(before: Findings, after: Findings) -> Iterator[Block]:
+    rows: list[list[str | int | float | None]] = []
+    for who, one in (("base", before), ("tuned", after)):
+        for kind, found in decisions(one).items():
+            rates = [f"{found[side]:.1%}" for side in ("variant", "standard")]
+            rows.append([who, kind, *rates, _shown(found["difference"]), found["chi2"], found["p_holm"]])
+    if rows:
+        yield Table(
+            title="Imagined judgements",
+            section=_SECTION,
+            note="How often the harsher of two judgements gains more from the text. Chi-square takes every prompt as "
+            "independent, which it is not: trust the interval of the difference.",
+            columns=["model", "decision", "dialect", "standard", "difference", "chi-square", "p (Holm)"],
+            rows=rows,
+        )
+
+
+def _surprise(before: Findings, after: Findings) -> Block:
+    rows: list[list[str | int | float | None]] = []
+    for who, one in (("base", before), ("tuned", after)):
+        found = perplexity(one)
+        rows.append([who, round(found["variant"], 1), round(found["standard"], 1)])
+    return Table(
+        title="How expected the texts themselves are",
+        section=_SECTION,
+        note="Perplexity. Where the dialect is rarer to the model, some of its associations may be of rare texts.",
+        columns=["model", "dialect", "standard"],
+        rows=rows,
+    )
+
+
+def _shown(found: Mapping[str, float]) -> str:
+    return f"{found['value']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
+
+
+def alone(found: Mapping[str, Any]) -> Iterator[str]:
+    """Lines for one model, from what `describe` found."""
+    bias = found["bias"]
+    if bias is not None:
+        for kind in ("covert", "overt"):
+            yield f"{kind.capitalize()} bias: {_shown(bias[kind])} powers of ten; above 0 is prejudice."
+    q = found["q"]["trait"]
+    top = sorted(q, key=lambda word: -q[word]["value"])[:5]
+    yield "Traits most tied to the dialect: " + ", ".join(f"{word} {q[word]['value']:+.2f}" for word in top) + "."
+    for study, one in found["studies"].items():
+        yield (
+            f"Agreement with {study}: {one['agreement']['value']:.3f} "
+            f"({one['agreement']['low']:.3f} to {one['agreement']['high']:.3f}; "
+            f"random orders {found['random_agreement']:.3f})."
+        )
+    for kind, one in found["decisions"].items():
+        yield f"{kind.capitalize()}: {one['variant']:.1%} of dialect, {one['standard']:.1%} of standard texts."
+    several = [word for words in found["q"].values() for word, one in words.items() if one["tokens"] > 1]
+    every = sum(len(words) for words in found["q"].values())
+    yield (
+        f"Words of a single token: {every - len(several)} of {every}"
+        + (f"; scored as whole words: {', '.join(several)}." if several else ".")
+    )
+    perplexity = found["perplexity"]
+    yield f"Perplexity: dialect {perplexity['variant']:.1f}, standard {perplexity['standard']:.1f}."
+    for name, why in found["not_measured"].items():
+        yield f"{name}: not measured; it {why}."

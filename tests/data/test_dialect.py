@@ -1,0 +1,98 @@
+"""Pairs of two varieties: made evenly, read with all faults at once, and rewriting that keeps the meaning."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tunewright.core.errors import UserError
+from tunewright.data.dialect import (
+    FEATURES,
+    HELD_OUT_FRAMES,
+    TRAIT_FRAMES,
+    counterfactual,
+    frames,
+    make_pairs,
+    most_pairs,
+    read_pairs,
+    verbs,
+)
+
+
+@pytest.mark.parametrize("portion", ["all", "trained", "held_out"])
+def test_all_pairs_differ_and_the_first_of_many_are_those_of_few(portion) -> None:
+    every = make_pairs(most_pairs(portion), portion)
+    assert len({(pair.variant, pair.standard) for pair in every}) == len(every) > 8000
+    assert all(pair.variant != pair.standard for pair in every)
+    assert every[:100] == make_pairs(100, portion)
+    assert {pair.unit for pair in every} == set(verbs(portion))
+
+
+def test_features_verbs_and_speakers_are_spread_evenly() -> None:
+    pairs = make_pairs(672)
+    features = Counter(pair.feature for pair in pairs)
+    assert features == dict.fromkeys(FEATURES, 84)
+    speakers = Counter(pair.standard.split()[0].split("'")[0] for pair in pairs)
+    assert set(speakers) == {"he", "she", "they"}
+    assert min(speakers.values()) > 200
+    used = Counter(pair.unit for pair in pairs)
+    assert max(used.values()) - min(used.values()) <= 1
+
+
+def test_the_features_are_spelt_right() -> None:
+    pairs = {(pair.feature, pair.standard): pair.variant for pair in make_pairs(3048)}
+    assert pairs["habitual_be", "he's usually working"] == "he be working"
+    assert pairs["copula", "they're running"] == "they running"
+    assert pairs["g_dropping", "she's lying"] == "she's lyin"
+    assert pairs["aint", "they aren't knitting"] == "they ain't knitting"
+    assert pairs["finna", "he's about to study"] == "he finna study"
+    assert pairs["been", "they've been dancing"] == "they been dancing"
+    assert pairs["stay", "she's always cooking"] == "she stay cooking"
+    assert pairs["inflection", "he studies"] == "he study"
+    assert pairs["inflection", "they were bragging"] == "they was bragging"
+
+
+def test_more_pairs_than_there_are_is_told_with_the_number() -> None:
+    with pytest.raises(UserError, match=str(most_pairs())):
+        make_pairs(most_pairs() + 1)
+
+
+def test_portions_of_verbs_and_prompts_share_nothing() -> None:
+    assert not set(verbs("trained")) & set(verbs("held_out"))
+    assert sorted([*verbs("trained"), *verbs("held_out")]) == sorted(verbs())
+    assert frames("trained") + frames("held_out") == TRAIT_FRAMES
+    assert len(frames("held_out")) == len(HELD_OUT_FRAMES)
+
+
+def test_a_file_of_pairs_is_read_and_its_faults_are_told_together(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.tsv"
+    file.write_text("\ufeffI dinnae ken\tI don't know\n\nwee\tsmall\tsize\n", encoding="utf-8")
+    pairs = read_pairs(file)
+    assert [(p.variant, p.standard, p.unit) for p in pairs] == [
+        ("I dinnae ken", "I don't know", "1"), ("wee", "small", "size"),
+    ]  # fmt: skip
+    file.write_text("one column\na\tb\n\tempty\na\tb\tc\td\n")
+    with pytest.raises(UserError) as caught:
+        read_pairs(file)
+    assert [problem.split(":")[1] for problem in caught.value.problems] == ["1", "3", "4"]
+    file.write_text("a\tb\n")
+    with pytest.raises(UserError, match="at least 2"):
+        read_pairs(file)
+    with pytest.raises(UserError, match="does not exist"):
+        read_pairs(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "variant"),
+    [
+        ("He is working and she isn't.", "He workin and she ain't."),
+        ("They're usually late because of the morning.", "They be late cause of the morning."),
+        ("She has been waiting for something.", "She been waitin for something."),
+        ("Is not that so? We were right.", "Ain't that so? We was right."),
+        ("The thesis is done.", "The thesis is done."),
+    ],
+)
+def test_rewriting_keeps_what_no_rule_means(text, variant) -> None:
+    assert counterfactual(text) == variant
