@@ -26,6 +26,8 @@ if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one thread a core: tiny products are faster alone
 from tunewright.cli import main
 from tunewright.evaluate.probes import retention
+from tunewright.evaluate.probes.dialect import Dialect
+Dialect.forms = {"quick": {"count": 2}, "full": {"count": 4}}
 few = retention.passages()[:6], retention.prompts()[:6]
 retention.passages, retention.prompts = (lambda: few[0]), (lambda: few[1])
 ended = []
