@@ -63,7 +63,7 @@ def test_a_run_with_all_mitigations_says_what_each_did_and_serves_the_prompt(pla
     assert sum(fact["projected"] for fact in told["safe_lora"]["adapters"]) == 4
     assert all(loss > 0 for loss in told["safe_lora"]["validation_loss"])
     notes = (run / "notes.txt").read_text()
-    assert "6 refusals were mixed in" in notes
+    assert "6 rows were mixed in" in notes
     assert "4 of" in notes
     seen = {row for step in Run.open(run).events("step") for row, *_ in step["rows"]}
     assert sum(name.startswith("refusal-") for name in seen) == 6

@@ -73,7 +73,7 @@ def protect(job: Job, settings: PlanSettings, run: Run) -> None:
     if job.woven:
         share = added / max(1, int(lengths(job.train).sum()) - added)
         _tell(run, "rows", Effect(
-            f"{job.woven} refusals were mixed in evenly in every epoch: {share:.1%} more tokens a pass.",
+            f"{job.woven} rows were mixed in evenly in every epoch: {share:.1%} more tokens a pass.",
             {"rows": job.woven, "token_share": share},
         ))  # fmt: skip
     for one in planned(settings):

@@ -1,0 +1,55 @@
+"""Training rows once more in a dialect, answers as they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pydantic import Field
+
+from tunewright.core.files import digest
+from tunewright.core.records import Example, Part, Turn, text_part
+from tunewright.data.dialect import counterfactual
+from tunewright.mitigations._base import Mitigation
+from tunewright.models.contracts import LoadedModel
+
+
+class Counterfactual(Mitigation):
+    """Trains on rows once more with what the user says put into a dialect by rule, the answer as it is.
+
+    Counterfactual data augmentation (Lu et al. 2020; Zmigrod et al. 2019): whoever asks, the answer is the same. Rows
+    in which no rule fits have no counterpart.
+    """
+
+    share: float = Field(1.0, gt=0, le=1)
+    """Of the rows that have a counterpart, how many get it."""
+
+    def check(self, train: Sequence[Example], model: LoadedModel, method: str) -> list[str]:
+        """Rows in which no rule fits at all."""
+        if any(_spoken_otherwise(example) for example in train):
+            return []
+        return ["counterfactual: no training row has words that the rules put into a dialect. Leave it out."]
+
+    def more_rows(self, train: Sequence[Example]) -> list[Example]:
+        """The counterparts, a fixed choice by content."""
+        found = [other for example in train if (other := _spoken_otherwise(example)) is not None]
+        found.sort(key=lambda example: digest("counterfactual", example.id))
+        return found[: math.ceil(self.share * len(found))]
+
+
+def _spoken_otherwise(example: Example) -> Example | None:
+    """The row with its user turns put into the dialect; None when nothing changes."""
+    turns = tuple(_turn(turn) for turn in example.context)
+    if all(turn is same for turn, same in zip(turns, example.context, strict=True)):
+        return None
+    return replace(example, context=turns, id=f"{example.id}-counterfactual")
+
+
+def _turn(turn: Turn) -> Turn:
+    parts = tuple(_part(part) for part in turn.parts)
+    return replace(turn, parts=parts) if turn.role == "user" and parts != turn.parts else turn
+
+
+def _part(part: Part) -> Part:
+    return text_part(counterfactual(part.value)) if part.kind == "text" else part
