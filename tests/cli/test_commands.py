@@ -20,6 +20,7 @@ SURFACE = {
     "compare": "runs --help",
     "delete": "run --help --yes",
     "doctor": "--help",
+    "epsilon": "--delta --help --q --sigma --steps --target-epsilon",
     "evaluate": "run --help --set",
     "fetch": "name --accept-licence --help",
     "list": "[kind] --help",

@@ -29,9 +29,9 @@ def replaced(module):
 def test_lora_linear_is_the_formula_and_so_is_its_gradient(bias):
     x, w, a, b = drawn(2, 3, 4), drawn(5, 4, seed=1).detach(), drawn(2, 4, seed=4), drawn(5, 2, seed=5)
     plain = torch.nn.functional.linear(x, w, bias) + 0.5 * (x @ a.T) @ b.T
-    assert torch.allclose(LoraLinear.apply(x, w, bias, a, b, 0.5), plain, rtol=1e-12)
-    assert torch.autograd.gradcheck(lambda x, a, b: LoraLinear.apply(x, w, bias, a, b, 0.5), (x, a, b))
-    assert torch.autograd.gradcheck(lambda a, b: LoraLinear.apply(x.detach(), w, bias, a, b, 0.5), (a, b))
+    assert torch.allclose(LoraLinear.apply(x, (w, bias), a, b, (0.5, None)), plain, rtol=1e-12)
+    assert torch.autograd.gradcheck(lambda x, a, b: LoraLinear.apply(x, (w, bias), a, b, (0.5, None)), (x, a, b))
+    assert torch.autograd.gradcheck(lambda a, b: LoraLinear.apply(x.detach(), (w, bias), a, b, (0.5, None)), (a, b))
 
 
 def test_rms_norm_is_the_formula_and_so_is_its_gradient():

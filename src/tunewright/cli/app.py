@@ -240,3 +240,18 @@ def probe(
 
     fields = typed_fields(context.args)
     return _call("probe", "probe", ProbeRequest(name, model, run, json_out, form, precision.value, fields))
+
+
+@app.command()
+def epsilon(
+    q: Annotated[float, typer.Option("--q", metavar="Q", help="Chance of a unit to come into a step.")],
+    steps: Annotated[int, typer.Option(metavar="T", help="Steps in all.")],
+    delta: Annotated[float, typer.Option(metavar="D", help="Chance that the guarantee fails.")],
+    sigma: Annotated[float | None, typer.Option(metavar="S", help="Noise over clipping norm; prints epsilon.")] = None,
+    target_epsilon: Annotated[float | None, typer.Option(metavar="E", help="Prints the sigma it needs.")] = None,
+) -> int:
+    """Say what noise is worth in private training."""
+    result = import_module("tunewright.pipeline.epsilon").epsilon(q, sigma, steps, delta, target_epsilon)
+    for line in result.lines:
+        typer.echo(line)
+    return int(result.exit_code)

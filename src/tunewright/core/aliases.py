@@ -30,6 +30,7 @@ SAME: dict[str, tuple[str, ...]] = {
         "data.train",
     ),
     "data.survey_weight": ("data.weight",),
+    "data.unit": ("unit",),
     "method.r": ("r", "lora_r", "lora_rank", "rank", "lora_parameters.rank"),
     "method.lora_alpha": ("lora_alpha", "method.alpha"),
     "method.lora_dropout": ("lora_dropout", "lora_parameters.dropout", "method.dropout"),

@@ -15,7 +15,7 @@ class _Block(BaseModel):
     note: str = ""
     """A sentence under the block in plain words."""
     section: str = "more"
-    """Chapter of the report: result forgot leaked bias classes examples rows data forecast use limits settings more."""
+    """Chapter of the report: result privacy forgot leaked bias classes examples rows data forecast use limits ..."""
 
 
 class Text(_Block):

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from tunewright.core import aliases, plan_text, plugins
+from tunewright.core import aliases, plan_text, plugins, private_plan
 from tunewright.core.errors import UserError, nearest
 from tunewright.core.settings import FORMS, PlanSettings, Section
 
@@ -164,6 +164,7 @@ class Layers:
         """
         built = {root: self._plugin(root, kind) for root, kind in PLUGINS.items()}
         self._check_names()
+        self._derive_private()
         if recipe is not None:
             self._derive(recipe, rows, built["method"])
         settings = self._settings()
@@ -242,12 +243,24 @@ class Layers:
             why = f"derived: recipe {name}, {len(rows.labels)} labels"
             self.values["data.instruction"] = Asked(instruction, why, "instruction")
 
+    def _derive_private(self) -> None:
+        """What privacy asks of the rest of a plan, where that says nothing itself."""
+        target, unit = self.values.get("privacy.target_epsilon"), self.values.get("privacy.unit")
+        if target is None or target.value is None:
+            return
+        for key, (value, why) in private_plan.DERIVED.items():
+            if key not in self.values or self.values[key].origin.startswith("recipe"):
+                self.values[key] = Asked(value, f"derived: privacy, {why}", key)
+        if unit is not None and unit.value not in ("row", None) and "data.unit" not in self.values:
+            self.values["data.unit"] = Asked(unit.value, "derived: privacy.unit", "unit")
+
     def _check_together(self, settings: PlanSettings) -> None:
         """What no single value shows."""
         train, valid, test = settings.data.splits
         if min(train, valid, test) < 0 or train == 0 or not math.isclose(train + valid + test, 1, abs_tol=1e-6):
             shares = f"data.splits: found {train:g}, {valid:g}, {test:g}; must be shares of train, validation and test "
             self.faults.append(self._with_source(shares + "that are not negative and sum to 1, with some for train."))
+        self.faults += [self._with_source(fault) for fault in private_plan.faults(settings)]
         metrics = settings.evaluate.metrics
         for name in (settings.evaluate.primary or ()) if metrics is not None else ():
             if name not in (metrics or ()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 FORMS = ("quick", "full")
 """Words of `evaluate.probes` that stand for every probe that has such a form."""
@@ -128,6 +128,32 @@ class AuditSettings(Section):
     """Made-up rows, each put in or left out by a coin, so that `tunewright audit` can bound epsilon from below."""
 
 
+class PrivacySettings(Section):
+    """Differential privacy: what the trained model can reveal of any one unit of the training rows."""
+
+    target_epsilon: float | None = None
+    """The guarantee to keep; lower is stricter, 1 to 8 is usual. None = no privacy."""
+    delta: Literal["auto"] | float = "auto"
+    """Chance that the guarantee fails; auto = 1/n^1.1 over n training units."""
+    clip: Literal["automatic"] | float = "automatic"
+    """Most that a unit may add to a step: a norm, or automatic (every unit's gradient is brought to about 1)."""
+    unit: str = "row"
+    """Whom the guarantee is for: row, or the column that names the person a row belongs to."""
+    rows_per_unit: int | None = Field(None, gt=0)
+    """Most rows of a unit in one step; None = train.per_device_train_batch_size."""
+    sampler: str = "poisson"
+    """Each unit comes into each step by its own coin; no other sampler has the epsilon that is computed."""
+    mode: Literal["packed", "reference"] = "packed"
+    """reference = one backward pass a unit: the definition, many times slower."""
+    noise_seed: int | None = None
+    """Noise that can be drawn again, for tests: the run is then marked as not private."""
+
+    @property
+    def on(self) -> bool:
+        """Whether the plan asks for privacy."""
+        return self.target_epsilon is not None
+
+
 class PlanSettings(Section):
     """A whole plan. `method` and `objective` name plugins."""
 
@@ -140,6 +166,11 @@ class PlanSettings(Section):
     evaluate: EvaluateSettings = EvaluateSettings()
     gates: GateSettings = GateSettings()
     audit: AuditSettings = AuditSettings()
-    privacy: None = None
+    privacy: PrivacySettings = PrivacySettings()
     seed: int = Field(0, ge=0)
     seeds: Literal[1] = 1
+
+    @field_validator("privacy", mode="before")
+    @classmethod
+    def _none_is_off(cls, value: Any) -> Any:
+        return PrivacySettings() if value is None else value

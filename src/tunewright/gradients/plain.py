@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import ClassVar
 
 from torch import nn
 
 from tunewright.core.plugins import Plugin
-from tunewright.models.contracts import Loss
+from tunewright.models.contracts import Batch, LoadedModel, Loss
 
 
 class Plain(Plugin):
     """Adds each micro-batch's loss, divided by the count of the whole step, so that 8 x 1 equals 1 x 8."""
 
-    def accumulate(self, loss: Loss, count: float) -> None:
+    private: ClassVar[bool] = False
+
+    def fresh_secret(self) -> str:
+        """None: nothing here must be secret."""
+        return ""
+
+    def begin(
+        self, model: LoadedModel, trained: Mapping[str, nn.Parameter], secret: str
+    ) -> AbstractContextManager[Plain]:
+        """Itself: there is nothing to prepare."""
+        return nullcontext(self)
+
+    def accumulate(self, loss: Loss, count: float, batch: Batch | None = None) -> None:
         """Adds the gradient of one micro-batch to the trained weights.
 
         Args:
             loss: Sums of this micro-batch, per segment.
             count: Count of the whole optimiser step.
+            batch: Not looked at.
 
         Raises:
             ValueError: The count is not a positive number.
@@ -28,5 +43,5 @@ class Plain(Plugin):
             raise ValueError(f"the step's count must be positive and finite, found {count}")
         (loss.sum_S.sum() / count).backward()  # type: ignore[no-untyped-call]
 
-    def finish(self, trained: Sequence[nn.Parameter]) -> None:
+    def finish(self, step: int) -> None:
         """Nothing is left to do."""

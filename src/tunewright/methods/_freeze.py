@@ -24,6 +24,26 @@ def train_only(module: nn.Module, trained: Iterable[nn.Parameter]) -> None:
         weight.requires_grad_(True)
 
 
+_STATE_SPACE = {"mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h"}
+
+
+def read_past(model: LoadedModel) -> frozenset[str]:
+    """Last names of linear modules whose weights a state-space mixer reads without calling them."""
+    kind = getattr(getattr(model.module, "config", None), "model_type", None)
+    return frozenset({"out_proj", "dt_proj"}) if kind in _STATE_SPACE else frozenset()
+
+
+def norms_and_biases(module: nn.Module) -> list[str]:
+    """Names of weights that sit directly in a norm, and of all biases."""
+    # By class name: each architecture brings its own norm class (LlamaRMSNorm, Gemma3RMSNorm, LayerNorm ...).
+    norms = {name for name, part in module.named_modules() if "norm" in type(part).__name__.lower()}
+    return [
+        name
+        for name, _ in module.named_parameters()
+        if name.rpartition(".")[0] in norms or name.rpartition(".")[2] == "bias"
+    ]
+
+
 class Overwriting(Plugin):
     """A method that trains some of the base's own weights; a subclass only says which."""
 

@@ -22,12 +22,11 @@ from tunewright.core.errors import UserError, nearest
 from tunewright.core.files import read_json, write_json
 from tunewright.core.plugins import Plugin
 from tunewright.core.seeds import key
+from tunewright.methods._freeze import read_past
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.fused import LoraLinear
+from tunewright.models.per_unit import Watch
 
-_STATE_SPACE = {"mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h"}
-_BYPASSED = {"out_proj", "dt_proj"}
-"""PEFT refuses the first; an adapter on the second would get no gradient and yet count when merged."""
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
@@ -166,13 +165,17 @@ class Lora(Plugin):
 class _Fused(Linear):  # type: ignore[misc]
     """PEFT's layer with one plain adapter computed in one function; everything else it does stays PEFT's."""
 
+    watch: Watch | None = None
+    """Takes each unit's gradient instead of their sum, in private training."""
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """[..., out] of x [..., in]."""
         if args or kwargs or not self._plain(x.dtype):
             return super().forward(x, *args, **kwargs)
         (name,) = self.active_adapters
         base, a, b = self.base_layer, self.lora_A[name], self.lora_B[name]
-        return LoraLinear.apply(x, base.weight, base.bias, a.weight, b.weight, self.scaling[name])  # type: ignore[no-untyped-call]
+        how = (self.scaling[name], self.watch)
+        return LoraLinear.apply(x, (base.weight, base.bias), a.weight, b.weight, how)  # type: ignore[no-untyped-call]
 
     def _plain(self, dtype: torch.dtype) -> bool:
         """Whether the answer is W x + scale B A x and nothing else, in one dtype (beside a bf16 base it is not)."""
@@ -193,10 +196,10 @@ def _fuse(adapted: nn.Module) -> None:
 
 def _attachable(model: LoadedModel) -> list[str]:
     """The family's linear modules, less those whose weights a state-space mixer reads past the adapter."""
-    names = model.family.adapter_targets(model)
-    if getattr(getattr(model.module, "config", None), "model_type", None) in _STATE_SPACE:
-        return [name for name in names if name.rpartition(".")[2] not in _BYPASSED]
-    return names
+    past = read_past(
+        model
+    )  # PEFT refuses some of them; an adapter there would get no gradient and yet count when merged
+    return [name for name in model.family.adapter_targets(model) if name.rpartition(".")[2] not in past]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tunewright.core.errors import UserError
-from tunewright.methods._freeze import Overwriting
+from tunewright.methods._freeze import Overwriting, norms_and_biases
 from tunewright.models.contracts import LoadedModel
 
 
@@ -19,13 +19,7 @@ class Norm(Overwriting):
 
     def chosen(self, model: LoadedModel) -> list[str]:
         """Weights that sit directly in a norm, and all biases."""
-        # By class name: each architecture brings its own norm class (LlamaRMSNorm, Gemma3RMSNorm, LayerNorm ...).
-        norms = {name for name, module in model.module.named_modules() if "norm" in type(module).__name__.lower()}
-        names = [
-            name
-            for name, _ in model.module.named_parameters()
-            if name.rpartition(".")[0] in norms or name.rpartition(".")[2] == "bias"
-        ]
+        names = norms_and_biases(model.module)
         if not names:
             raise UserError(
                 f"method norm: {model.origin.name} has neither norm gains nor biases to train. "

@@ -13,20 +13,23 @@ from numpy.typing import NDArray
 
 from tunewright.data.encoder import Encoded
 from tunewright.models.contracts import Batch, Segment, Targets
+from tunewright.models.per_unit import unit_of
 
 WORTH_SHARING = 8
 """Tokens from which computing a common beginning once saves more than its bookkeeping costs."""
 
 
-def packed(rows: Sequence[Encoded], worth: int = WORTH_SHARING) -> Batch:
+def packed(rows: Sequence[Encoded], worth: int = WORTH_SHARING, apart: bool = False) -> Batch:
     """One sequence `[1, N]`: rows end to end, and what several of them begin with only once, before them.
 
     Args:
         rows: Any number of rows, at least one.
         worth: From how many tokens on a common beginning is shared.
+        apart: Rows of different units share nothing.
     """
     laid = _Laid(rows, worth)
-    laid.grow(range(len(rows)), 0, None)
+    for members in _by_unit(rows) if apart else [range(len(rows))]:
+        laid.grow(members, 0, None)
     inputs = {"input_ids": torch.from_numpy(np.concatenate(laid.pieces))[None]}
     positions = [place[row.positions] for row, place in zip(rows, laid.places, strict=True)]
     segments = tuple(laid.own[index] for index in range(len(rows)))
@@ -49,6 +52,13 @@ def padded(rows: Sequence[Encoded], pad: int) -> Batch:
         for index, (row, start) in enumerate(zip(rows, starts, strict=True))
     )
     return _batch(rows, inputs, segments, positions, ())
+
+
+def _by_unit(rows: Sequence[Encoded]) -> list[list[int]]:
+    units: dict[str, list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        units[unit_of(row.example)].append(index)
+    return list(units.values())
 
 
 @dataclass(slots=True)

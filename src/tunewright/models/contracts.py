@@ -110,6 +110,8 @@ class LoadedModel:
     origin: Origin
     packs: bool = True
     """Whether packed rows were measured to equal rows alone; otherwise batches are padded."""
+    apart: bool = False
+    """Whether what rows of different units begin with alike is computed for each of them (private training)."""
 
     def with_module(self, module: nn.Module) -> LoadedModel:
         """The same model with another module (an adapter around it)."""
@@ -231,11 +233,26 @@ class Objective(Protocol):
         """The loss of each segment; what is random is keyed by the seed and the example's id."""
 
 
+class Making(Protocol):
+    """Gradients in the making, from the first step of a run to its last."""
+
+    def accumulate(self, loss: Loss, count: float, batch: Batch) -> None:
+        """Adds one micro-batch; `count` is that of the whole optimiser step, known before its first forward."""
+
+    def finish(self, step: int) -> None:
+        """Called once before the optimiser step; each trained weight then has its gradient."""
+
+
 class Gradients(Protocol):
     """How a micro-batch becomes gradients."""
 
-    def accumulate(self, loss: Loss, count: float) -> None:
-        """Adds one micro-batch; `count` is that of the whole optimiser step, known before its first forward."""
+    private: ClassVar[bool]
+    """Whether what a step shows of its rows is covered by a guarantee; then nothing else of them is shown."""
 
-    def finish(self, trained: Sequence[nn.Parameter]) -> None:
-        """Called once before the optimiser step."""
+    def fresh_secret(self) -> str:
+        """What keys a new run's noise and sampling; empty when there are none."""
+
+    def begin(
+        self, model: LoadedModel, trained: Mapping[str, nn.Parameter], secret: str
+    ) -> AbstractContextManager[Making]:
+        """What makes the gradients of a run; `secret` keys what must not be guessed (noise)."""

@@ -16,6 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
+from tunewright.models.per_unit import Watch, outer
+
+_How = tuple[float, Watch | None]
 _AGREE = 1e-5
 _PROBED = 4
 """Rows of the random input on which a fused form must agree."""
@@ -26,15 +29,16 @@ class LoraLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a_RI: Tensor, b_OR: Tensor, scale: float
+        ctx: Any, x: Tensor, frozen: tuple[Tensor, Tensor | None], a_RI: Tensor, b_OR: Tensor, how: _How
     ) -> Tensor:
-        """[..., out] of x [..., in]."""
+        """[..., out] of x [..., in]; `frozen` is the layer's weight and bias, `how` the scale and who watches."""
+        (weight, bias), (scale, watch) = frozen, how
         x_NI = x.reshape(-1, x.shape[-1])
         low_NR = x_NI @ a_RI.t()
         out = linear(x, weight, bias)
         out.view(-1, out.shape[-1]).addmm_(low_NR, b_OR.t(), alpha=scale)
         ctx.save_for_backward(x_NI, weight, a_RI, b_OR, low_NR)
-        ctx.scale, ctx.shape = scale, x.shape
+        ctx.scale, ctx.shape, ctx.watch, ctx.adapter = scale, x.shape, watch, (a_RI, b_OR)
         return out
 
     @staticmethod
@@ -46,7 +50,12 @@ class LoraLinear(torch.autograd.Function):
         x_grad = None
         if ctx.needs_input_grad[0]:
             x_grad = (grad_NO @ weight).addmm_(low_grad_NR, a_RI).view(ctx.shape)
-        return x_grad, None, None, low_grad_NR.t() @ x_NI, (grad_NO.t() @ low_NR).mul_(ctx.scale), None
+        if ctx.watch is None:
+            return x_grad, None, low_grad_NR.t() @ x_NI, (grad_NO.t() @ low_NR).mul_(ctx.scale), None
+        scaled_NR, leading = low_NR * ctx.scale, ctx.shape[:-1]
+        ctx.watch.take(ctx.adapter[0], leading, lambda owner: outer(low_grad_NR, x_NI, owner))
+        ctx.watch.take(ctx.adapter[1], leading, lambda owner: outer(grad_NO, scaled_NR, owner))
+        return x_grad, None, None, None, None
 
 
 class RmsNorm(torch.autograd.Function):

@@ -8,11 +8,13 @@ import yaml
 
 from tunewright.core.blocks import Span
 from tunewright.core.config import Request
+from tunewright.core.errors import UserError
 from tunewright.core.files import write_json
 from tunewright.data.identifiers import redact_spans
 from tunewright.evaluate.contracts import Progress
 from tunewright.pipeline.advice import safety_advice
 from tunewright.pipeline.forecast import by_formula
+from tunewright.pipeline.guarantee import privacy_lines
 from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.prepare import prepare, read_rows
 from tunewright.pipeline.result import Result, silent
@@ -27,7 +29,12 @@ def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> 
     rows = read_rows(request, progress)
     fix_threads(rows.plan.settings.train.threads)
     prepared = prepare(rows, progress)
-    lines = [*rows.plan.notes, *data_lines(prepared.data), *safety_advice(prepared), "", *_facts(prepared.data)]
+    private = rows.plan.settings.privacy.on
+    if private and show_mask:
+        raise UserError("--show-mask prints rows, and the plan keeps them private. Leave it out.")
+    promise = privacy_lines(job_of(prepared), rows.plan.settings.privacy) if private else []
+    advice = [] if private else safety_advice(prepared)
+    lines = [*rows.plan.notes, *data_lines(prepared.data), *advice, "", *_facts(prepared.data), *promise]
     for row in prepared.train[:show_mask]:
         lines += [
             "",
@@ -60,6 +67,8 @@ def plan(request: Request, progress: Progress = silent) -> Result:
         f"{job.steps} steps.",
         forecast_line(forecast),
     ]
+    if job.private:
+        lines += privacy_lines(job, rows.plan.settings.privacy)
     if request.out:
         write_json(request.out, {"plan": rows.plan.dump(), "forecast": forecast.to_json()})
     return Result(0, tuple(lines))

@@ -25,6 +25,7 @@ from tunewright.evaluate.suite import Suite
 from tunewright.evaluate.verdict import exit_code, judge
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
+from tunewright.pipeline.discretion import without_rows
 from tunewright.pipeline.embedding import LOGITS, embedding_outcomes
 from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.prepare import Prepared, prepare, reread_rows
@@ -104,13 +105,17 @@ def ask_base(prepared: Prepared, run: Run, progress: Progress) -> Base:
     suite, _ = suite_of(prepared)
     family = prepared.model.family.plugin_name()
     identity = (prepared.model.origin.digest, family, str(prepared.dtype), torch.get_num_threads())
-    outcomes, path = outcomes_by_content(
-        suite.key(prepared.test, *identity),
-        prepared.test,
-        lambda: suite.ask(prepared.model, prepared.test, progress, "base"),
-    )
+    if prepared.settings.privacy.on:  # nothing made of private rows outlives the run, and what does lies in its folder
+        outcomes, kept = suite.ask(prepared.model, prepared.test, progress, "base"), list[str]()
+    else:
+        outcomes, path = outcomes_by_content(
+            suite.key(prepared.test, *identity),
+            prepared.test,
+            lambda: suite.ask(prepared.model, prepared.test, progress, "base"),
+        )
+        kept = [str(path)]
     answers = {name: ask_probe(probe, prepared.model, identity, progress) for name, probe in _planned(prepared).items()}
-    run.write("evaluations/kept.json", [str(path)])  # what `delete` must remove beside the run
+    run.write("evaluations/kept.json", kept)  # what `delete` must remove beside the run
     return Base(tuple(outcomes), answers)
 
 
@@ -136,8 +141,12 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     gates = judge_gates(settings.gates, comparisons, figures)
     verdict = judge(comparisons, gates)
     verdict["sentences"] = [*verdict["sentences"], *_baseline_sentences(comparisons), *_probe_sentences(run)]
+    private = settings.privacy.on
     blocks = outcome_blocks(*answered, **how)
-    _keep_validation(prepared, run, suite, tuned, progress)
+    if private:
+        blocks = without_rows(blocks)
+    else:
+        _keep_validation(prepared, run, suite, tuned, progress)
     for name, answers in (("base", base.outcomes), ("tuned", outcomes)):
         write_atomic(run.evaluations / f"{name}.jsonl", records_as_lines(answers, metrics, labels))
     run.write(
@@ -147,7 +156,8 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
             "blocks": [block.model_dump(mode="json") for block in blocks],
         },
     )
-    run.write("rows.json", {"blocks": [b.model_dump(mode="json") for b in row_blocks(prepared, run)]})
+    shown = [] if private else row_blocks(prepared, run)
+    run.write("rows.json", {"blocks": [block.model_dump(mode="json") for block in shown]})
     run.write("verdict.json", verdict)
     write_report(run)
     code = exit_code(verdict, gates, settings.gates.require)

@@ -73,14 +73,15 @@ def by_dry_step(prepared: Prepared, job: Job) -> Forecast:
     started = time.perf_counter()
     tokens = 0
     job.model.module.train()
-    for rows in micro:
-        batch = job.model.family.collate(job.model, rows)
-        loss = job.objective.loss(job.model, batch, 0)
-        job.gradients.accumulate(loss, max(1.0, float(loss.count_S.sum())))
-        tokens += batch.tokens
+    with job.gradients.begin(job.model, job.method.trained(job.model), "") as making:
+        for rows in micro:
+            batch = job.model.family.collate(job.model, rows)
+            loss = job.objective.loss(job.model, batch, 0)
+            making.accumulate(loss, max(1.0, float(loss.count_S.sum())), batch)
+            tokens += batch.tokens
     for parameter in trained:
         parameter.grad = None
-    rate = (time.perf_counter() - started) / tokens
+    rate = (time.perf_counter() - started) / max(1, tokens)
     layers, rate_below = _below(job, micro, rate)
     stored = _Stored.of(job, layers)
     training = rate_below * stored.tokens_below + (rate - rate_below) * _tokens(job)

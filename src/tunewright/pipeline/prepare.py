@@ -20,6 +20,7 @@ from tunewright.data.dataset import Dataset, open_dataset
 from tunewright.data.encoded_rows import EncodedRows
 from tunewright.data.encoder import Encoded, Encoder, Unencodable, encode_all
 from tunewright.data.folding import folded
+from tunewright.data.formats import HIDDEN
 from tunewright.data.identifiers import redact_spans
 from tunewright.data.kept import KeptRows
 from tunewright.data.reading import format_of
@@ -30,6 +31,7 @@ from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
 from tunewright.models.precision import resolve as resolve_dtype
 from tunewright.pipeline import mitigate
+from tunewright.pipeline.discretion import public
 from tunewright.pipeline.example_data import EXAMPLES, example
 from tunewright.recipes import Recipe, choose_recipe
 
@@ -147,6 +149,8 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
         "encoding": measured.facts,
         "blocks": [block.model_dump(mode="json") for block in measured.blocks],
     }
+    if settings.privacy.on:
+        data = public(data)
     return Prepared(
         rows.plan,
         rows.recipe,
@@ -249,6 +253,7 @@ def _open(settings: PlanSettings, progress: Progress) -> Dataset:
     path = data_path(settings.data.path)
     pool = str(data_path(settings.data.pool)) if settings.data.pool else None
     plain = settings.data.model_copy(update={"path": str(path), "pool": pool, "instruction": ""})
+    HIDDEN.set(settings.privacy.on)
     held_out_by = settings.data.split_seed
     return open_dataset(plain, progress, seed=settings.seed if held_out_by is None else held_out_by)
 

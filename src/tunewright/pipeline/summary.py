@@ -8,6 +8,7 @@ from typing import Any
 
 from tunewright.data.hazards import hazard_lines
 from tunewright.data.identifiers import identifier_line
+from tunewright.pipeline import discretion
 from tunewright.pipeline.forecast import Forecast
 
 
@@ -23,6 +24,8 @@ def data_lines(data: dict[str, Any]) -> list[str]:
     Args:
         data: The content of data.json.
     """
+    if "withheld" in data:
+        return discretion.lines(data)
     facts, encoding = data["facts"], data["encoding"]
     splits = ", ".join(f"{count} {name}" for name, count in facts["counts"].items() if isinstance(count, int))
     lines = [

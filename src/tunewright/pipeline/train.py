@@ -16,6 +16,7 @@ from tunewright.pipeline import mitigate
 from tunewright.pipeline.advice import safety_advice
 from tunewright.pipeline.example_data import EXAMPLES
 from tunewright.pipeline.forecast import by_dry_step
+from tunewright.pipeline.guarantee import guarantee, privacy_lines, private_job, prove
 from tunewright.pipeline.machine import fix_threads, folder_size, info, peak_memory
 from tunewright.pipeline.prepare import Prepared, Rows, prepare, read_rows
 from tunewright.pipeline.result import Result
@@ -76,7 +77,7 @@ def job_of(prepared: Prepared) -> Job:
     """Attaches the method and makes the job."""
     model = prepared.method.attach(prepared.model, prepared.settings.seed)
     train = mitigate.with_more(prepared.settings, prepared.dataset.train, prepared.train, prepared.encoder)
-    return Job(
+    job = Job(
         model,
         prepared.method,
         prepared.objective,
@@ -87,6 +88,7 @@ def job_of(prepared: Prepared) -> Job:
         prepared.settings.seed,
         len(train.more),
     )
+    return private_job(job, prepared.settings.privacy) if prepared.settings.privacy.on else job
 
 
 def train_stage(prepared: Prepared, run: Run, progress: Progress) -> LoadedModel:
@@ -94,6 +96,10 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress) -> LoadedModel
     job = mitigate.held(job_of(prepared), prepared.objective, run, progress)
     for sentence in getattr(job.method, "notes", lambda model: [])(job.model):
         run.note(sentence)
+    if job.private:
+        prove(job)
+        run.write("privacy.json", guarantee(job, prepared.settings.privacy))
+        tell(privacy_lines(job, prepared.settings.privacy))
     if run.read("forecast.json") is None:
         progress("dry step on the longest batch", 0, 1)
         forecast = by_dry_step(prepared, job)
@@ -113,6 +119,8 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress) -> LoadedModel
         "steps": ended["step"],
     }
     run.write("forecast.json", stated)
+    if job.private:
+        shutil.rmtree(run.checkpoints, ignore_errors=True)  # with them goes the key of the noise
     run.write("info.json", {**run.must_read("info.json"), "verified": findings})
     return reopened
 
@@ -122,8 +130,9 @@ def save_verified(job: Job, prepared: Prepared, run: Run) -> tuple[LoadedModel, 
     beside = run.folder / ".model.tmp"
     shutil.rmtree(beside, ignore_errors=True)
     job.method.save(job.model, beside)
+    trained = replace(job.model, apart=False)  # batches of both laid out alike, so that they answer bit for bit alike
     reopened, findings = verify(
-        job.model, job.method, job.objective, beside, prepared.train, prepared.dtype, prepared.encode
+        trained, job.method, job.objective, beside, prepared.train, prepared.dtype, prepared.encode
     )
     reopened = serve(reopened, prepared.settings)
     if reopened.tokenizer is not job.model.tokenizer and hasattr(reopened.tokenizer, "save_pretrained"):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from tunewright.core.errors import UserError
 
 FREE_TEXT_EPOCHS = ((2_000, 3), (10_000, 2))
-FREE_TEXT_RATES = {"lora": 2e-4, "norm": 1e-3, "full": 2e-5, "last": 2e-5}
+FREE_TEXT_RATES = {"lora": 2e-4, "norm": 1e-3, "full": 2e-5, "last": 2e-5, "sparse": 2e-4, "norm_head": 2e-4}
 
 
 def by_rows(rows: int, ladder: Sequence[tuple[int, float]], most: float) -> float:

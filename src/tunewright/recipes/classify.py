@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from tunewright.core.plugins import Plugin
 from tunewright.recipes._rates import by_rows, of_method
 
-_RATES = {"lora": 1e-3, "norm": 1e-3, "full": 2e-5, "last": 2e-5}
+_RATES = {"lora": 1e-3, "norm": 1e-3, "full": 2e-5, "last": 2e-5, "sparse": 2e-4, "norm_head": 2e-4}
 _LONGEST_LIST = 400
 
 

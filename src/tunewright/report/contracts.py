@@ -9,6 +9,7 @@ from tunewright.core.blocks import Block, Text
 TITLES = {
     "result": "Base against tuned",
     "training": "How training went",
+    "privacy": "Privacy",
     "forgot": "What it forgot",
     "leaked": "What it gives away",
     "bias": "Prejudice, covert and overt",

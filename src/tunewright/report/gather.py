@@ -14,6 +14,7 @@ from tunewright.core.store import Run
 from tunewright.report.advice import limit_blocks, use_blocks
 from tunewright.report.contracts import Report, sections
 from tunewright.report.facts import fact_blocks, figures_table, forecast_blocks, settings_blocks
+from tunewright.report.privacy import privacy_blocks
 from tunewright.report.training import training_blocks
 from tunewright.report.verdict import GATES, gate_blocks, gate_name, headline, result_blocks
 from tunewright.report.words import decimals, duration, name_of
@@ -192,6 +193,7 @@ def _not_there(files: _Files, found: list[Block]) -> list[Block]:
 _CHAPTERS: dict[str, Callable[[_Files], list[Block]]] = {
     "evaluations/comparison.json": _comparison,
     "events.jsonl": lambda files: training_blocks(files.events),
+    "privacy.json": lambda files: privacy_blocks(files.read("privacy.json")),
     "evaluations": _probes,
     "evaluations/audit.json": lambda files: blocks.validate_python(files.audit.get("blocks", [])),
     "verdict.json, gates": lambda files: gate_blocks((files.verdict or {}).get("gates") or []),

@@ -98,7 +98,8 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def _put(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
+    # For the owner's eyes: a private run's checkpoints hold the key of its noise.
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -20,17 +20,20 @@ from tunewright.core.settings import TrainSettings
 from tunewright.core.store import Run
 from tunewright.data.encoder import Encoded
 from tunewright.evaluate.contracts import Progress
-from tunewright.models.contracts import Batch, Gradients, LoadedModel, Loss, Method, Objective
+from tunewright.models.contracts import Batch, Gradients, LoadedModel, Loss, Making, Method, Objective
 from tunewright.models.stored import within
 from tunewright.runs import checkpoints
 from tunewright.runs.checkpoints import Checkpoint
 from tunewright.train.below import Below, fault, passable
 from tunewright.train.optimiser import Optimiser
 from tunewright.train.order import Order, equal_prompts
+from tunewright.train.poisson import Poisson
 from tunewright.train.schedule import Schedule
 from tunewright.train.stopping import Best, StopRequest
 
 _VALIDATION_TOKENS = 4096
+_HIDDEN: dict[str, Any] = {"loss_sum": None, "count": None, "grad_norm": None, "tokens": None, "rows": []}
+"""What a private run's step events say of its rows: nothing."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,22 @@ class Job:
     seed: int
     woven: int = 0
     """How many rows at the end of `train` are placed evenly beside the others."""
+    sampler: Poisson | None = None
+    """Draws the units of each step, in private training."""
 
     @cached_property
-    def order(self) -> Order:
+    def order(self) -> Order | Poisson:
         """Rows of each step."""
+        if self.sampler is not None:
+            return self.sampler
         rows_a_step = self.settings.per_device_train_batch_size * self.settings.gradient_accumulation_steps
         own = len(self.train) - self.woven
         return Order(own, rows_a_step, self.seed, equal_prompts(self.train, own), self.woven)
+
+    @property
+    def private(self) -> bool:
+        """Whether nothing of single rows may be shown, nor steer training."""
+        return self.gradients.private
 
     @property
     def steps(self) -> int:
@@ -86,8 +98,8 @@ class Job:
 
     @property
     def validations(self) -> int:
-        """Passes over the validation rows."""
-        return math.ceil(self.steps / self.eval_every) if self.valid else 0
+        """Passes over the validation rows; none in private training, which they must not steer."""
+        return math.ceil(self.steps / self.eval_every) if self.valid and not self.private else 0
 
     def repeated(self) -> list[tuple[Sequence[Encoded], float]]:
         """Rows that are read more than once, and how often: validation rows, then training rows."""
@@ -101,11 +113,13 @@ class _State:
     best: Best = field(default_factory=Best)
     below: Below | None = None
     """What frozen layers at the bottom made of rows, where it is kept."""
+    secret: str = ""
+    """Keys the noise and the sampling of a private run; lives here and in checkpoints alone."""
 
     def finished(self, job: Job) -> bool:
         """Whether all steps are done, or validation has not improved for long enough."""
         patience = job.settings.early_stopping_patience
-        return self.step >= job.steps or (bool(job.valid) and 0 < patience <= self.best.since)
+        return self.step >= job.steps or (job.validations > 0 and 0 < patience <= self.best.since)
 
 
 def train(job: Job, run: Run, progress: Progress, stop: StopRequest) -> dict[str, Any]:
@@ -121,46 +135,70 @@ def train(job: Job, run: Run, progress: Progress, stop: StopRequest) -> dict[str
     trained = job.method.trained(job.model)
     optimiser = Optimiser.over(trained, job.settings)
     state = _resume(job, run, trained, optimiser)
+    if job.private and not state.step:
+        _checkpoint(job, run, trained, optimiser, state)  # the secret must be the same if it is begun again
     if not state.finished(job):
         state.below = _stored(job, run, progress, stop)
-    while not state.finished(job):
-        if stop.requested:
-            _checkpoint(job, run, trained, optimiser, state)
-            raise Interrupted(f"Stopped after step {state.step}. Go on with: tunewright resume {run.folder}")
-        started = time.perf_counter()
-        try:
-            event = _step(job, trained, optimiser, state)
-        except UserError:
-            _checkpoint(job, run, trained, optimiser, state)
-            raise
-        state.step += 1
-        seconds = time.perf_counter() - started
-        run.append({**event, "step": state.step, "seconds": round(seconds, 4)})
-        detail = f"loss {event['loss_sum'] / event['count']:.3f}, {event['tokens'] / seconds:.0f} tokens/s"
-        progress("training", state.step, job.steps, detail)
-        if job.valid and (state.step % job.eval_every == 0 or state.step == job.steps):
-            _validate(job, run, trained, state)
-        if state.step % job.save_every == 0 or state.finished(job):
-            _checkpoint(job, run, trained, optimiser, state)
+    with job.gradients.begin(job.model, trained, state.secret) as making:
+        while not state.finished(job):
+            if stop.requested:
+                _checkpoint(job, run, trained, optimiser, state)
+                raise Interrupted(f"Stopped after step {state.step}. Go on with: tunewright resume {run.folder}")
+            _take(_Step(job, trained, optimiser, making, state), run, progress)
     ended = {
         "type": "end",
         "step": state.step,
         "reason": "done" if state.step == job.steps else "early_stopping",
-        "best_step": state.best.step if job.valid else state.step,
+        "best_step": state.best.step if job.validations else state.step,
     }
     run.append(ended)
     shutil.rmtree(run.stored, ignore_errors=True)
-    if job.valid:
+    if job.validations:
         _load_best(run, trained)
     return ended
 
 
-def _step(job: Job, trained: dict[str, nn.Parameter], optimiser: Optimiser, state: _State) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What one step works on."""
+
+    job: Job
+    trained: dict[str, nn.Parameter]
+    optimiser: Optimiser
+    making: Making
+    state: _State
+
+
+def _take(one: _Step, run: Run, progress: Progress) -> None:
+    """One step, told, and what is due after it: validation, checkpoint."""
+    job, trained, optimiser, state = one.job, one.trained, one.optimiser, one.state
+    started = time.perf_counter()
+    try:
+        event = _step(one)
+    except UserError:
+        _checkpoint(job, run, trained, optimiser, state)
+        raise
+    state.step += 1
+    seconds = time.perf_counter() - started
+    if job.private:
+        event, detail = {**event, **_HIDDEN}, f"{seconds:.1f} s a step"
+    else:
+        detail = f"loss {event['loss_sum'] / event['count']:.3f}, {event['tokens'] / seconds:.0f} tokens/s"
+    run.append({**event, "step": state.step, "seconds": round(seconds, 4)})
+    progress("training", state.step, job.steps, detail)
+    if job.validations and (state.step % job.eval_every == 0 or state.step == job.steps):
+        _validate(job, run, trained, state)
+    if state.step % job.save_every == 0 or state.finished(job):
+        _checkpoint(job, run, trained, optimiser, state)
+
+
+def _step(one: _Step) -> dict[str, Any]:
     """One optimiser step; nothing is changed when loss or gradient is not finite."""
-    step = state.step
+    job, weights, step = one.job, list(one.trained.values()), one.state.step
     job.model.module.train()
+    order = job.order.keyed(one.state.secret) if isinstance(job.order, Poisson) else job.order
     micro = [
-        [job.train[i] for i in rows] for rows in job.order.micro_batches(step, job.settings.per_device_train_batch_size)
+        [job.train[i] for i in rows] for rows in order.micro_batches(step, job.settings.per_device_train_batch_size)
     ]
     count = float(sum(row.weights.sum(dtype="float64") for rows in micro for row in rows))
     rows_seen: list[tuple[str, float, float]] = []
@@ -168,18 +206,19 @@ def _step(job: Job, trained: dict[str, nn.Parameter], optimiser: Optimiser, stat
     for index, rows in enumerate(micro):
         torch.manual_seed(key(job.seed, "step", step, index))
         # Without the micro-batch: what an objective draws for a row must not depend on how the step is cut up.
-        batch, loss = _loss(job, state.below, rows, key(job.seed, "step", step))
+        batch, loss = _loss(job, one.state.below, rows, key(job.seed, "step", step))
         tokens += batch.tokens
         rows_seen += _per_row(batch.ids, loss)
         if not bool(loss.sum_S.isfinite().all()):
             raise _not_finite("The loss", step, rows_seen)
-        job.gradients.accumulate(loss, count)
-    job.gradients.finish(list(trained.values()))
-    norm = nn.utils.clip_grad_norm_(list(trained.values()), job.settings.max_grad_norm)
+        one.making.accumulate(loss, count, batch)
+    one.making.finish(step)
+    # What is private already is not cut again: noise outweighs the signal, and the optimiser scales it.
+    norm = nn.utils.clip_grad_norm_(weights, math.inf if job.private else job.settings.max_grad_norm)
     if not bool(norm.isfinite()):
         raise _not_finite("The gradient", step, rows_seen)
     rate = job.schedule.at(step)
-    optimiser.step(rate)
+    one.optimiser.step(rate)
     return {
         "type": "step",
         "step": step,
@@ -240,6 +279,8 @@ def _validate(job: Job, run: Run, trained: dict[str, nn.Parameter], state: _Stat
 def _checkpoint(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Optimiser, state: _State) -> None:
     where = run.checkpoints / f"{state.step:04d}"
     kept = {"events": run.events_length(), "best": state.best.to_json(), "steps": job.steps}
+    if job.private:
+        kept |= {"secret": state.secret, "gradients": repr(job.gradients)}
     checkpoints.write(where, Checkpoint(state.step, trained, optimiser.state(), kept))
     checkpoints.prune(run.checkpoints, job.settings.save_total_limit)
 
@@ -251,11 +292,16 @@ def _resume(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Opt
     if checkpoint is None:
         run.cut_events(0)
         run.append({"type": "start", "steps": job.steps, "rows": len(job.train), "validation_rows": len(job.valid)})
-        return _State()
+        return _State(secret=job.gradients.fresh_secret())
+    if job.private and checkpoint.state.get("gradients") != repr(job.gradients):
+        raise UserError(
+            "The checkpoint was made with another noise or clipping than the plan now gives; start a new run."
+        )
     run.cut_events(checkpoint.state["events"])
     _copy(checkpoint, trained)
     optimiser.load(checkpoint.optimiser)
-    return _State(checkpoint.step, Best.from_json(checkpoint.state["best"]))
+    best = Best.from_json(checkpoint.state["best"])
+    return _State(checkpoint.step, best, secret=str(checkpoint.state.get("secret", "")))
 
 
 def _stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> Below | None:

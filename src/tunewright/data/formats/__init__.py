@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -106,11 +107,17 @@ def counted(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
+HIDDEN: ContextVar[bool] = ContextVar("HIDDEN", default=False)
+"""Whether sentences name values of rows by their kind alone (private training)."""
+
+
 def shown(found: Any) -> str:
-    """A value as an error sentence shows it: its kind and its beginning, without likely identifiers."""
+    """A value as an error sentence shows it: its kind and, unless rows are private, its redacted beginning."""
     if found is None:
         return "nothing"
     if isinstance(found, str) and not found.strip():
         return "empty text"
+    if HIDDEN.get():
+        return f"{KINDS.get(type(found), type(found).__name__)} (not shown: the rows are private)"
     text = redact(repr(found) if isinstance(found, str) else json.dumps(found, ensure_ascii=False, default=str))
     return f"{KINDS.get(type(found), type(found).__name__)} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -84,7 +84,9 @@ class CausalLM(Plugin):
 
     def collate(self, model: LoadedModel, rows: Sequence[Encoded]) -> Batch:
         """Packed where the model was measured to keep rows apart, else padded."""
-        return collate.packed(rows) if model.packs else collate.padded(rows, model.tokenizer.pad_token_id or 0)
+        if not model.packs:
+            return collate.padded(rows, model.tokenizer.pad_token_id or 0)
+        return collate.packed(rows, apart=model.apart)
 
     def adapter_targets(self, model: LoadedModel) -> list[str]:
         """Every linear module but the output head."""

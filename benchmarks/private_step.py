@@ -1,0 +1,128 @@
+"""What privacy costs a step: `python benchmarks/private_step.py [--json]`.
+
+One optimiser step (forward, clipped gradients, noise, AdamW) on SmolLM2 with LoRA r=16, with norms alone, and with all
+weights but the tied table, against its non-private twin on the same rows, in turn, by the clock and by processor time;
+peak memory from processes of their own. `--rows`, `--tokens` and `--rounds` say how much; a method's name runs it
+alone. Rows begin with different tokens: the twin shares what rows of different people begin with alike, and a private
+step may not. Needs `tunewright fetch smollm2`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from tunewright.core.plugins import build
+from tunewright.core.records import Answer, Example, text_part
+from tunewright.core.settings import TrainSettings
+from tunewright.data.encoder import Encoded
+from tunewright.models.contracts import Gradients, LoadedModel
+from tunewright.models.embedded import resolve_model
+from tunewright.models.opening import open_model
+from tunewright.train.optimiser import Optimiser
+
+METHODS: Mapping[str, Any] = {"lora": {"name": "lora", "r": 16}, "norm": {"name": "norm"}, "sparse": {"name": "sparse"}}
+GRADIENTS = {"plain": "plain", "private": {"name": "private", "sigma": 1.0, "expected": 8.0}}
+
+
+def rows_of(count: int, tokens: int, vocabulary: int) -> list[Encoded]:
+    """Rows of random tokens, the second half of each trained."""
+    draw, found = np.random.default_rng(0), []
+    for number in range(count):
+        ids = draw.integers(100, vocabulary, tokens)
+        at = np.arange(tokens // 2, tokens - 1)
+        example = Example((), (Answer((text_part("x"),)),), id=str(number))
+        found.append(Encoded(example, {"input_ids": ids}, tokens, at, ids[at + 1], np.ones(len(at), np.float32)))
+    return found
+
+
+def step(model: LoadedModel, optimiser: Optimiser, how: Gradients, rows: Sequence[Encoded]) -> tuple[float, float]:
+    """Seconds by the clock and of the processor."""
+    objective = build("objectives", "next_token")
+    started, worked = time.perf_counter(), time.process_time()
+    with how.begin(model, dict(optimiser.parameters), "secret") as making:
+        batch = model.family.collate(model, rows)
+        making.accumulate(objective.loss(model, batch, 0), float(len(rows)), batch)
+        making.finish(0)
+    optimiser.step(1e-4)
+    return time.perf_counter() - started, time.process_time() - worked
+
+
+def opened(name: str) -> tuple[LoadedModel, Optimiser]:
+    """The model with its method, in float32, one thread a core."""
+    method = build("methods", METHODS[name])
+    model = method.attach(open_model(resolve_model("smollm2"), torch.float32), 0)
+    model.module.train()
+    return model, Optimiser.over(method.trained(model), TrainSettings())
+
+
+def memory(name: str, gradients: str, rows: int, tokens: int) -> int:
+    """Bytes at the peak of a process that does two steps."""
+    words = [sys.executable, __file__, "--child", name, gradients, "--rows", str(rows), "--tokens", str(tokens)]
+    return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+def compare(name: str, rows: int, tokens: int, rounds: int) -> dict[str, Any]:
+    """Alternating steps, then the peak of each."""
+    model, optimiser = opened(name)
+    data = rows_of(rows, tokens, 40000)
+    hows = {key: build("gradients", setting) for key, setting in GRADIENTS.items()}
+    for how in hows.values():
+        step(model, optimiser, how, data)
+    pairs = [(step(model, optimiser, hows["plain"], data), step(model, optimiser, hows["private"], data))
+             for _ in range(rounds)]  # fmt: skip
+    del model, optimiser
+    peaks = {key: memory(name, key, rows, tokens) for key in GRADIENTS}
+    return {
+        "method": name,
+        "wall_ratio": statistics.median(private[0] / plain[0] for plain, private in pairs),
+        "processor_ratio": statistics.median(private[1] / plain[1] for plain, private in pairs),
+        "plain_processor_seconds": statistics.median(plain[1] for plain, _ in pairs),
+        "memory_ratio": peaks["private"] / peaks["plain"],
+        "plain_peak_bytes": peaks["plain"],
+        "rounds": rounds,
+        "rows": rows,
+        "tokens": tokens,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", default=[])
+    parser.add_argument("--child", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rows", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    if asked.child:
+        name, gradients = asked.names
+        model, optimiser = opened(name)
+        for _ in range(2):
+            step(model, optimiser, build("gradients", GRADIENTS[gradients]), rows_of(asked.rows, asked.tokens, 40000))
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        return
+    found = [compare(name, asked.rows, asked.tokens, asked.rounds) for name in asked.names or METHODS]
+    if asked.json:
+        print(json.dumps(found))
+        return
+    for one in found:
+        print(
+            f"{one['method']}: time {one['wall_ratio']:.2f} of the twin by the clock, {one['processor_ratio']:.2f} by "
+            f"processor time; peak memory {one['memory_ratio']:.2f} of {one['plain_peak_bytes'] / 1e9:.2f} GB",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""What privacy asks of a plan, before any row is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from tunewright.core.settings import PlanSettings, PrivacySettings
+
+DERIVED: dict[str, tuple[Any, str]] = {
+    "train.early_stopping_patience": (0, "validation rows must not steer training"),
+    "train.stored_gb": (0.0, "nothing made of private rows is kept on disk"),
+    "evaluate.baselines": (("majority", "prior"), "others are fitted to the private rows without noise"),
+}
+"""Key -> the value that it has under privacy, and why."""
+_UNFITTED = ("majority", "prior", "uniform")
+
+
+def faults(settings: PlanSettings) -> Iterator[str]:
+    """A sentence for each setting that privacy cannot have, with the nearest that it can."""
+    privacy = settings.privacy
+    if not privacy.on:
+        given = [name for name in ("noise_seed", "rows_per_unit") if getattr(privacy, name) is not None]
+        for name in given:
+            yield f"privacy.{name}: is set, but no privacy.target_epsilon. Set it (3 is usual), or leave this out."
+        return
+    yield from _own(privacy)
+    if settings.train.early_stopping_patience:
+        yield (
+            f"train.early_stopping_patience: found {settings.train.early_stopping_patience}; under privacy validation "
+            "rows must not decide when training stops. Set 0, or leave it out."
+        )
+    if settings.train.stored_gb:
+        yield "train.stored_gb: under privacy nothing made of private rows is kept on disk. Set 0, or leave it out."
+    fitted = [name for name in settings.evaluate.baselines or () if name not in _UNFITTED]
+    if fitted:
+        yield (
+            f"evaluate.baselines: {', '.join(fitted)} would be fitted to the private rows without noise. Allowed under "
+            f"privacy: {', '.join(_UNFITTED)}."
+        )
+    unit = privacy.unit
+    if unit != "row" and settings.data.unit != unit:
+        yield f"data.unit: found '{settings.data.unit}', but privacy.unit is '{unit}'. Name the same column."
+
+
+def _own(privacy: PrivacySettings) -> Iterator[str]:
+    epsilon, delta = privacy.target_epsilon, privacy.delta
+    if epsilon is None or not (math.isfinite(epsilon) and epsilon > 0):
+        yield f"privacy.target_epsilon: found {epsilon}; must be above 0. Strict is 1, usual 3, loose 8."
+    elif epsilon > MOST_EPSILON:
+        yield (
+            f"privacy.target_epsilon: found {epsilon:g}; above {MOST_EPSILON:g} nothing is promised that matters. "
+            f"The loosest allowed is {MOST_EPSILON:g}; to train without privacy leave the section out."
+        )
+    if delta != "auto" and not 0 < float(delta) < 1:
+        yield f"privacy.delta: found {delta}; must lie between 0 and 1. Use auto, which is 1/n^1.1 over n units."
+    if privacy.clip != "automatic" and not (math.isfinite(float(privacy.clip)) and float(privacy.clip) > 0):
+        yield f"privacy.clip: found {privacy.clip}; must be a norm above 0, or automatic."
+    if privacy.sampler != "poisson":
+        yield (
+            f"privacy.sampler: found '{privacy.sampler}'; the epsilon that is computed holds for Poisson sampling, and "
+            "is too low for shuffled rows. Set poisson, or leave it out."
+        )
+
+
+MOST_EPSILON = 50.0

@@ -1,0 +1,63 @@
+"""Clipping, noise and the division: what makes a sum of units' gradients private."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from tunewright.core.plugins import Plugin
+from tunewright.core.seeds import secret_stream
+
+_TINY, _GAMMA = 1e-6, 0.01
+
+
+class Clipped(Plugin):
+    """Each unit's gradient clipped, noise added once a step, the sum divided by the expected number of units."""
+
+    sigma: float = Field(ge=0)
+    """Standard deviation of the noise over the clipping norm."""
+    clip: Literal["automatic"] | float = "automatic"
+    """A norm that no unit's gradient exceeds, or `automatic`: every gradient is brought to about 1."""
+    expected: float = Field(gt=0)
+    """Units that a step has on average; the sum is divided by it, never by how many came."""
+
+    noise_seed: int | None = None
+    """Noise that can be drawn again, for tests; what it makes is not private."""
+
+    def fresh_secret(self) -> str:
+        """What keys noise and sampling of a new run: from the operating system, unless a seed is given."""
+        return secrets.token_hex(32) if self.noise_seed is None else f"given {self.noise_seed}"
+
+    @property
+    def sensitivity(self) -> float:
+        """The most that one unit can move the sum."""
+        return 1.0 if self.clip == "automatic" else float(self.clip)
+
+    def factors(self, square_U: Tensor) -> Tensor:
+        """[units] what each gradient is multiplied with, from its squared norm over all trained weights together.
+
+        Flat: min(1, C / norm) (Abadi et al. 2016). Automatic: 1 / (norm + 0.01) (Bu et al. 2023, AUTO-S).
+        """
+        norm_U = square_U.sqrt()
+        if self.clip == "automatic":
+            return 1 / (norm_U + _GAMMA)
+        return (float(self.clip) / (norm_U + _TINY)).clamp(max=1)
+
+    def release(self, sums: Mapping[str, Tensor], trained: Mapping[str, nn.Parameter], secret: str, step: int) -> None:
+        """Sets each weight's gradient: clipped sum plus noise, over the expected number of units."""
+        for name, weight in trained.items():
+            noise = standard_normal(secret, step, name, weight.shape).to(sums[name].dtype)
+            noisy = sums[name].add(noise, alpha=self.sigma * self.sensitivity) if self.sigma else sums[name]
+            weight.grad = (noisy / self.expected).to(weight.dtype)
+
+
+def standard_normal(secret: str, step: int, name: str, shape: torch.Size) -> Tensor:
+    """Noise keyed by the run's secret, the step and the weight: the same after a resume, different for each weight."""
+    draw = secret_stream(secret, "noise", step, name)
+    return torch.from_numpy(draw.standard_normal(tuple(shape), dtype=np.float32))

@@ -1,0 +1,97 @@
+"""Private gradients of packed batches, at about the cost of plain ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from tunewright.core.errors import UserError
+from tunewright.gradients._noise import Clipped
+from tunewright.gradients._rules import refusals, watch_module
+from tunewright.gradients._units import unit_losses
+from tunewright.models.contracts import Batch, LoadedModel, Loss
+from tunewright.models.per_unit import Units, Watch
+
+
+class Private(Clipped):
+    """Differentially private: clips each unit's gradient, adds noise once a step (DP-SGD, Abadi et al. 2016)."""
+
+    private: ClassVar[bool] = True
+
+    @contextmanager
+    def begin(self, model: LoadedModel, trained: Mapping[str, nn.Parameter], secret: str) -> Iterator[Watched]:
+        """Watches the trained weights within it.
+
+        Raises:
+            UserError: Weights train for which no per-unit gradient is known, or the model mixes rows.
+        """
+        faults = refusals(model.module, trained)
+        if faults:
+            raise UserError(faults)
+        watch, names = Watch(), {id(weight): name for name, weight in trained.items()}
+        removers, marked = [], []
+        for part in model.module.modules():
+            if hasattr(part, "watch"):
+                part.watch = watch
+                marked.append(part)
+            own = {key: weight for key, weight in part.named_parameters(recurse=False) if id(weight) in names}
+            if own and not hasattr(part, "watch"):
+                removers += watch_module(part, watch, frozenset(own))
+        # A watched module's weights need no gradient of autograd's; those of a fused form say so by themselves.
+        inside = {id(weight) for part in marked for weight in part.parameters()}
+        silenced = [weight for weight in trained.values() if id(weight) not in inside]
+        for weight in silenced:
+            weight.requires_grad_(False)
+        try:
+            yield Watched(self, trained, secret, watch)
+        finally:
+            for remover in removers:
+                remover.remove()
+            for part in marked:
+                part.watch = None
+            for weight in silenced:
+                weight.requires_grad_(True)
+
+
+@dataclass(slots=True)
+class Watched:
+    """One run's private gradients; between steps nothing is kept."""
+
+    how: Clipped
+    trained: Mapping[str, nn.Parameter]
+    secret: str
+    watch: Watch
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    """The clipped sum of this step so far, by the weight's name."""
+
+    def accumulate(self, loss: Loss, count: float, batch: Batch) -> None:
+        """Adds the clipped gradients of a micro-batch's units; a unit's rows must all be in it."""
+        units = Units.of(batch)
+        self.watch.begin(units)
+        unit_losses(loss, units).sum().backward()  # type: ignore[no-untyped-call]
+        found = self.watch.end()
+        missing = [name for name, weight in self.trained.items() if id(weight) not in found]
+        if missing:
+            raise UserError(
+                f"privacy: {missing[0]} trains but no unit's gradient reached it ({len(missing)} such weights). "
+                "It may be used outside of its module; use method lora or norm."
+            )
+        square_U = torch.stack([gradient.squares().double() for gradient in found.values()]).sum(0)
+        if not bool(square_U.isfinite().all()):
+            raise UserError("privacy: a unit's gradient is not finite; lower train.learning_rate.")
+        factor_U = self.how.factors(square_U)
+        for name, weight in self.trained.items():
+            part = found.pop(id(weight)).weighted(factor_U)
+            self.sums[name] = self.sums[name].add_(part) if name in self.sums else part
+
+    def finish(self, step: int) -> None:
+        """Noise and division; a step without any unit is noise alone."""
+        for name, weight in self.trained.items():
+            self.sums.setdefault(name, torch.zeros_like(weight))
+        self.how.release(self.sums, self.trained, self.secret, step)
+        self.sums = {}

@@ -1,0 +1,55 @@
+"""Private gradients unit by unit: slow, and what the fast ones must equal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from tunewright.gradients._noise import Clipped
+from tunewright.gradients._units import unit_losses
+from tunewright.models.contracts import Batch, LoadedModel, Loss
+from tunewright.models.per_unit import Units, wide
+
+
+class PrivateReference(Clipped):
+    """As `private`, by one backward pass for each unit: the definition written out, many times slower."""
+
+    private: ClassVar[bool] = True
+
+    @contextmanager
+    def begin(self, model: LoadedModel, trained: Mapping[str, nn.Parameter], secret: str) -> Iterator[Looped]:
+        """Leaves the model as it is."""
+        yield Looped(self, trained, secret)
+
+
+@dataclass(slots=True)
+class Looped:
+    """One run's private gradients."""
+
+    how: Clipped
+    trained: Mapping[str, nn.Parameter]
+    secret: str
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+    def accumulate(self, loss: Loss, count: float, batch: Batch) -> None:
+        """One backward pass a unit, clipped, added."""
+        weights = list(self.trained.values())
+        for one in unit_losses(loss, Units.of(batch)):
+            grads = torch.autograd.grad(one, weights, retain_graph=True, materialize_grads=True)
+            square = torch.stack([wide(grad).double().square().sum() for grad in grads]).sum()
+            factor = self.how.factors(square[None])[0]
+            for name, grad in zip(self.trained, grads, strict=True):
+                part = wide(grad) * factor.to(wide(grad).dtype)
+                self.sums[name] = self.sums[name].add_(part) if name in self.sums else part
+
+    def finish(self, step: int) -> None:
+        """Noise and division."""
+        for name, weight in self.trained.items():
+            self.sums.setdefault(name, torch.zeros_like(weight))
+        self.how.release(self.sums, self.trained, self.secret, step)
+        self.sums = {}

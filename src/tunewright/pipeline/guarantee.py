@@ -1,0 +1,180 @@
+"""The guarantee of a private run: the noise that its target needs, and what the run says about it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from tunewright.core import plugins
+from tunewright.core.errors import UserError
+from tunewright.core.settings import PrivacySettings
+from tunewright.models.per_unit import unit_of
+from tunewright.train import accountant
+from tunewright.train.loop import Job
+from tunewright.train.poisson import Poisson, poisson
+
+_PROVEN_ROWS = 4
+_AGREE = 1e-3
+_FEWEST = 20
+"""Units below which no useful noise hides one."""
+
+
+def private_job(job: Job, privacy: PrivacySettings) -> Job:
+    """The same job with units drawn by Poisson, clipped gradients, and the noise that the target needs.
+
+    Raises:
+        UserError: The rows cannot keep the promise; the sentence names the nearest that they can.
+    """
+    settings = job.settings
+    _one_unit_each(job, privacy)
+    rows_a_step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    most = privacy.rows_per_unit or settings.per_device_train_batch_size
+    sampler = poisson(job.train, rows_a_step, most)
+    job = replace(job, model=replace(job.model, apart=True), sampler=sampler)
+    delta = delta_of(privacy, sampler.units)
+    sigma = _sigma(privacy, delta, sampler, job.steps)
+    name = {"packed": "private", "reference": "private_reference"}[privacy.mode]
+    fields = {
+        "name": name,
+        "sigma": sigma,
+        "clip": privacy.clip,
+        "expected": sampler.expected_units,
+        "noise_seed": privacy.noise_seed,
+    }
+    return replace(job, gradients=plugins.build("gradients", fields))
+
+
+def guarantee(job: Job, privacy: PrivacySettings) -> dict[str, Any]:
+    """What RUN/privacy.json holds: everything that an epsilon needs beside it to be checked."""
+    sampler, gradients = job.sampler, job.gradients
+    assert sampler is not None  # a private job has one
+    delta, sigma = delta_of(privacy, sampler.units), gradients.sigma  # type: ignore[attr-defined]
+    spent = accountant.spent(sampler.q, sigma, job.steps, delta)
+    given = privacy.noise_seed is not None
+    return {
+        "private": not given,
+        "why_not": "privacy.noise_seed was given, so the noise can be drawn again" if given else "",
+        "target_epsilon": privacy.target_epsilon,
+        "epsilon": {"prv": spent.prv, "rdp": spent.rdp},
+        "delta": delta,
+        "sigma": sigma,
+        "clip": privacy.clip,
+        "q": sampler.q,
+        "steps": job.steps,
+        "units": sampler.units,
+        "unit": privacy.unit,
+        "rows_per_unit": sampler.most,
+        "expected_units": sampler.expected_units,
+        "sampler": "poisson",
+        "accountant": accountant.name(),
+        "trained": sum(weight.numel() for weight in job.method.trained(job.model).values()),
+        "method": job.method.plugin_name(),  # type: ignore[attr-defined]
+    }
+
+
+def privacy_lines(job: Job, privacy: PrivacySettings) -> list[str]:
+    """The guarantee in a line, before training."""
+    g = guarantee(job, privacy)
+    kind = "row" if privacy.unit == "row" else privacy.unit
+    return [
+        f"Privacy: epsilon {g['epsilon']['prv']:.3g} at delta {g['delta']:.2g} for each {kind} of {g['units']} "
+        f"(RDP: {g['epsilon']['rdp']:.3g}); noise {g['sigma']:.3g}, sampling rate {g['q']:.3g}, {g['steps']} steps of "
+        f"{g['expected_units']:.3g} units on average, {g['trained']:,} trained coordinates."
+    ]
+
+
+def delta_of(privacy: PrivacySettings, units: int) -> float:
+    """The plan's delta, or 1/n^1.1.
+
+    Raises:
+        UserError: It is so large that a unit could be published as it is and still keep the promise.
+    """
+    auto = float(units**-1.1)
+    if privacy.delta == "auto":
+        return auto
+    if privacy.delta >= 1 / units:
+        raise UserError(
+            f"privacy.delta: found {privacy.delta:g}, too large for {units} units: from 1/{units} = {1 / units:.2g} "
+            f"on, publishing one of them as it is would keep the promise. Use auto, which is {auto:.2g}."
+        )
+    return privacy.delta
+
+
+def prove(job: Job) -> None:
+    """Compares the units' gradients of a few training rows with the definition, on this very model.
+
+    Raises:
+        UserError: They differ: some weight is used in a way that its rule does not see.
+    """
+    rows = [job.train[index] for index in range(min(_PROVEN_ROWS, len(job.train)))]
+    trained = job.method.trained(job.model)
+    found = []
+    job.model.module.train()
+    for name in ("private", "private_reference"):
+        making = plugins.build("gradients", {"name": name, "sigma": 0.0, "clip": "automatic", "expected": 1.0})
+        with making.begin(job.model, trained, "") as one:
+            torch.manual_seed(0)
+            batch = job.model.family.collate(job.model, rows)
+            one.accumulate(job.objective.loss(job.model, batch, 0), 1.0, batch)
+            one.finish(0)
+        found.append({name: weight.grad.clone() for name, weight in trained.items() if weight.grad is not None})
+        for weight in trained.values():
+            weight.grad = None
+    fast, slow = found
+    size = max(float(grad.abs().max()) for grad in slow.values())
+    apart = [name for name, grad in slow.items() if float((fast[name] - grad).abs().max()) > _AGREE * size]
+    if apart:
+        raise UserError(
+            f"privacy: the per-unit gradients of {apart[0]} are not those of the definition ({len(apart)} such "
+            "weights), so nothing could be promised. Use privacy.mode=reference (slow), or method lora or norm."
+        )
+
+
+def _one_unit_each(job: Job, privacy: PrivacySettings) -> None:
+    examples = [row.example for row in job.train]
+    if privacy.unit != "row":
+        nameless = sum(example.unit is None for example in examples)
+        if nameless:
+            raise UserError(
+                f"privacy.unit: {nameless} training rows have nothing in column '{privacy.unit}', so nobody knows whom "
+                "to protect. Fill it in, or delete these rows."
+            )
+        return
+    persons = {unit_of(example) for example in examples if example.unit is not None}
+    rows = {example.id for example in examples if example.unit is not None}
+    if len(rows) > len(persons):
+        raise UserError(
+            f"privacy.unit: found row, but {len(rows)} rows belong to {len(persons)} units, so a promise for "
+            "single rows would not hold for those whom they belong to. Set privacy.unit to the column that names them."
+        )
+
+
+def _sigma(privacy: PrivacySettings, delta: float, sampler: Poisson, steps: int) -> float:
+    epsilon = privacy.target_epsilon
+    assert epsilon is not None  # asked by the caller
+    if sampler.units < _FEWEST:
+        raise UserError(
+            f"privacy: found {sampler.units} training units; noise that hides one of so few leaves nothing to learn. "
+            f"Give {_FEWEST} or more, better some hundreds."
+        )
+    sigma = accountant.sigma_for(epsilon, delta, sampler.q, steps)
+    most = sampler.expected_units
+    if sigma <= most:
+        return sigma
+    raise UserError(
+        f"privacy.target_epsilon: {epsilon:g} over {steps} steps needs noise {sigma:.3g} times the clipping norm, more "
+        f"than the {most:.3g} units that a step has on average can outweigh. {_nearest(delta, sampler, steps)}"
+    )
+
+
+def _nearest(delta: float, sampler: Poisson, steps: int) -> str:
+    """The strictest epsilon that these rows and steps allow, or that they allow none."""
+    most = sampler.expected_units
+    if most < accountant.SIGMAS[0]:
+        return "Give more rows, or larger steps (train.gradient_accumulation_steps)."
+    reached = accountant.spent(sampler.q, most, steps, delta).prv
+    shown = math.ceil(reached * 100) / 100
+    return f"The strictest here is about {shown:g}; or give more rows, fewer steps, or larger steps."

@@ -1,0 +1,71 @@
+"""What a private run promises, in figures and in one paragraph that a privacy officer can sign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tunewright.core.blocks import Block, Cell, Table, Text
+from tunewright.report.words import decimals
+
+Json = Mapping[str, Any]
+
+
+def privacy_blocks(found: Json | None) -> list[Block]:
+    """The guarantee as a paragraph and a table; nothing for a run without privacy.
+
+    Args:
+        found: The content of privacy.json.
+    """
+    if not found:
+        return []
+    if not found["private"]:
+        warning = f"This run is NOT private: {found['why_not']}. Its noise protects nobody; use it for tests alone."
+        return [Text(title="Privacy", section="privacy", tone="bad", paragraphs=[warning]), _table(found)]
+    return [Text(title="Privacy", section="privacy", paragraphs=_paragraphs(found)), _table(found)]
+
+
+def _who(found: Json) -> str:
+    return "row" if found["unit"] == "row" else f"unit (column {found['unit']})"
+
+
+def _paragraphs(found: Json) -> list[str]:
+    epsilon, delta, who = found["epsilon"]["prv"], found["delta"], _who(found)
+    units, steps = decimals(found["units"], 0), decimals(found["steps"], 0)
+    return [
+        f"The trained weights were computed with ({epsilon:.2f}, {delta:.1e})-differential privacy for every {who} of "
+        f"the {units} in the training rows, under adding or removing one. Whatever anybody does with the model, and "
+        f"whatever else they know, the chance of any outcome changes by no more than a factor of e^{epsilon:.2f}, up "
+        f"to {delta:.1e}, by whether one of them was in the training rows or not. It holds because in each of {steps} "
+        f"steps every {who} came by its own coin (rate {found['q']:.4g}), could add no more than a fixed amount, and "
+        f"Gaussian noise of {found['sigma']:.3g} times that amount was added before the weights moved. Epsilon was "
+        f"computed by {found['accountant']}.",
+        "The promise covers the model's weights. It does not cover: figures on validation and test rows (exact, of "
+        "rows that were not trained on), the number of rows and the set of labels (taken as public), what was learnt "
+        "from earlier runs on the same rows (each adds its own epsilon; settings chosen by looking at such runs are "
+        "not accounted for), or people whose data stands in rows of others. The base model was trained by somebody "
+        "else on other data. Noise is drawn in 32-bit numbers by a keyed generator; the key came from the operating "
+        "system and was deleted with the checkpoints.",
+    ]
+
+
+def _table(found: Json) -> Table:
+    epsilon = found["epsilon"]
+    clip = "every gradient brought to about 1" if found["clip"] == "automatic" else f"norm at most {found['clip']:g}"
+    rows: list[list[Cell]] = [
+        ["Protected", f"each {_who(found)}; {decimals(found['units'], 0)} in the training rows"],
+        ["Epsilon (PRV, claimed)", round(epsilon["prv"], 4)],
+        ["Epsilon (RDP, cross-check)", round(epsilon["rdp"], 4)],
+        ["Epsilon asked for", found["target_epsilon"]],
+        ["Delta", f"{found['delta']:.3g}"],
+        ["Noise multiplier (sigma)", round(found["sigma"], 4)],
+        ["Sampling rate (q)", round(found["q"], 6)],
+        ["Steps (T)", found["steps"]],
+        ["Sampler", f"Poisson over units, {found['expected_units']:.3g} a step on average"],
+        ["Rows of a unit in one step", f"at most {found['rows_per_unit']}"],
+        ["Clipping", f"flat over all trained weights; {clip}"],
+        ["Share of clipped gradients", "withheld (it is a statistic of private rows)"],
+        ["Trained coordinates", found["trained"]],
+        ["Accountant", found["accountant"]],
+    ]
+    return Table(title="The guarantee in figures", section="privacy", columns=["what", "value"], rows=rows)

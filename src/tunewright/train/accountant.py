@@ -1,0 +1,111 @@
+"""What a run's noise is worth: epsilon from noise and steps, and the noise for an epsilon; by prv-accountant."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+
+from scipy.optimize import brentq
+
+from tunewright.core.errors import UserError
+
+SIGMAS = (0.2, 1000.0)
+"""Noise multipliers that are looked at."""
+_SLACK = 0.005
+"""The noise is chosen so that epsilon lies at most this share under its target, and never above."""
+_ORDERS = [1 + n / 10 for n in range(1, 100)] + [*range(12, 64), 80, 128, 256, 512, 1024]
+"""Of RDP; the large ones serve strict targets."""
+_ERROR = 0.01
+"""How far the claimed bound lies above PRV's own estimate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Epsilon at a delta by two accountants: both are upper bounds, PRV is the tighter one and is claimed."""
+
+    prv: float
+    rdp: float
+
+
+def name() -> str:
+    """What computes epsilon, with its version."""
+    return f"prv-accountant {version('prv-accountant')}: PRV (Gopi et al. 2021), beside it RDP (Mironov et al. 2019)"
+
+
+@lru_cache(maxsize=64)
+def spent(q: float, sigma: float, steps: int, delta: float) -> Spent:
+    """Epsilon of Poisson-sampled noisy sums.
+
+    Args:
+        q: Chance of a unit to come into a step.
+        sigma: Noise over clipping norm.
+        steps: Steps in all.
+        delta: Chance that the guarantee fails.
+
+    Raises:
+        UserError: A value is out of its range; all at once.
+    """
+    _check(q, sigma, steps, delta)
+    return Spent(_epsilon("prv", q, sigma, steps, delta), _epsilon("rdp", q, sigma, steps, delta))
+
+
+@lru_cache(maxsize=64)
+def sigma_for(epsilon: float, delta: float, q: float, steps: int) -> float:
+    """The least noise whose epsilon (PRV) is at most the target, to half a percent.
+
+    Raises:
+        UserError: A value is out of its range, or no noise that is looked at reaches the target.
+    """
+    _check(q, 1.0, steps, delta)
+    if not (math.isfinite(epsilon) and epsilon > 0):
+        raise UserError(f"epsilon: found {epsilon:g}; must be above 0.")
+    if _epsilon("rdp", q, SIGMAS[1], steps, delta) > epsilon:
+        raise UserError(f"epsilon {epsilon:g}: not reached with any noise up to {SIGMAS[1]:g} times the clipping norm.")
+    ratio = 1.0  # of RDP to PRV: nearly the same wherever one looks, so few of the slow answers are needed
+    for _ in range(6):
+        sigma = _by_rdp(epsilon * ratio * (1 - _SLACK / 2), delta, q, steps)
+        found = _epsilon("prv", q, sigma, steps, delta)
+        if sigma == SIGMAS[0] or epsilon * (1 - _SLACK) <= found <= epsilon:
+            break
+        ratio = _epsilon("rdp", q, sigma, steps, delta) / max(found, 1e-9)
+    while _epsilon("prv", q, sigma, steps, delta) > epsilon:
+        sigma *= 1 + _SLACK
+    return sigma
+
+
+def _by_rdp(epsilon: float, delta: float, q: float, steps: int) -> float:
+    low, high = (math.log(sigma) for sigma in SIGMAS)
+
+    def above(log_sigma: float) -> float:
+        return math.log(max(_epsilon("rdp", q, math.exp(log_sigma), steps, delta), 1e-9) / epsilon)
+
+    return SIGMAS[0] if above(low) <= 0 else math.exp(float(brentq(above, low, high, xtol=1e-4)))
+
+
+@lru_cache(maxsize=256)
+def _epsilon(accountant: str, q: float, sigma: float, steps: int, delta: float) -> float:
+    from prv_accountant.other_accountants import RDP
+    from prv_accountant.privacy_random_variables import PoissonSubsampledGaussianMechanism
+
+    from tunewright.train._prv import Prv
+
+    if accountant == "prv":
+        return Prv(q, sigma, steps, (_ERROR, delta / 1000)).epsilon(delta, steps)
+    noisy = PoissonSubsampledGaussianMechanism(sampling_probability=q, noise_multiplier=sigma)
+    return max(0.0, float(RDP([noisy], _ORDERS).compute_epsilon(delta, [steps])[2]))
+
+
+def _check(q: float, sigma: float, steps: int, delta: float) -> None:
+    faults = []
+    if not 0 < q <= 1:
+        faults.append(f"q: found {q:g}; the sampling rate must lie above 0 and at most at 1.")
+    if not (math.isfinite(sigma) and sigma > 0):
+        faults.append(f"sigma: found {sigma:g}; must be above 0.")
+    if steps < 1:
+        faults.append(f"steps: found {steps}; must be 1 or more.")
+    if not 0 < delta < 1:
+        faults.append(f"delta: found {delta:g}; must lie between 0 and 1, well below 1 over the number of units.")
+    if faults:
+        raise UserError(faults)

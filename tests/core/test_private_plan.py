@@ -1,0 +1,48 @@
+"""What privacy asks of a plan: derived values, and a sentence for each that it cannot have."""
+
+from __future__ import annotations
+
+import pytest
+
+from tunewright.core.config import resolve
+from tunewright.core.errors import UserError
+from tunewright.core.settings import PlanSettings
+
+ROWS = {"data.path": "rows.csv"}
+
+
+def test_privacy_is_off_unless_an_epsilon_is_asked_for():
+    assert not resolve(ROWS).settings.privacy.on
+    assert not PlanSettings.model_validate({"privacy": None}).privacy.on  # as older plans have it
+
+
+def test_what_would_use_private_rows_without_noise_is_switched_off_and_says_why():
+    plan = resolve({**ROWS, "privacy": {"target_epsilon": 3, "unit": "patient"}})
+    assert plan.settings.train.early_stopping_patience == 0
+    assert plan.settings.train.stored_gb == 0
+    assert plan.settings.evaluate.baselines == ("majority", "prior")
+    assert plan.settings.data.unit == "patient"
+    assert plan.origins["train.early_stopping_patience"].startswith("derived: privacy")
+    assert plan.origins["data.unit"] == "derived: privacy.unit"
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"privacy.target_epsilon": 0}, "must be above 0"),
+        ({"privacy.target_epsilon": -3.0}, "must be above 0"),
+        ({"privacy.target_epsilon": 500.0}, "loosest allowed is 50"),
+        ({"privacy.target_epsilon": 3, "privacy.delta": 1.5}, "between 0 and 1"),
+        ({"privacy.target_epsilon": 3, "privacy.clip": 0.0}, "above 0, or automatic"),
+        ({"privacy.target_epsilon": 3, "privacy.sampler": "shuffle"}, "too low for shuffled rows"),
+        ({"privacy.target_epsilon": 3, "train.early_stopping_patience": 2}, "Set 0"),
+        ({"privacy.target_epsilon": 3, "train.stored_gb": 1.0}, "kept on disk"),
+        ({"privacy.target_epsilon": 3, "evaluate.baselines": ["tfidf"]}, "without noise"),
+        ({"privacy.target_epsilon": 3, "privacy.unit": "patient", "data.unit": "ward"}, "Name the same column"),
+        ({"privacy.noise_seed": 3}, "no privacy.target_epsilon"),
+        ({"privacy.target_epsilon": 3, "privacy.clipping": "flat"}, "unknown key"),
+    ],
+)
+def test_what_cannot_be_is_told_with_what_can(asked, sentence):
+    with pytest.raises(UserError, match=sentence):
+        resolve({**ROWS, **asked})
