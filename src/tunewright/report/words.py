@@ -28,6 +28,8 @@ _NAMES = {
     "stop_rate": "Stops by itself",
     "retention_loss": "Loss on general texts",
     "retention_kl": "Shift on neutral prompts (KL)",
+    "representation_bias": "Uneven mention of groups",
+    "stereotype_bias": "Uneven mention by occupation",
     "dialect_covert_bias": "Covert dialect bias",
     "dialect_overt_bias": "Overt bias, the group named",
     "dialect_conviction_gap": "Convictions: dialect less standard",
