@@ -47,15 +47,18 @@ def test_the_bigram_is_counts_pulled_to_staying_and_to_where_people_move():
     np.testing.assert_allclose(found.shares()[1], expected)
 
 
-def test_leaving_a_row_out_is_counting_without_it():
-    train = rows([("Cook", "Cook"), ("Cook", "Nurse"), ("Cook", "Nurse"), ("Nurse", "Baker"), ("Baker", "Baker")])
+def test_leaving_a_person_out_is_counting_without_them():
+    train = rows([("Cook", "Cook"), ("Cook", "Nurse"), ("Cook", "Nurse"), ("Nurse", "Baker"), ("Cook", "Nurse")])
+    train = [Example(e.context, e.answers, e.id, unit="ab"[n % 2], label=True) for n, e in enumerate(train)]
     steps = steps_of(train, LABELS)
     whole = Bigram.fitted(steps, 3)
     for n in range(len(train)):
         counts = whole.counts.copy()
-        counts[steps.last[n], steps.next[n]] -= 1
+        for other in range(len(train)):
+            if train[other].unit == train[n].unit:
+                counts[steps.last[other], steps.next[other]] -= 1
         less = Bigram(counts, whole.backoff, whole.strength).shares()
-        assert whole.without(steps.last, steps.next)[n] == pytest.approx(less[steps.last[n], steps.next[n]])
+        assert whole.without(steps)[n] == pytest.approx(less[steps.last[n], steps.next[n]])
 
 
 def test_cells_learn_a_difference_between_groups_and_nothing_from_noise():

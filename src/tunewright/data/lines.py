@@ -34,7 +34,7 @@ def check_bytes(path: Path) -> None:
         raise UserError(f"{path} cannot be read ({error.strerror}). Check its name and rights.") from None
     if not sample:
         raise UserError(f"{path} is empty (0 bytes). Put rows in it.")
-    if path.suffix.lower() == ".parquet":
+    if path.suffix.lower() in (".parquet", ".dta"):  # no text
         return
     for mark, name in _MARKS.items():
         if sample.startswith(mark):

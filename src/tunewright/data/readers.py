@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -339,7 +340,7 @@ def _stata(path: Path) -> Iterator[tuple[int, Row | Bad]]:
                 for row in part.astype(object).where(part.notna(), None).to_dict("records"):
                     number += 1
                     yield number, {str(name): _plain(cell) for name, cell in row.items()}
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, struct.error) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is not a whole Stata file (row {number + 1}: {reason}). Write it again.") from None
 

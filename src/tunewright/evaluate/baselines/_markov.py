@@ -1,7 +1,8 @@
-"""Shares of the next title after the last one, smoothed as strongly as leaving one out says is best.
+"""Shares of the next title after the last one, smoothed as strongly as leaving people out says is best.
 
 A cell's shares are pulled to a backoff distribution as by so many rows of it (a Dirichlet prior; MacKay & Peto 1995).
-How many is chosen by the likelihood of each training row under the counts without it, so no other rows are needed.
+How many is chosen by the likelihood of each training row under the counts without the rows of its person, so no other
+rows are needed and people who repeat themselves teach no false certainty.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Steps:
     """[n] the title before; the last number stands for titles outside the list."""
     next: Numbers
     """[n]"""
+    unit: Numbers
+    """[n] the person."""
     examples: Sequence[Example]
 
 
@@ -46,7 +49,8 @@ def steps_of(train: Sequence[Example], labels: Sequence[str]) -> Steps:
     kept = [row for row, example in enumerate(train) if found[row] >= 0 and not from_pool(example)]
     kept = kept or np.flatnonzero(found >= 0).tolist()
     examples = [train[row] for row in kept]
-    return Steps(lasts(examples, labels), found[kept], examples)
+    people = [example.unit or f"\0{row}" for row, example in enumerate(examples)]
+    return Steps(lasts(examples, labels), found[kept], np.unique(people, return_inverse=True)[1], examples)
 
 
 def lasts(examples: Sequence[Example], labels: Sequence[str]) -> Numbers:
@@ -81,7 +85,7 @@ class Bigram:
         backoff[labels] = whole / whole.sum()
         if labels == 1:
             backoff[:] = 1.0
-        best = max(STRENGTHS, key=lambda strength: cls(counts, backoff, strength)._left_out())
+        best = max(STRENGTHS, key=lambda strength: np.log(cls(counts, backoff, strength).without(steps)).sum())
         return cls(counts, backoff, best)
 
     def shares(self) -> Floats:
@@ -89,14 +93,12 @@ class Bigram:
         summed = self.counts.sum(axis=1, keepdims=True) + self.strength
         return np.asarray((self.counts + self.strength * self.backoff) / summed)
 
-    def without(self, last: Numbers, next: Numbers) -> Floats:
-        """[n] the share of each row's next title with that row taken out of the counts."""
-        own = self.counts[last, next] - 1 + self.strength * self.backoff[last, next]
-        return np.asarray(own / (self.counts[last].sum(axis=1) - 1 + self.strength))
-
-    def _left_out(self) -> float:
-        last, next = np.nonzero(self.counts)
-        return float((self.counts[last, next] * np.log(self.without(last, next))).sum())
+    def without(self, steps: Steps) -> Floats:
+        """[n] the share of each row's next title with the rows of its person taken out of the counts."""
+        last, next = steps.last, steps.next
+        others = self.counts[last, next] - _alike(steps.unit, last, next)
+        total = self.counts[last].sum(axis=1) - _alike(steps.unit, last)
+        return np.asarray((others + self.strength * self.backoff[last, next]) / (total + self.strength))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +119,15 @@ class Cells:
         keys = [(_cell(example, names), int(last)) for example, last in zip(steps.examples, steps.last, strict=True)]
         for key, next in zip(keys, steps.next.tolist(), strict=True):
             counts.setdefault(key, Counter())[next] += 1
-        own = np.array([counts[key][next] for key, next in zip(keys, steps.next.tolist(), strict=True)], float)
-        total = np.array([counts[key].total() for key in keys], float)
-        rest = bigram.without(steps.last, steps.next)
+        places = {key: place for place, key in enumerate(counts)}
+        place = np.array([places[key] for key in keys])
+        every = np.zeros_like(steps.unit)
+        others = _alike(every, place, steps.next) - _alike(steps.unit, place, steps.next)
+        total = _alike(every, place) - _alike(steps.unit, place)
+        rest = bigram.without(steps)
 
         def left_out(strength: float) -> float:
-            return float(np.log((own - 1 + strength * rest) / (total - 1 + strength)).sum())
+            return float(np.log((others + strength * rest) / (total + strength)).sum())
 
         return cls(names, bigram, counts, max(STRENGTHS, key=left_out))
 
@@ -133,6 +138,12 @@ class Cells:
             for next, count in self.counts.get((_cell(example, self.names), last), Counter()).items():
                 found[row, next] += count
         return np.asarray(found / found.sum(axis=1, keepdims=True))
+
+
+def _alike(*columns: Numbers) -> Floats:
+    """[n] how many rows agree with each in all columns, itself among them."""
+    _, group, counts = np.unique(np.column_stack(columns), axis=0, return_inverse=True, return_counts=True)
+    return np.asarray(counts[group.ravel()], dtype=np.float64)
 
 
 def _facts(example: Example) -> dict[str, str]:

@@ -1,0 +1,144 @@
+"""Careers on the made-up market and on the real panel: perplexity of the next title, seed by seed, as one table.
+
+`python benchmarks/careers.py [--seeds 0,1,2] [--only baselines,market,pooled,panel] [--out FOLDER] [--json]`
+
+`smollm2`, `labour-market` and `wage-panel` must be fetched. Runs that are there are read, not run again.
+
+market  480 people, 2,080 test transitions: oracle <= tuned < bigram < untuned, and how much of the way from the bigram
+        to the oracle (in nats a transition) the tuned model goes
+pooled  the same with 960 people of another, skewed population in training: by-person interval against target alone
+baselines  what stands beside the model on either table, without any model: a minute
+panel   545 men, 1980 to 1987: tuned against bigrams and the small networks, with intervals
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunewright.core.plugins import build
+from tunewright.core.settings import DataSettings
+from tunewright.data.dataset import open_dataset
+from tunewright.evaluate.bootstrap import compare
+from tunewright.pipeline.example_data import EXAMPLES
+from tunewright.pipeline.prepare import data_path
+from tunewright.recipes.careers import Careers
+
+FIGURE = "perplexity_renormalised"
+COMMON = ["--recipe", "careers", "--model", "smollm2", "--set", "method.r=16", "--set", "method.lora_alpha=32"]
+POOLED_ROWS = 960 * 9
+PLAN = Path(__file__).parents[1] / "examples" / "careers.yaml"
+
+
+def tune(words: list[str], out: Path) -> dict[str, Any]:
+    """The verdict of a run, made unless it is there."""
+    if not (out / "verdict.json").is_file():
+        start = "import sys; from tunewright.cli import main; sys.exit(main())"
+        verb = ["resume", str(out)] if (out / "plan.yaml").is_file() else ["tune", *words, "--out", str(out)]
+        done = subprocess.run([sys.executable, "-c", start, *verb], check=False)
+        if done.returncode not in (0, 3):
+            raise SystemExit(done.returncode)
+    return json.loads((out / "verdict.json").read_text(encoding="utf-8"))
+
+
+def figure(verdict: dict[str, Any]) -> dict[str, Any]:
+    """The metric of the table."""
+    return next(metric for metric in verdict["metrics"] if metric["name"] == FIGURE)
+
+
+def line(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    """One run as figures: base, tuned and every baseline, and the share of the gap that is closed."""
+    row = {"run": name, "untuned": found["base"], "tuned": found["tuned"], **found["baselines"]}
+    if "oracle" in row:
+        gap = math.log(row["bigram"] / row["oracle"])
+        row["closed"] = math.log(row["bigram"] / row["tuned"]) / gap
+        row["in order"] = row["oracle"] <= row["tuned"] < row["bigram"] < row["untuned"]
+    return row
+
+
+def records(run: Path) -> tuple[list[str], np.ndarray, list[str]]:
+    """Ids, nats and persons of the tuned model's test rows."""
+    lines = [json.loads(text) for text in (run / "evaluations" / "tuned.jsonl").read_text().splitlines()]
+    found = sorted((line for line in lines if line["metric"] == FIGURE), key=lambda line: line["id"])
+    nats = np.array([line["record"] for line in found], dtype=float)
+    return [line["id"] for line in found], nats, [line["unit"] for line in found]
+
+
+def between(one: Path, other: Path) -> dict[str, float]:
+    """The second run's tuned model against the first's, resampled by person."""
+    ids, left, persons = records(one)
+    again, right, _ = records(other)
+    if ids != again:
+        raise SystemExit(f"{other} answered other test rows than {one}")
+    found = compare(build("metrics", FIGURE), left, right, [f"unit {person}" for person in persons], 0, 2000)
+    return {"target alone": found.base, "pooled": found.tuned, "low": found.low, "high": found.high}
+
+
+def baselines(name: str, pool: str | None = None, **options: Any) -> dict[str, Any]:
+    """Every baseline that applies to an example table, no model asked."""
+    path = None if pool is None else str(data_path(pool))
+    settings = DataSettings(path=str(data_path(name)), format="careers", options=options, pool=path)
+    rows = open_dataset(settings)
+    train, test, labels = list(rows.train), list(rows.test), rows.labels or ()
+    metric, found = build("metrics", FIGURE), {}
+    for baseline in (build("baselines", one) for one in Careers().baselines):
+        if getattr(baseline, "applies", lambda *_: True)(train, test):
+            answers = baseline.outcomes(train, test, labels)
+            nats = np.array([metric.record(answer, labels) for answer in answers])
+            found[baseline.plugin_name()] = float(metric.summarise(nats, np.ones((1, len(nats))))[0])
+    return {"run": f"{name}{' with a pool' if pool else ''}", **found}
+
+
+def pool_rows(folder: Path) -> Path:
+    """The first people of the skewed population."""
+    whole = (EXAMPLES["labour-market"].folder / "pool.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    path = folder / "pool.csv"
+    path.write_text("".join(whole[: 1 + POOLED_ROWS]), encoding="utf-8")
+    return path
+
+
+def main() -> list[dict[str, Any]]:
+    """Runs what is asked for and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--only", default="baselines,market,pooled,panel")
+    parser.add_argument("--out", type=Path, default=Path("runs/careers"))
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    if "baselines" in asked.only:
+        rows.append(baselines("labour-market"))
+        rows.append(baselines("labour-market", pool="labour-market/pool.csv"))
+        rows.append(baselines("wage-panel", yearly=["married", "union"]))
+    for seed in asked.seeds.split(",") if {"market", "pooled", "panel"} & set(asked.only.split(",")) else []:
+        seeded = ["--set", f"seed={seed}"]
+        if "market" in asked.only or "pooled" in asked.only:
+            market = asked.out / f"market-{seed}"
+            rows.append(line(market.name, figure(tune(["labour-market", *COMMON, *seeded], market))))
+        if "pooled" in asked.only:
+            pooled = asked.out / f"pooled-{seed}"
+            more = ["--set", f"data.pool={pool_rows(asked.out)}"]
+            rows.append(line(pooled.name, figure(tune(["labour-market", *COMMON, *more, *seeded], pooled))))
+            rows[-1] |= between(asked.out / f"market-{seed}", pooled)
+        if "panel" in asked.only:
+            panel = asked.out / f"panel-{seed}"
+            split = ["--set", "data.split_seed=0"]
+            rows.append(line(panel.name, figure(tune(["--plan", str(PLAN), *split, *seeded], panel))))
+    for row in rows:
+        told = ", ".join(f"{name} {value:.3f}" for name, value in row.items() if isinstance(value, float))
+        print(f"{row['run']}: {told}" + (f", in order: {row['in order']}" if "in order" in row else ""))
+    if asked.json:
+        print(json.dumps(rows))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
