@@ -50,7 +50,8 @@ def steps_of(train: Sequence[Example], labels: Sequence[str]) -> Steps:
     kept = kept or np.flatnonzero(found >= 0).tolist()
     examples = [train[row] for row in kept]
     people = [example.unit or f"\0{row}" for row, example in enumerate(examples)]
-    return Steps(lasts(examples, labels), found[kept], np.unique(people, return_inverse=True)[1], examples)
+    unit = np.asarray(np.unique(people, return_inverse=True)[1], dtype=np.int64)
+    return Steps(lasts(examples, labels), found[kept], unit, examples)
 
 
 def lasts(examples: Sequence[Example], labels: Sequence[str]) -> Numbers:
