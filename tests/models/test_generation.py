@@ -7,6 +7,8 @@ import torch
 
 from tiny import KINDS
 from tunewright.core.records import Example, Turn, text_part
+from tunewright.models.attention import attention, plain_attention
+from tunewright.models.generation import greedy
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -28,3 +30,35 @@ def test_next_log_probs_are_those_of_the_first_answer_token(open_tiny):
         (alone,) = model.family.next_log_probs(model, [example])
         assert abs(row - alone).max() < 1e-4
         assert abs(float(torch.from_numpy(row).exp().sum()) - 1) < 1e-4
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "mamba"])
+def test_answers_that_come_and_go_are_those_of_the_library(open_tiny, kind):
+    """More prompts than places, of mixed lengths, some answers short: each as `model.generate` writes it alone."""
+    model = open_tiny(kind, torch.float64)
+    vocabulary = model.module.get_input_embeddings().weight.shape[0]
+    draw = torch.Generator().manual_seed(3)
+    contexts = [
+        torch.randint(vocabulary, (int(length),), generator=draw).tolist()
+        for length in torch.randint(1, 40, (21,), generator=draw)
+    ]
+    with attention(model.module, plain_attention(model.module)), torch.inference_mode():
+        ids = [
+            model.module.generate(
+                torch.tensor([row]), attention_mask=torch.ones(1, len(row)), do_sample=False, max_new_tokens=9,
+                eos_token_id=None, pad_token_id=0,
+            )[0, len(row) :].tolist()
+            for row in contexts
+        ]  # fmt: skip
+    stop = [ids[0][4], ids[3][2]]  # tokens that do come, so that places are left and filled again
+    expected = [row[: next((i for i, token in enumerate(row) if token in stop), 9)] for row in ids]
+    found = list(greedy(model, contexts, stop, 9))
+    assert [one.text for one in found] == [
+        model.tokenizer.decode(row, skip_special_tokens=True).strip() for row in expected
+    ]
+    assert [one.stopped for one in found] == [len(row) < 9 for row in expected]
+    assert 1 < sum(one.stopped for one in found) < len(found)
+
+
+def test_no_context_gives_no_answer(open_tiny):
+    assert list(greedy(open_tiny("llama", torch.float32), [], [0], 4)) == []

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,13 @@ NAME = "tunewright_segments"
 """Under this name the attention function is registered with transformers."""
 PRODUCT_COST = 1500
 """What a product of its own costs beside its size, as pairs of a query and a key (measured: benchmarks/notes.md)."""
+
+
+class Attends(Protocol):
+    """How the tokens of one forward are attended; given to the model as `layout`."""
+
+    def attend(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]) -> Tensor:
+        """[1, heads, N, head_dim] from a query of that shape and keys and values of [1, kv_heads, N, head_dim]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,20 @@ class Layout:
             tuple(index for start, stop in block for index in range(number[start], number[stop])) for block in spans
         )
         return cls(blocks, position_N, [stop - start for start, stop in pairwise(cuts)], pieces)
+
+    def attend(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]) -> Tensor:
+        """Every block by a product of its own."""
+        repeats = query.shape[1] // key.shape[1]
+        if repeats > 1:
+            key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
+        # A split's backward is one concatenation; a slice's would fill a tensor as long as the sequence, each time.
+        queries = torch.split(query, [block.stop - block.start for block in self.blocks], 2)
+        keys, values = torch.split(key, self.lengths, 2), torch.split(value, self.lengths, 2)
+        outputs = []
+        for index, (query_Q, pieces) in enumerate(zip(queries, self.pieces, strict=True)):
+            mask = self.mask(index, options.get("sliding_window"))
+            outputs.append(product(query_Q, _picked(keys, pieces), _picked(values, pieces), mask, options))
+        return torch.cat(outputs, 2)
 
     def mask(self, index: int, window: int | None) -> Tensor | None:
         """The mask of a block under a sliding window; None = plain causal."""
@@ -168,27 +189,27 @@ def segment_attention(
     Raises:
         NotImplementedError: The layer asks for something this function does not have (attention sinks, a cache).
     """
-    layout: Layout | None = options.get("layout")
+    layout: Attends | None = options.get("layout")
     if layout is None or options.get("s_aux") is not None or query.shape[2] != key.shape[2]:
         raise NotImplementedError("packed attention needs a layout, no cache and no attention sinks")
-    repeats = query.shape[1] // key.shape[1]
-    if repeats > 1:
-        key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
-    # A split's backward is one concatenation; that of a slice would fill a tensor as long as the sequence, each time.
-    queries = torch.split(query, [block.stop - block.start for block in layout.blocks], 2)
-    keys, values = torch.split(key, layout.lengths, 2), torch.split(value, layout.lengths, 2)
-    outputs = []
-    for index, (query_Q, pieces) in enumerate(zip(queries, layout.pieces, strict=True)):
-        mask = layout.mask(index, options.get("sliding_window"))
-        outputs.append(_attend(query_Q, _picked(keys, pieces), _picked(values, pieces), mask, options))
-    return torch.cat(outputs, 2).transpose(1, 2).contiguous(), None
+    return layout.attend(module, query, key, value, options).transpose(1, 2).contiguous(), None
+
+
+def packed_logits(module: nn.Module, ids_N: Tensor, position_N: Tensor, layout: Attends, keep_K: Tensor) -> Tensor:
+    """[K, vocabulary] logits at some positions of one packed sequence."""
+    out = module(
+        input_ids=ids_N[None], position_ids=position_N[None], layout=layout, logits_to_keep=keep_K, use_cache=False
+    )
+    logits: Tensor = out.logits[0]
+    return logits
 
 
 def _picked(parts: Sequence[Tensor], numbers: Sequence[int]) -> Tensor:
     return torch.cat([parts[number] for number in numbers], 2) if len(numbers) > 1 else parts[numbers[0]]
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: dict[str, Any]) -> Tensor:
+def product(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: dict[str, Any]) -> Tensor:
+    """One product of attention, with the layer's scale, dropout and soft cap; no mask = plain causal."""
     scale, dropout, cap = options.get("scaling"), options.get("dropout", 0.0), options.get("softcap")
     if cap is None:
         return scaled_dot_product_attention(

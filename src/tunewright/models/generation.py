@@ -1,14 +1,21 @@
-"""Greedy answers, the same decoding for base and tuned."""
+"""Greedy answers, the same decoding for base and tuned.
+
+A model that packs reads several prompts in one forward without padding, and answers up to `BATCH` of them at a time: a
+place that an answer has left is given to the next prompt, and a step computes only answers that still go on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 from transformers import GenerationConfig
 
-from tunewright.models.attention import attention, plain_attention
-from tunewright.models.contracts import Generation, LoadedModel
+from tunewright.models.attention import Layout, attention, packed_logits, plain_attention
+from tunewright.models.contracts import Generation, LoadedModel, Segment
+from tunewright.models.held import Continuing, Filling, Held
 
 BATCH = 8
 
@@ -24,12 +31,94 @@ def greedy(
         stop: The token ids that end an answer.
         max_new_tokens: The most tokens an answer may have.
     """
-    tokenizer = model.tokenizer
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop[0]
+    found = _packed if model.packs else _padded
+    for answer in found(model, contexts, stop, max_new_tokens):
+        ended = answer[-1:] in [[token] for token in stop]
+        text = model.tokenizer.decode(answer[:-1] if ended else answer, skip_special_tokens=True)
+        yield Generation(text.strip(), ended)
+
+
+@dataclass(slots=True)
+class _Answer:
+    """One that is being written."""
+
+    number: int
+    context: Sequence[int]
+    tokens: list[int] = field(default_factory=list)
+
+
+def _packed(
+    model: LoadedModel, contexts: Sequence[Sequence[int]], stop: Sequence[int], max_new_tokens: int
+) -> Iterator[list[int]]:
+    """Answers in order, with their stop token; each is given out as soon as those before it are."""
+    held = Held(min(BATCH, len(contexts)), max((len(ids) for ids in contexts), default=0) + max_new_tokens)
+    waiting = [_Answer(number, ids) for number, ids in enumerate(contexts)][::-1]
+    going: list[_Answer] = []
+    done: dict[int, list[int]] = {}
+    given = 0
+    while waiting or going:
+        for answer in _step(model, held, waiting, going, lambda ids: ids[-1] in stop or len(ids) == max_new_tokens):
+            done[answer.number] = answer.tokens
+        while given in done:
+            yield done.pop(given)
+            given += 1
+
+
+@torch.inference_mode()
+def _step(
+    model: LoadedModel, held: Held, waiting: list[_Answer], going: list[_Answer], ended: Callable[[list[int]], bool]
+) -> list[_Answer]:
+    """Reads as many prompts as there are free places, or else writes a token more; gives answers that ended."""
+    if waiting and len(going) < held.rows:
+        fresh = [waiting.pop() for _ in range(min(held.rows - len(going), len(waiting)))]
+        _read(model, held, fresh, len(going))
+        going += fresh
+    else:
+        _continue(model, held, going)
+    finished = []
+    for row in reversed(range(len(going))):
+        if ended(going[row].tokens):
+            finished.append(going[row])
+            held.move(len(going) - 1, row)
+            going[row] = going[-1]
+            going.pop()
+    return finished
+
+
+def _read(model: LoadedModel, held: Held, fresh: Sequence[_Answer], first_row: int) -> None:
+    """Reads prompts in one forward, end to end, and writes the first token of their answers."""
+    segments, start = [], 0
+    for row, answer in enumerate(fresh):
+        segments.append(Segment(row, None, row, start, start := start + len(answer.context)))
+    layout = Layout.of(segments)
+    ids_N = torch.tensor([token for answer in fresh for token in answer.context])
+    last_K = torch.tensor([segment.stop - 1 for segment in segments])
+    _write(model, ids_N, layout.position_N, Filling(held, layout, segments, first_row), last_K, fresh)
+
+
+def _continue(model: LoadedModel, held: Held, going: Sequence[_Answer]) -> None:
+    """One token more of every answer."""
+    ids_B = torch.tensor([answer.tokens[-1] for answer in going])
+    position_B = torch.tensor([len(answer.context) + len(answer.tokens) - 1 for answer in going])
+    _write(model, ids_B, position_B, Continuing(held, position_B), torch.arange(len(going)), going)
+
+
+def _write(
+    model: LoadedModel, ids: Tensor, position: Tensor, layout: Filling | Continuing, keep: Tensor, to: Sequence[_Answer]
+) -> None:
+    best = packed_logits(model.module, ids, position, layout, keep).argmax(-1).tolist()
+    for answer, token in zip(to, best, strict=True):
+        answer.tokens.append(token)
+
+
+def _padded(
+    model: LoadedModel, contexts: Sequence[Sequence[int]], stop: Sequence[int], max_new_tokens: int
+) -> Iterator[list[int]]:
+    """By the library, padded on the left: for models that cannot keep packed rows apart."""
+    pad = model.tokenizer.pad_token_id if model.tokenizer.pad_token_id is not None else stop[0]
     settings = GenerationConfig(
         do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=list(stop), pad_token_id=pad, use_cache=True
     )
-    stops = set(stop)
     for start in range(0, len(contexts), BATCH):
         batch = contexts[start : start + BATCH]
         longest = max(len(ids) for ids in batch)
@@ -38,6 +127,5 @@ def greedy(
         with torch.inference_mode(), attention(model.module, plain_attention(model.module)):
             out = model.module.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
         for row in out[:, longest:].tolist():
-            end = next((i for i, token in enumerate(row) if token in stops), None)
-            answer = row if end is None else row[:end]
-            yield Generation(tokenizer.decode(answer, skip_special_tokens=True).strip(), end is not None)
+            end = next((i for i, token in enumerate(row) if token in stop), len(row) - 1)
+            yield row[: end + 1]

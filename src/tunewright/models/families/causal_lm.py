@@ -22,7 +22,7 @@ from tunewright.core.records import Example
 from tunewright.core.seeds import key
 from tunewright.data.encoder import Encoded
 from tunewright.models import collate, scoring
-from tunewright.models.attention import NAME, Layout, attention, plain_attention
+from tunewright.models.attention import NAME, Layout, attention, packed_logits, plain_attention
 from tunewright.models.chat import Chat
 from tunewright.models.contracts import Batch, EncodeSettings, Generation, LoadedModel, Origin, Segment
 from tunewright.models.encoding import TextEncoder, continued_ids, plain_ids
@@ -267,11 +267,7 @@ def _use_packed(module: nn.Module) -> None:
 
 def _packed_logits(module: nn.Module, ids: Tensor, segments: Sequence[Segment], keep_K: Tensor) -> Tensor:
     layout = Layout.of(segments)
-    out = module(
-        input_ids=ids, position_ids=layout.position_N[None], layout=layout, logits_to_keep=keep_K, use_cache=False
-    )
-    logits: Tensor = out.logits[0]
-    return logits
+    return packed_logits(module, ids[0], layout.position_N, layout, keep_K)
 
 
 def _padded_logits(module: nn.Module, batch: Batch, keep_K: Tensor) -> Tensor:
