@@ -16,14 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.ours.workload import CHAT_SETTINGS, FOLDER
+from benchmarks.ours.workload import CHAT_SETTINGS, FOLDER, order_of
 from benchmarks.table.child import cores, emit, steps
 from tunewright.core.config import Request
 from tunewright.models.attention import Layout
 from tunewright.models.contracts import Batch
 from tunewright.pipeline.prepare import Prepared, prepare, read_rows
 from tunewright.pipeline.result import silent
-from tunewright.train.order import Order
 
 RANK, QUERIES, REPEATS = 16, 128, 3
 Product = Callable[[], Tensor]
@@ -114,15 +113,16 @@ def main() -> None:
     torch.set_num_threads(cores())
     sets = (*CHAT_SETTINGS, f"train.precision={precision}")
     prepared = prepare(read_rows(Request(data=str(FOLDER / "chat.jsonl"), sets=sets), silent), silent)
-    order = Order(len(prepared.train), prepared.settings.train.per_device_train_batch_size, prepared.settings.seed)
+    order = order_of(prepared)
     layers = prepared.model.module.config.num_hidden_layers
     kinds: dict[str, float] = {}
     with torch.inference_mode():
         for step in range(1, steps()):
-            batch = prepared.model.family.collate(prepared.model, [prepared.train[i] for i in order.step(step)])
-            for kind, timed in products(prepared, batch).items():
-                times = layers if kind == "attention" else 1
-                kinds[kind] = kinds.get(kind, 0.0) + seconds(timed, times)
+            for rows in order.micro_batches(step, order.rows_a_step):
+                batch = prepared.model.family.collate(prepared.model, [prepared.train[i] for i in rows])
+                for kind, timed in products(prepared, batch).items():
+                    times = layers if kind == "attention" else 1
+                    kinds[kind] = kinds.get(kind, 0.0) + seconds(timed, times)
     emit({"seconds": sum(kinds.values()), "by_kind": kinds, "precision": precision}, ["torch"])
 
 

@@ -20,10 +20,11 @@ from benchmarks.table.child import KEPT
 from tunewright.core.config import Request
 from tunewright.core.files import write_atomic
 from tunewright.core.seeds import stream
+from tunewright.data.encoded_rows import lengths
 from tunewright.pipeline.fetch import fetch
-from tunewright.pipeline.prepare import data_path, prepare, read_rows
+from tunewright.pipeline.prepare import Prepared, data_path, prepare, read_rows
 from tunewright.pipeline.result import silent
-from tunewright.train.order import Order
+from tunewright.train.order import Order, equal_prompts
 
 FOLDER = KEPT / "workloads"
 CHAT_ROWS, SHORTEST, LONGEST, ROWS_A_STEP = 64, 30, 1024, 8
@@ -73,7 +74,7 @@ def chat(tokenizer: Any) -> dict[str, Any]:
     path = FOLDER / "chat.jsonl"
     write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
     prepared = prepare(read_rows(Request(data=str(path), sets=CHAT_SETTINGS), silent), silent)
-    order = Order(len(prepared.train), ROWS_A_STEP, prepared.settings.seed)
+    order = order_of(prepared)
     encoded = [prepared.train[i] for k in range(order.steps_an_epoch) for i in order.step(k)]
     return {
         "model": str(prepared.model.origin.folder),
@@ -81,6 +82,12 @@ def chat(tokenizer: Any) -> dict[str, Any]:
         "trained": [_mask(row.length, row.positions + 1) for row in encoded],
         "messages": [_messages(row.example) for row in encoded],
     }
+
+
+def order_of(prepared: Prepared) -> Order:
+    """Which rows make a step: as the run orders them."""
+    rows = prepared.train
+    return Order(len(rows), ROWS_A_STEP, prepared.settings.seed, equal_prompts(rows, len(rows)), length_R=lengths(rows))
 
 
 def _mask(length: int, trained: Sequence[int]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.data.encoder import Encoded
-from tunewright.train.order import Order, equal_prompts
+from tunewright.train.order import MICRO_TOKENS, Order, equal_prompts
 
 prompts = st.lists(st.integers(0, 8), min_size=1, max_size=60)
 
@@ -96,3 +97,18 @@ def test_answers_to_a_prompt_with_more_than_a_step_are_mixed_anew():
     order = order_of([0] * 24, 8)
     first, second = ({frozenset(order.step(k)) for k in range(epoch * 3, epoch * 3 + 3)} for epoch in (0, 1))
     assert not first & second
+
+
+def test_long_rows_meet_in_micro_batches_of_bounded_tokens():
+    lengths = np.array([900, 30, 400, 700, 2000, 10, 10, 10], dtype=np.int32)
+    order = Order(8, 8, 1, length_R=lengths)
+    batches = list(order.micro_batches(0, 8))
+    assert [row for batch in batches for row in batch] == order.step(0)
+    assert all(lengths[batch].sum() <= MICRO_TOKENS or len(batch) == 1 for batch in batches)
+    neighbours = itertools.pairwise(batches)
+    assert all(lengths[left].sum() + lengths[right[0]] > MICRO_TOKENS for left, right in neighbours), "cut in vain"
+
+
+def test_rows_of_one_prompt_stay_in_one_micro_batch_whatever_their_length():
+    order = Order(6, 6, 1, np.array([0, 0, 0, 3, 3, 5]), np.full(6, 700, dtype=np.int32))
+    assert sorted(map(sorted, order.micro_batches(0, 6))) == [[0, 1, 2], [3, 4], [5]]

@@ -21,12 +21,12 @@ PEFT_TOLERANCE = 1e-3
 
 
 def log_probs(model: LoadedModel, rows: Sequence[Encoded]) -> Tensor | None:
-    """The log-probabilities of a few rows' targets; None for families without them."""
+    """The log-probabilities of a few rows' targets, row by row to save memory; None for families without them."""
     if "token_log_probs" not in model.family.capabilities:
         return None
     model.module.eval()
     with torch.inference_mode():
-        return model.family.token_log_probs(model, model.family.collate(model, rows[:_ROWS]))
+        return torch.cat([model.family.token_log_probs(model, model.family.collate(model, [r])) for r in rows[:_ROWS]])
 
 
 def answers(model: LoadedModel, objective: Objective, rows: Sequence[Encoded]) -> Tensor:
@@ -86,7 +86,8 @@ def verify(
         )
     findings: dict[str, Any] = {"reopened_equal": True, "largest_change": float((after - before).abs().max())}
     if (folder / "adapter_config.json").is_file() and "text" in trained.family.capabilities:
-        findings["peft_difference"] = _through_peft(trained, method, folder, rows)
+        ours = reopened if dtype == torch.float32 else method.load(open_model(trained.origin, torch.float32), folder)
+        findings["peft_difference"] = _through_peft(ours, folder, rows)
         if findings["peft_difference"] > PEFT_TOLERANCE:
             raise UserError(
                 f"Opened through PEFT, {folder} differs by {findings['peft_difference']:.2g} from our own path "
@@ -95,12 +96,11 @@ def verify(
     return reopened, findings
 
 
-def _through_peft(trained: LoadedModel, method: Method, folder: Path, rows: Sequence[Encoded]) -> float:
+def _through_peft(ours: LoadedModel, folder: Path, rows: Sequence[Encoded]) -> float:
     """Largest difference of a target's log-probability between PEFT alone and our path, both in float32."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    ours = method.load(open_model(trained.origin, torch.float32), folder)
     base_folder = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
     plain = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32, local_files_only=True)
     with warnings.catch_warnings():
@@ -111,8 +111,8 @@ def _through_peft(trained: LoadedModel, method: Method, folder: Path, rows: Sequ
         expected = log_probs(ours, [row])
         ids = torch.from_numpy(row.inputs["input_ids"])[None]
         with torch.inference_mode():
-            logits = theirs(input_ids=ids).logits[0].float().log_softmax(-1)
-        found = logits[torch.from_numpy(row.positions), torch.from_numpy(row.targets)]
+            logits = theirs(input_ids=ids).logits[0][torch.from_numpy(row.positions)].float().log_softmax(-1)
+        found = logits.gather(1, torch.from_numpy(row.targets)[:, None].long())[:, 0]
         if expected is not None:
             worst = max(worst, float((found - expected).abs().max()))
     return worst

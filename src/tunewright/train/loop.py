@@ -18,6 +18,7 @@ from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.seeds import key
 from tunewright.core.settings import TrainSettings
 from tunewright.core.store import Run
+from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded
 from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import Batch, Gradients, LoadedModel, Loss, Making, Method, Objective
@@ -60,7 +61,8 @@ class Job:
             return self.sampler
         rows_a_step = self.settings.per_device_train_batch_size * self.settings.gradient_accumulation_steps
         own = len(self.train) - self.woven
-        return Order(own, rows_a_step, self.seed, equal_prompts(self.train, own), self.woven)
+        prompts = equal_prompts(self.train, own)
+        return Order(own, rows_a_step, self.seed, prompts, self.woven, length_R=lengths(self.train))
 
     @property
     def private(self) -> bool:

@@ -15,6 +15,9 @@ from tunewright.core.seeds import stream
 from tunewright.data.encoder import Encoded
 from tunewright.data.keys import Numbers, firsts, text_keys
 
+MICRO_TOKENS = 1024
+"""Most tokens of a micro-batch of several prompts: memory follows it, speed hardly (measured: benchmarks/notes.md)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Order:
@@ -32,6 +35,8 @@ class Order:
     """[rows] equal numbers for equal prompts; None = all differ."""
     woven: int = 0
     """Rows beyond those, numbered on from them, that are added to the steps of every epoch as evenly as can be."""
+    length_R: Numbers | None = None
+    """[rows and woven] tokens of each row; None = micro-batches are bounded by their rows alone."""
 
     @property
     def steps_an_epoch(self) -> int:
@@ -43,16 +48,22 @@ class Order:
         return [row for group in self._groups(k) for row in group]
 
     def micro_batches(self, k: int, size: int) -> Iterator[list[int]]:
-        """The rows of step k in micro-batches of at most `size` rows; a prompt is cut only if it has more."""
+        """The rows of step k in micro-batches of at most `size` rows; a prompt is cut only if it has more.
+
+        Different prompts meet in one only up to `MICRO_TOKENS` tokens: the sums of a step do not depend on the cut.
+        """
         batch: list[int] = []
         for group in self._groups(k):
             for start in range(0, len(group), size):
                 part = group[start : start + size]
-                if len(batch) + len(part) > size:
+                if batch and (len(batch) + len(part) > size or self._tokens(batch + part) > MICRO_TOKENS):
                     yield batch
                     batch = []
                 batch = batch + part
         yield batch
+
+    def _tokens(self, rows: list[int]) -> int:
+        return 0 if self.length_R is None else int(self.length_R[rows].sum())
 
     def _groups(self, k: int) -> list[list[int]]:
         epoch, place = divmod(k, self.steps_an_epoch)

@@ -28,6 +28,7 @@ from tunewright.models.contracts import Batch, EncodeSettings, Generation, Loade
 from tunewright.models.encoding import TextEncoder, continued_ids, plain_ids
 from tunewright.models.fused import fuse
 from tunewright.models.generation import greedy
+from tunewright.models.picked import picked_log_probs
 
 PACKED_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 0.2}
 """Largest difference of a log-probability, packed against alone, at which a model counts as able to pack."""
@@ -123,7 +124,7 @@ class CausalLM(Plugin):
         else:
             logits_KV = _padded_logits(model.module, batch, keep_K)
         accurate = logits_KV if logits_KV.dtype == torch.float64 else logits_KV.float()
-        return accurate.log_softmax(-1)[row_T, targets.target_T]  # several rows may read one shared position
+        return picked_log_probs(accurate, row_T, targets.target_T)
 
     def choices(
         self,
