@@ -21,6 +21,8 @@ class Side:
     arguments: tuple[str, ...] = ()
     peer: bool = False
     """Runs in the peers' environment."""
+    once: bool = False
+    """So slow that it runs in the first round alone; its result stands in every round."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,10 @@ class Measurements:
             if line["code"] == code:
                 found.setdefault(line["round"], {})[line["side"]] = line["result"]
         names = {side.name for side in row.sides}
-        return [found[number] for number in sorted(found) if found[number].keys() >= names]
+        first = found.get(0, {})
+        once = {side.name: first[side.name] for side in row.sides if side.once and side.name in first}
+        whole = [{**once, **found[number]} for number in sorted(found)]
+        return [one for one in whole if one.keys() >= names]
 
     def newest(self, row: Row) -> tuple[list[Round], dict[str, Any]]:
         """The rounds of the newest code that has a whole one, and the last line of them; empty if there is none."""
@@ -118,7 +121,7 @@ def measure(row: Row, rounds: int, kept: Measurements, code: str, run: Run = run
     have = {(line["round"], line["side"]) for line in kept.lines() if line["code"] == code}
     for number in range(row.rounds or rounds):
         for side in row.sides:
-            if (number, side.name) in have:
+            if (number, side.name) in have or (side.once and number > 0):
                 continue
             result = run(side, number)
             now = time.strftime("%Y-%m-%d %H:%M")

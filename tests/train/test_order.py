@@ -110,5 +110,5 @@ def test_long_rows_meet_in_micro_batches_of_bounded_tokens():
 
 
 def test_rows_of_one_prompt_stay_in_one_micro_batch_whatever_their_length():
-    order = Order(6, 6, 1, np.array([0, 0, 0, 3, 3, 5]), np.full(6, 700, dtype=np.int32))
+    order = Order(6, 6, 1, np.array([0, 0, 0, 3, 3, 5]), length_R=np.full(6, 700, dtype=np.int32))
     assert sorted(map(sorted, order.micro_batches(0, 6))) == [[0, 1, 2], [3, 4], [5]]
