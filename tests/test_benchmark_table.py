@@ -62,6 +62,14 @@ def test_the_sides_of_a_row_run_in_turn(kept: runner.Measurements) -> None:
     assert FASTER.values(rounds) == [3.0, 3.0, 3.0]
 
 
+def test_a_slow_side_runs_once_and_its_result_stands_in_every_round(kept: runner.Measurements) -> None:
+    row = Row("race", "Who is faster.", (Side("peer", "there", peer=True, once=True), OURS), (FASTER,))
+    programs = Programs({"peer": 1.0, "ours": 3.0})
+    rounds = runner.measure(row, 3, kept, "code", programs)
+    assert programs.ran == [(0, "peer"), (0, "ours"), (1, "ours"), (2, "ours")]
+    assert FASTER.values(rounds) == [3.0, 6.0, 9.0]
+
+
 def test_a_broken_off_benchmark_goes_on_where_it_stopped(kept: runner.Measurements) -> None:
     with pytest.raises(runner.ChildError):
         runner.measure(ROW, 3, kept, "code", Programs({"peer": 1.0, "ours": 3.0}, fail_at=3))
