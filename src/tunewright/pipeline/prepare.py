@@ -15,7 +15,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.records import Example, text_part
 from tunewright.core.settings import FORMS, PlanSettings
 from tunewright.data.canaries import Canaries, Mould
-from tunewright.data.checks import measure_encoding
+from tunewright.data.checks import EncodingFacts, measure_encoding
 from tunewright.data.dataset import Dataset, open_dataset
 from tunewright.data.encoded_rows import EncodedRows
 from tunewright.data.encoder import Encoded, Encoder, Unencodable, encode_all
@@ -144,13 +144,7 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
     if measured.problems:
         raise UserError(measured.problems)
     encoding.plant(train, planted)
-    data = {
-        "facts": rows.dataset.facts,
-        "encoding": measured.facts,
-        "blocks": [block.model_dump(mode="json") for block in measured.blocks],
-    }
-    if settings.privacy.on:
-        data = public(data)
+    data = _shown(rows, measured)
     return Prepared(
         rows.plan,
         rows.recipe,
@@ -166,6 +160,16 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
         data,
         canaries,
     )
+
+
+def _shown(rows: Rows, measured: EncodingFacts) -> dict[str, Any]:
+    """What data.json says; under privacy, only what the guarantee covers."""
+    data = {
+        "facts": rows.dataset.facts,
+        "encoding": measured.facts,
+        "blocks": [block.model_dump(mode="json") for block in measured.blocks],
+    }
+    return public(data) if rows.plan.settings.privacy.on else data
 
 
 def _opened(settings: PlanSettings, dtype: torch.dtype, progress: Progress) -> LoadedModel:
