@@ -7,7 +7,7 @@ import tunewright
 from tunewright.core.plan_layers import LEAVES
 
 NOT_READERS = {"settings.py", "aliases.py", "plan_layers.py"}
-PLACEHOLDERS = {"seeds"}
+PLACEHOLDERS: set[str] = set()
 """Allow one value only, so there is nothing to read."""
 
 

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiny import KINDS
+from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.models import scoring
 from tunewright.models.attention import attention, plain_attention
+from tunewright.models.contracts import EncodeSettings
 from tunewright.models.families.causal_lm import score_ids
 from tunewright.models.trie import build
 
@@ -107,3 +109,24 @@ def test_trie_holds_every_answer_and_no_token_twice(answers):
 def test_an_empty_answer_is_refused():
     with pytest.raises(ValueError, match="without tokens"):
         build([[1], []])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_the_terminator_a_title_and_its_longer_brother_share_no_mass(open_tiny, kind):
+    """Without it "Cook" is a beginning of "Cooks": its probability holds all of the other's, and the sum may pass 1."""
+    model = open_tiny(kind, torch.float32)
+    titles = ["C", "Co", "Cook", "Cooks", "Cookery"]
+    asked = [Example((Turn("user", (text_part("Next occupation?"),)),), (Answer((text_part("Cook"),)),))]
+    with_stop, without = (
+        np.exp(next(iter(model.family.choices(model, asked, [titles], terminator)))) for terminator in (True, False)
+    )
+    assert with_stop.sum() <= 1 + 1e-6
+    assert (with_stop < without).all()
+    encoder = model.family.encoder(model, EncodeSettings(max_length=64))
+    ids = {title: encoder.answer_ids(title, False) for title in titles}
+    begins = [(a, b) for a in titles for b in titles if a != b and ids[b][: len(ids[a])] == ids[a]]
+    assert begins
+    for shorter, longer in begins:
+        first, second = (titles.index(title) for title in (shorter, longer))
+        assert without[first] >= without[second]
+        assert with_stop[first] <= without[first] - without[second] + 1e-9

@@ -119,11 +119,14 @@ def audit(
 
 
 @app.command()
-def compare(runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two runs or more.")]) -> int:
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two runs or more.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table and a chart: .html or .md.")] = None,
+) -> int:
     """Set runs on the same rows side by side."""
     if len(runs) < 2:
         raise UserError(f"compare: found {len(runs)} run; needs two or more, as `tunewright compare RUN RUN`.")
-    return _call("compare", "compare", list(runs))
+    return _call("compare", "compare", list(runs), out)
 
 
 @app.command()

@@ -15,7 +15,7 @@ class _Block(BaseModel):
     note: str = ""
     """A sentence under the block in plain words."""
     section: str = "more"
-    """Chapter of the report: result privacy forgot leaked bias classes examples rows data forecast use limits ..."""
+    """Chapter of the report: result privacy runs forgot leaked bias classes groups examples rows data forecast ..."""
 
 
 class Text(_Block):

@@ -39,6 +39,11 @@ def faults(settings: PlanSettings) -> Iterator[str]:
             f"evaluate.baselines: {', '.join(fitted)} would be fitted to the private rows without noise. Allowed under "
             f"privacy: {', '.join(_UNFITTED)}."
         )
+    if settings.seeds > 1 or settings.evaluate.learning_curve:
+        yield (
+            f"seeds: found {settings.seeds} (evaluate.learning_curve {settings.evaluate.learning_curve}); each further run "
+            "on private rows spends a budget of its own. Under privacy set seeds 1 and leave the learning curve out."
+        )
     unit = privacy.unit
     if unit != "row" and settings.data.unit != unit:
         yield f"data.unit: found '{settings.data.unit}', but privacy.unit is '{unit}'. Name the same column."

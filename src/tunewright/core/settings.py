@@ -104,6 +104,8 @@ class EvaluateSettings(Section):
     `frozen_logit` and `tuned_logit` a multinomial logit on what base and tuned model hold of a context."""
     resamples: int = Field(2000, ge=200)
     max_new_tokens: int = Field(64, gt=0)
+    learning_curve: bool = False
+    """Train on a quarter and on half of the rows too, and say what twice the data would buy."""
     generated_rows: int = Field(32, ge=0)
     """Test rows (chosen by content) that are answered freely: stop rate, exact match, ROUGE-L."""
 
@@ -168,7 +170,8 @@ class PlanSettings(Section):
     audit: AuditSettings = AuditSettings()
     privacy: PrivacySettings = PrivacySettings()
     seed: int = Field(0, ge=0)
-    seeds: Literal[1] = 1
+    seeds: int = Field(1, gt=0, le=20)
+    """Train under so many seeds on the same splits; all beyond the first are runs below `children/`."""
 
     @field_validator("privacy", mode="before")
     @classmethod

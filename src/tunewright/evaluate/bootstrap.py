@@ -121,7 +121,7 @@ def compare(
         [np.stack([metric.summarise(r, weights) for r in records]) for weights in _weights(grouped, seed, resamples)],
         axis=1,
     )
-    at = _Scale.of(metric, base)
+    at = Scale.of(metric, base)
     first, second, draws = at.into(base), at.into(tuned), at.into(draws)
     scale = max(abs(first), abs(second), at.least)
     se_base, se_tuned, se = (_spread(d, scale) * grouped.correction for d in (*draws, draws[1] - draws[0]))
@@ -164,15 +164,45 @@ def estimate(
     (records,), grouped = _group(metric, [records], units, row_weights)
     value = _figure(metric, records, grouped)
     draws = np.concatenate([metric.summarise(records, weights) for weights in _weights(grouped, seed, resamples)])
-    at = _Scale.of(metric, value)
+    at = Scale.of(metric, value)
     spread = _spread(at.into(draws), max(abs(at.into(value)), at.least))
-    half = _critical(grouped.freedom) * spread * grouped.correction
+    half = critical(grouped.freedom) * spread * grouped.correction
     lowest, highest = getattr(metric, "bounds", (-math.inf, math.inf))
     return value, max(value + at.change(-half), lowest), min(value + at.change(half), highest)
 
 
+def draws_of(
+    metric: Metric,
+    records: Floats,
+    units: Sequence[str],
+    groups: Sequence[NDArray[np.bool_]],
+    seed: int,
+    resamples: int,
+    row_weights: Floats,
+) -> Floats:
+    """[groups, resamples] the figure of each group of rows, all groups under the same draws of units.
+
+    Args:
+        metric: Summarises the records.
+        records: [n, numbers].
+        units: [n] to whom each row belongs.
+        groups: [n] each: which rows are in it; groups may overlap.
+        seed: Of the resampling; equal seeds and units give equal draws, whatever is measured.
+        resamples: How many.
+        row_weights: [n]; rows of weight 0 are left out.
+    """
+    counts = row_weights > 0
+    (kept,), grouped = _group(metric, [np.asarray(records, float)], units, row_weights)
+    masks = [mask[counts] for mask in groups]
+    blocks = [
+        np.stack([metric.summarise(kept[mask], weights[:, mask]) for mask in masks])
+        for weights in _weights(grouped, seed, resamples)
+    ]
+    return np.concatenate(blocks, axis=1)
+
+
 @dataclass(frozen=True, slots=True)
-class _Scale:
+class Scale:
     """Where differences are normal: the figure itself, or its logarithm for what is told in ratios."""
 
     reference: float
@@ -180,7 +210,8 @@ class _Scale:
     ratios: bool
 
     @classmethod
-    def of(cls, metric: Metric, reference: float) -> _Scale:
+    def of(cls, metric: Metric, reference: float) -> Scale:
+        """That of a metric."""
         return cls(reference, isinstance(metric, Multiplicative))
 
     @property
@@ -189,6 +220,7 @@ class _Scale:
         return 1.0 if self.ratios else 0.0
 
     def into(self, value: Any) -> Any:
+        """A figure, or an array of them, where its differences are normal."""
         return np.log(value) if self.ratios else value
 
     def change(self, difference: float) -> float:
@@ -267,13 +299,14 @@ def _spread(draws: Floats, scale: float) -> float:
     return spread if spread > _ROUNDING * scale else 0.0
 
 
-def _critical(freedom: float) -> float:
+def critical(freedom: float) -> float:
+    """How many standard errors a 95 % interval reaches to each side, by Student's t."""
     return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
 
 
 def _half_width(difference: float, se: float, freedom: float, tellable: bool) -> tuple[float, float]:
     """Half the interval's width, and the two-sided p-value; what cannot be told includes 0."""
-    half = _critical(freedom) * se
+    half = critical(freedom) * se
     if not tellable:
         return max(half, abs(difference)), 1.0
     if se == 0:
@@ -288,7 +321,7 @@ def _detectable(se: float, units: _Units, differing: int) -> float:
     at a rate r (share struck = 1 - exp(-r)), each moves the figure by about se / sqrt(all strikes), and the rate
     must be such that enough units are struck in 80 % of tests (a binomial count, solved by its beta quantile).
     """
-    needed = _critical(units.freedom) + float(stats.t.ppf(POWER, units.freedom))
+    needed = critical(units.freedom) + float(stats.t.ppf(POWER, units.freedom))
     needed /= 1 - 1 / (4 * units.freedom)  # a standard deviation of few values is on average too small by that
     if 0 < differing < units.count and units.count > MIN_DIFFERING:
         share = float(stats.beta.ppf(POWER, MIN_DIFFERING, units.count - MIN_DIFFERING + 1))

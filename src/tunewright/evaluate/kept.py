@@ -14,8 +14,10 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from tunewright.core.errors import UserError
 from tunewright.core.files import cache_folder, digest, write_atomic
 from tunewright.core.records import Example
+from tunewright.core.store import Run
 from tunewright.evaluate.compare import metric_name
 from tunewright.evaluate.contracts import Metric, Outcome
 
@@ -114,6 +116,55 @@ def _keep_arrays(path: Path, arrays: Arrays) -> None:
     beside.replace(path)
 
 
+def rows_key(examples: Sequence[Example]) -> str:
+    """A hash of what is asked and wanted in these rows, whose they are and how much they count: what a test is."""
+    return digest([
+        (e.id, e.unit, e.survey_weight, [(t.role, t.text) for t in e.context], [a.text for a in e.answers])
+        for e in sorted(examples, key=lambda example: example.id)
+    ])  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RowRecords:
+    """The records of a run's tuned model on one metric, as they lie in `evaluations/tuned.jsonl`."""
+
+    ids: list[str]
+    units: list[str]
+    weights: NDArray[np.float64]
+    records: NDArray[np.float64]
+    """[rows, numbers]"""
+
+    @classmethod
+    def of_run(cls, run: Run, metric: str) -> RowRecords:
+        """Empty when the metric was not measured."""
+        lines = [line for line in _lines_of(run) if line["metric"] == metric]
+        return cls(
+            [line["id"] for line in lines],
+            [f"row {line['id']}" if line["unit"] is None else f"unit {line['unit']}" for line in lines],
+            np.array([line.get("weight", 1.0) for line in lines]),
+            np.array([line["record"] for line in lines], dtype=float),
+        )
+
+    @staticmethod
+    def ids_of_run(run: Run) -> set[str]:
+        """The rows that were asked."""
+        return {line["id"] for line in _lines_of(run)}
+
+    def only(self, ids: Sequence[str]) -> RowRecords:
+        """Some rows, in that order."""
+        places = {name: place for place, name in enumerate(self.ids)}
+        rows = [places[name] for name in ids]
+        return RowRecords(list(ids), [self.units[row] for row in rows], self.weights[rows], self.records[rows])
+
+
+def _lines_of(run: Run) -> list[dict[str, Any]]:
+    path = run.evaluations / "tuned.jsonl"
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is gone or damaged ({error}). Run: tunewright evaluate {run.folder}") from None
+
+
 def records_as_lines(outcomes: Sequence[Outcome], metrics: Sequence[Metric], labels: Sequence[str]) -> str:
     """A line per example and metric, for `evaluations/base.jsonl` and `tuned.jsonl`."""
     lines = []
@@ -124,6 +175,7 @@ def records_as_lines(outcomes: Sequence[Outcome], metrics: Sequence[Metric], lab
                 line = {
                     "id": outcome.example.id,
                     "unit": outcome.example.unit,
+                    "weight": outcome.example.survey_weight,
                     "metric": metric_name(metric),
                     "record": list(record),
                 }

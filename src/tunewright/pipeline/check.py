@@ -15,6 +15,7 @@ from tunewright.evaluate.contracts import Progress
 from tunewright.pipeline.advice import safety_advice
 from tunewright.pipeline.forecast import by_formula
 from tunewright.pipeline.guarantee import privacy_lines
+from tunewright.pipeline.inside import further_lines
 from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.prepare import prepare, read_rows
 from tunewright.pipeline.result import Result, silent
@@ -66,6 +67,7 @@ def plan(request: Request, progress: Progress = silent) -> Result:
         f"{len(prepared.train)} training rows, {len(prepared.valid)} validation, {len(prepared.test)} test; "
         f"{job.steps} steps.",
         forecast_line(forecast),
+        *further_lines(prepared.settings, len(prepared.dataset.train), forecast.training_seconds),
     ]
     if job.private:
         lines += privacy_lines(job, rows.plan.settings.privacy)

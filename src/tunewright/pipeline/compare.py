@@ -1,25 +1,81 @@
-"""`compare`: runs on the same test rows side by side."""
+"""`compare`: runs on the same test rows side by side, each also against the first."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunewright.core import plugins
+from tunewright.core.blocks import Bar, Bars, Block, Cell, Table
 from tunewright.core.config import Plan
 from tunewright.core.errors import UserError
 from tunewright.core.store import Run
+from tunewright.evaluate.bootstrap import Paired, estimate
+from tunewright.evaluate.bootstrap import compare as paired
 from tunewright.evaluate.contracts import Progress
+from tunewright.evaluate.kept import RowRecords
 from tunewright.pipeline.result import Result, silent
+from tunewright.report import write_page
+
+_HEADER = (
+    "run", "method", "metric", "base", "tuned", "difference", "95 % interval", "n", "decision", "to the first",
+    "95 % interval",
+)  # fmt: skip
+_NOTE = (
+    "Each interval is over the same test rows, drawn by unit; those against the first run are each alone, so of many "
+    "runs some stand out by chance."
+)
 
 
-def compare(folders: Sequence[Path], progress: Progress = silent) -> Result:
-    """One table: a line a run and metric, base and tuned with the interval of the difference.
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One run on one metric."""
+
+    run: str
+    method: str
+    metric: dict[str, Any]
+    """As in verdict.json."""
+    to_first: Paired | None
+    """Its tuned model against that of the first run; None for the first, and where a metric was not measured there."""
+
+    def cells(self) -> tuple[str, ...]:
+        metric, first = self.metric, self.to_first
+        against = ("", "") if first is None else (f"{first.difference:+.3f}", f"{first.low:+.3f} to {first.high:+.3f}")
+        return (
+            self.run, self.method, metric["name"] + (" *" if metric["primary"] else ""), f"{metric['base']:.3f}",
+            f"{metric['tuned']:.3f}", f"{metric['difference']:+.3f}", f"{metric['low']:+.3f} to {metric['high']:+.3f}",
+            str(metric["n"]), metric["decision"].replace("_", " "), *against,
+        )  # fmt: skip
+
+
+def compare(folders: Sequence[Path], out: Path | None = None, progress: Progress = silent) -> Result:
+    """One table: a line a run and metric, base and tuned, and the tuned model against that of the first run.
+
+    Args:
+        folders: Runs.
+        out: An HTML or Markdown file that gets the table with a chart; None = none is written.
+        progress: Told how far it is.
 
     Raises:
         UserError: A run is not evaluated, or the runs were tested on different rows.
     """
     runs = [Run.open(folder) for folder in folders]
+    _require_same_rows(runs)
+    names = _names(runs)
+    lines = []
+    for number, run in enumerate(runs):
+        progress("comparing", number, len(runs))
+        lines += [_line(names[number], run, runs[0], metric) for metric in run.must_read("verdict.json")["metrics"]]
+    told = _text([_HEADER, *(line.cells() for line in lines)])
+    if out is not None:
+        write_page(out, f"{len(runs)} runs on the same test rows", [_NOTE], _blocks(lines, names, runs))
+        told.append(f"Written: {out}")
+    return Result(0, tuple(told))
+
+
+def _require_same_rows(runs: Sequence[Run]) -> None:
     faults = [
         f"{run.folder} is not evaluated yet. Run: tunewright evaluate {run.folder}"
         for run in runs
@@ -27,37 +83,69 @@ def compare(folders: Sequence[Path], progress: Progress = silent) -> Result:
     ]
     if faults:
         raise UserError(faults)
-    asked = {run.name: _test_ids(run) for run in runs}
-    first = next(iter(asked))
-    different = [name for name, ids in asked.items() if ids != asked[first]]
-    if different:
-        raise UserError(
-            f"{', '.join(different)} answered other test rows than {first}, so the figures cannot be compared. "
-            "Compare runs of the same data, seed and splits."
-        )
-    rows = [_row(run, metric) for run in runs for metric in run.read("verdict.json")["metrics"]]
-    header = ("run", "method", "metric", "base", "tuned", "difference", "95 % interval", "n", "decision")
-    return Result(0, tuple(_table([header, *rows])))
+    first = _tested(runs[0])
+    for run in runs[1:]:
+        # Runs of an older version knew no hash of the rows: then the ids must do.
+        ours, theirs = first, _tested(run)
+        known = ours[0] is not None and theirs[0] is not None
+        if (ours[0] != theirs[0]) if known else (ours[1] != theirs[1]):
+            faults.append(
+                f"{run.folder} answered other test rows than {runs[0].folder}, so the figures cannot be compared. "
+                "Compare runs of the same data and splits; data.split_seed keeps the splits while the seed changes."
+            )
+    if faults:
+        raise UserError(faults)
 
 
-def _test_ids(run: Run) -> set[str]:
-    import json
+def _tested(run: Run) -> tuple[str | None, set[str]]:
+    """The hash of the test rows, and their ids."""
+    comparison = run.read("evaluations/comparison.json") or {}
+    return comparison.get("test"), RowRecords.ids_of_run(run)
 
-    path = run.evaluations / "tuned.jsonl"
-    return {json.loads(line)["id"] for line in path.read_text(encoding="utf-8").splitlines() if line}
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Short names that tell the runs apart."""
+    names = [run.name for run in runs]
+    return [name if names.count(name) == 1 else str(run.folder) for name, run in zip(names, runs, strict=True)]
 
 
-def _row(run: Run, metric: dict[str, Any]) -> tuple[str, ...]:
+def _line(name: str, run: Run, first: Run, metric: dict[str, Any]) -> _Line:
     method = Plan.load(run.plan_file).settings.method
-    name = method if isinstance(method, str) else str(method["name"])
-    return (
-        run.name, name, metric["name"] + (" *" if metric["primary"] else ""), f"{metric['base']:.3f}",
-        f"{metric['tuned']:.3f}", f"{metric['difference']:+.3f}", f"{metric['low']:+.3f} to {metric['high']:+.3f}",
-        str(metric["n"]), metric["decision"].replace("_", " "),
-    )  # fmt: skip
+    against = None if run is first else _against(metric["name"], run, first)
+    return _Line(name, method if isinstance(method, str) else str(method["name"]), metric, against)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def _against(metric: str, run: Run, first: Run) -> Paired | None:
+    """The tuned model of a run against that of the first, on the rows that both have a record of."""
+    ours, theirs = (RowRecords.of_run(one, metric) for one in (run, first))
+    shared = sorted(set(ours.ids) & set(theirs.ids))
+    if not shared:
+        return None
+    ours, theirs = ours.only(shared), theirs.only(shared)
+    return paired(plugins.build("metrics", metric), theirs.records, ours.records, ours.units, 0, 2000, ours.weights)
+
+
+def _blocks(lines: Sequence[_Line], names: Sequence[str], runs: Sequence[Run]) -> list[Block]:
+    found: list[Block] = []
+    primary = {line.metric["name"]: line.metric for line in lines if line.metric["primary"]}
+    for name, metric in primary.items():
+        bars = []
+        for run_name, run in zip(names, runs, strict=True):
+            kept = RowRecords.of_run(run, name)
+            if kept.ids:
+                value, low, high = estimate(
+                    plugins.build("metrics", name), kept.records, kept.units, 0, 2000, kept.weights
+                )
+                bars.append(Bar(label=run_name, value=value, low=low, high=high, role="tuned"))
+        note = f"{'Higher' if metric['higher_is_better'] else 'Lower'} is better. Each interval is of one model alone."
+        found.append(Bars(title=name, note=note, section="result", bars=bars))
+    rows: list[list[Cell]] = [list(line.cells()) for line in lines]
+    columns = [*_HEADER[:-1], "95 % interval to the first"]
+    found.append(Table(title="All runs", note=_NOTE, section="result", columns=columns, rows=rows))
+    return found
+
+
+def _text(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [lines[0], "  ".join("-" * width for width in widths), *lines[1:], "* = primary"]

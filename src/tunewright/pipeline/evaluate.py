@@ -19,14 +19,16 @@ from tunewright.evaluate.blocks import outcome_blocks
 from tunewright.evaluate.compare import How, compare_outcomes, metric_name
 from tunewright.evaluate.contracts import Comparison, Figure, Need, Outcome, Progress
 from tunewright.evaluate.gates import judge_gates
-from tunewright.evaluate.kept import outcomes_by_content, records_as_lines
+from tunewright.evaluate.kept import outcomes_by_content, records_as_lines, rows_key
 from tunewright.evaluate.probes._protocol import Probe
 from tunewright.evaluate.suite import Suite
 from tunewright.evaluate.verdict import exit_code, judge
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
+from tunewright.pipeline.children import finish_children
 from tunewright.pipeline.discretion import without_rows
 from tunewright.pipeline.embedding import LOGITS, embedding_outcomes
+from tunewright.pipeline.looks import closer_looks
 from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.prepare import Prepared, prepare, reread_rows
 from tunewright.pipeline.probe import Asked, ask_probe, compare_probe, planned_probes, run_digest
@@ -53,7 +55,8 @@ def evaluate(folder: Path, overrides: Sequence[str] = (), progress: Progress = s
         tuned = open_tuned(run, prepared.dtype, prepared.model)
         base_model = open_model(prepared.model.origin, prepared.dtype)
         base = ask_base(replace(prepared, model=base_model), run, progress)
-        return evaluate_stage(prepared, run, base, tuned, progress)
+        evaluate_stage(prepared, run, base, tuned, progress)
+        return further_runs(prepared, run, base, progress)
 
 
 def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
@@ -142,6 +145,7 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     verdict = judge(comparisons, gates)
     verdict["sentences"] = [*verdict["sentences"], *_baseline_sentences(comparisons), *_probe_sentences(run)]
     private = settings.privacy.on
+    verdict["sentences"] += closer_looks(run, answered, how, private)
     blocks = outcome_blocks(*answered, **how)
     if private:
         blocks = without_rows(blocks)
@@ -152,6 +156,7 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     run.write(
         "evaluations/comparison.json",
         {
+            "test": rows_key(prepared.test),
             "metrics": [asdict(comparison) for comparison in comparisons],
             "blocks": [block.model_dump(mode="json") for block in blocks],
         },
@@ -160,11 +165,28 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     run.write("rows.json", {"blocks": [block.model_dump(mode="json") for block in shown]})
     run.write("verdict.json", verdict)
     write_report(run)
-    code = exit_code(verdict, gates, settings.gates.require)
+    return ended(prepared, run)
+
+
+def ended(prepared: Prepared, run: Run) -> Result:
+    """What a judged run ends with."""
+    verdict = run.must_read("verdict.json")
+    code = exit_code(verdict, (), prepared.settings.gates.require)
     lines = [*verdict["sentences"], f"Report: {run.folder / 'report.html'}"]
-    if tuned.family.capabilities & {"choices", "generate"}:
+    if prepared.model.family.capabilities & {"choices", "generate"}:
         lines.append(f"Use it: tunewright predict {run.folder} rows.csv --out predictions.csv")
     return Result(code, tuple(lines), run.folder)
+
+
+def further_runs(prepared: Prepared, run: Run, base: Base, progress: Progress) -> Result:
+    """The runs that the plan asks for inside this one (seeds, learning curve), those that are not finished yet."""
+
+    def judged(own: Prepared, inside: Run, tuned: LoadedModel, told: Progress) -> None:
+        evaluate_stage(own, inside, base, tuned, told)
+
+    if finish_children(prepared, run, judged, progress):
+        write_report(run)
+    return ended(prepared, run)
 
 
 def _probe(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel, progress: Progress) -> list[Figure]:

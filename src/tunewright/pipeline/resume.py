@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tunewright.core.store import Run
 from tunewright.evaluate.contracts import Progress
-from tunewright.pipeline.evaluate import evaluate, reopen
+from tunewright.pipeline.children import pending
+from tunewright.pipeline.evaluate import ask_base, evaluate, further_runs, reopen
 from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.train import train_stage
 from tunewright.pipeline.tune import stages
@@ -19,9 +20,12 @@ def resume(folder: Path, progress: Progress = silent) -> Result:
     if run.model.is_dir():
         if verb == "train":
             return Result(0, (f"{folder} is finished: the model is in {run.model}.",), folder)
-        return evaluate(folder, (), progress)
+        if run.read("verdict.json") is None or not pending(run):
+            return evaluate(folder, (), progress)
     prepared = reopen(run, (), progress)
     with run.writing():
+        if run.model.is_dir():
+            return further_runs(prepared, run, ask_base(prepared, run, progress), progress)
         if verb == "tune":
             return stages(prepared, run, progress)
         train_stage(prepared, run, progress)

@@ -17,6 +17,7 @@ from tunewright.pipeline.advice import safety_advice
 from tunewright.pipeline.example_data import EXAMPLES
 from tunewright.pipeline.forecast import by_dry_step
 from tunewright.pipeline.guarantee import guarantee, privacy_lines, private_job, prove
+from tunewright.pipeline.inside import further_lines
 from tunewright.pipeline.machine import fix_threads, folder_size, info, peak_memory
 from tunewright.pipeline.prepare import Prepared, Rows, prepare, read_rows
 from tunewright.pipeline.result import Result
@@ -51,13 +52,18 @@ def set_up(rows: Rows, out: Path | None, verb: str, progress: Progress) -> tuple
     run = Run.create(out, f"{Path(prepared.settings.data.path).stem}-{method}")
     if prepared.canaries.coins:
         prepared.canaries.write(run.folder)
+    begin_folder(prepared, run, verb, threads)
+    tell([*rows.plan.notes, *data_lines(prepared.data), *safety_advice(prepared)])
+    return prepared, run
+
+
+def begin_folder(prepared: Prepared, run: Run, verb: str, threads: int) -> None:
+    """Writes what a run has from its beginning."""
     found = info(prepared.model.origin, prepared.dtype, threads, prepared.dataset.fingerprint)
     capabilities = sorted(prepared.model.family.capabilities)
     run.write("info.json", {**found, "verb": verb, "capabilities": capabilities})
     run.write("data.json", prepared.data)
-    tell([*rows.plan.notes, *data_lines(prepared.data), *safety_advice(prepared)])
     prepared.plan.write(run.plan_file)  # last: a folder with a plan is a run
-    return prepared, run
 
 
 def _absolute(plan: Plan) -> Plan:
@@ -103,7 +109,7 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress) -> LoadedModel
     if run.read("forecast.json") is None:
         progress("dry step on the longest batch", 0, 1)
         forecast = by_dry_step(prepared, job)
-        tell([forecast_line(forecast)])
+        tell([forecast_line(forecast), *_further(prepared, run, forecast.training_seconds)])
         run.write("forecast.json", {"forecast": forecast.to_json()})
     with StopRequest().listening() as stop:
         ended = loop(job, run, progress, stop)
@@ -123,6 +129,14 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress) -> LoadedModel
         shutil.rmtree(run.checkpoints, ignore_errors=True)  # with them goes the key of the noise
     run.write("info.json", {**run.must_read("info.json"), "verified": findings})
     return reopened
+
+
+def _further(prepared: Prepared, run: Run, seconds: float) -> list[str]:
+    """What the plan asks for beside this run; `train` alone leaves it undone, and says so."""
+    lines = further_lines(prepared.settings, len(prepared.dataset.train), seconds)
+    if lines and run.must_read("info.json")["verb"] == "train":
+        return [f"{lines[0]} `train` does not run them; `tunewright evaluate {run.folder}` will."]
+    return lines
 
 
 def save_verified(job: Job, prepared: Prepared, run: Run) -> tuple[LoadedModel, dict[str, Any]]:

@@ -7,7 +7,7 @@ import time
 from tunewright.core.config import Request
 from tunewright.core.store import Run
 from tunewright.evaluate.contracts import Progress
-from tunewright.pipeline.evaluate import ask_base, evaluate_stage
+from tunewright.pipeline.evaluate import ask_base, evaluate_stage, further_runs
 from tunewright.pipeline.machine import peak_memory
 from tunewright.pipeline.prepare import Prepared
 from tunewright.pipeline.result import Result, silent
@@ -29,7 +29,7 @@ def stages(prepared: Prepared, run: Run, progress: Progress) -> Result:
     asked = time.perf_counter()
     tuned = train_stage(prepared, run, progress)
     trained = time.perf_counter()
-    result = evaluate_stage(prepared, run, base, tuned, progress)
+    evaluate_stage(prepared, run, base, tuned, progress)
     ended = time.perf_counter()
     forecast = run.read("forecast.json")
     forecast["actual"] |= {
@@ -39,4 +39,4 @@ def stages(prepared: Prepared, run: Run, progress: Progress) -> Result:
     }
     run.write("forecast.json", forecast)
     write_report(run)
-    return result
+    return further_runs(prepared, run, base, progress)

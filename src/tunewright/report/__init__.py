@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from tunewright.core.blocks import Block, Text
 from tunewright.core.files import write_atomic
 from tunewright.core.store import Run
-from tunewright.report.contracts import Report, Section
+from tunewright.report.contracts import Report, Section, sections
 from tunewright.report.gather import gather
 from tunewright.report.html import render_html
 from tunewright.report.markdown import render_markdown
 
-__all__ = ["Report", "Section", "gather", "write"]
+__all__ = ["Report", "Section", "gather", "write", "write_page"]
 
 
 def write(run: Run) -> list[Path]:
@@ -26,3 +28,10 @@ def write(run: Run) -> list[Path]:
         # Half a surrogate pair, which JSON may hold, has no UTF-8: it becomes a question mark.
         write_atomic(run.folder / name, text.encode("utf-8", "replace"))
     return [run.folder / name for name in pages]
+
+
+def write_page(path: Path, title: str, paragraphs: Sequence[str], blocks: Sequence[Block]) -> None:
+    """Writes blocks that are no run's as a page: Markdown where the name ends in .md, else HTML."""
+    report = Report(path.stem, Text(title=title, paragraphs=list(paragraphs)), (), sections(list(blocks)))
+    text = render_markdown(report) if path.suffix == ".md" else render_html(report)
+    write_atomic(path, text.encode("utf-8", "replace"))

@@ -92,7 +92,7 @@ def limit_blocks(facts: Mapping[str, Any]) -> list[Block]:
         f"Licence of the data: {facts.get('data_licence') or 'not stated'}."
     )
     if facts.get("slices"):
-        said.append("Subgroups were named (data.slices), but figures by subgroup are not part of this report yet.")
+        said.append("Only the subgroups that were named (data.slices) were looked at, and those of enough units.")
     else:
         said.append("No subgroups were named (data.slices): whether it serves everybody equally well was not measured.")
     said.append("One seed: the intervals cover the choice of test rows, not that another seed gives other weights.")

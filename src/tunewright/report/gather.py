@@ -21,6 +21,8 @@ from tunewright.report.words import decimals, duration, name_of
 
 _UNREADABLE = (UserError, yaml.YAMLError, TypeError, AttributeError, ValueError, ArithmeticError, LookupError)
 """What a file that is not as expected can raise; broken JSON and broken UTF-8 are a ValueError."""
+_LOOKS = ("slices", "error_slices", "seeds", "learning_curve")
+"""Files of `evaluations/` that hold blocks beside the comparison and the probes."""
 Value = TypeVar("Value")
 Json = dict[str, Any]
 
@@ -38,6 +40,7 @@ class _Files:
             for path in sorted(run.evaluations.glob("probe_*.json"))
         }
         self.audit = self.read("evaluations/audit.json") or {}
+        self.looks = [self.read(f"evaluations/{name}.json") or {} for name in _LOOKS]
         self.data = self.read("data.json") or {}
         self.forecast = self.read("forecast.json") or {}
         self.info = self.read("info.json") or {}
@@ -117,6 +120,7 @@ def _comparison(files: _Files) -> list[Block]:
     drawn = any(isinstance(block, Bars) and block.section == "result" for block in given)
     derived = result_blocks(files.verdict, files.metrics(), drawn)
     bars = [block for block in derived if isinstance(block, Bars)]
+    given += [block for look in files.looks for block in blocks.validate_python(look.get("blocks", []))]
     return [*bars, *given, *(block for block in derived if not isinstance(block, Bars))]
 
 

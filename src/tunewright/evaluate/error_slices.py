@@ -1,0 +1,219 @@
+"""Where the tuned model does worse: words, lengths, subgroups and units, corrected for having looked at all of them.
+
+Two looks, each at its share of 5 %. Words, lengths and subgroups: does the mean loss of units go with how many of their
+rows are inside? Losses are permuted among units and the largest statistic of each permutation is the yardstick
+(Westfall & Young 1993, max-T), so hundreds of correlated candidates cost no more than they must. Units with several
+rows: rows are permuted among units in the same way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunewright.core.blocks import Block, Table
+from tunewright.core.seeds import stream
+from tunewright.evaluate.baselines._text import question
+from tunewright.evaluate.bootstrap import LEVEL, Multiplicative
+from tunewright.evaluate.compare import metric_name, unit_of
+from tunewright.evaluate.contracts import Floats, Metric, Outcome
+from tunewright.evaluate.words import words
+
+MIN_LOOKED = 30
+"""Fewer units are too few to look for words and lengths among them."""
+MIN_INSIDE = 10
+"""Units that a candidate must touch, and as many that it must not."""
+MIN_ROWS = 5
+"""Rows that a unit must have to be a candidate itself."""
+MOST_WORDS = 500
+PERMUTATIONS = 999
+LISTED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A set of rows that somebody could name."""
+
+    name: str
+    inside: NDArray[np.bool_]
+    """[rows]"""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorSlice:
+    """Rows on which the tuned model does worse than on the others."""
+
+    name: str
+    rows: int
+    units: int
+    inside: float
+    """The metric on these rows."""
+    outside: float
+    p_value: float
+    """Corrected for all candidates of its look."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorSlices:
+    """What was found, surest first, of how many candidates."""
+
+    metric: str
+    found: tuple[ErrorSlice, ...]
+    looked: int
+    note: str = ""
+
+
+def find_error_slices(outcomes: Sequence[Outcome], metric: Metric, labels: Sequence[str], seed: int) -> ErrorSlices:
+    """Looks for rows on which the model does worse.
+
+    Args:
+        outcomes: Of the tuned model.
+        metric: What is looked at; it must have a value on one row alone.
+        labels: The closed set.
+        seed: Of the permutations.
+    """
+    kept = [(o, r) for o in outcomes if o.example.survey_weight > 0 and (r := metric.record(o, labels)) is not None]
+    name = metric_name(metric)
+    if not kept:
+        return ErrorSlices(name, (), 0, "Not looked for: no row has a figure.")
+    asked, records = [o for o, _ in kept], np.array([r for _, r in kept], dtype=float)
+    loss = np.array([metric.summarise(record[None], np.ones((1, 1)))[0] for record in records])
+    if not np.isfinite(loss).all():
+        return ErrorSlices(name, (), 0, f"Not looked for: {name} has no value on one row alone.")
+    loss = np.log(loss) if isinstance(metric, Multiplicative) else loss
+    loss = -loss if metric.higher_is_better else loss
+    weights = np.array([o.example.survey_weight for o in asked])
+    _, unit = np.unique([unit_of(o) for o in asked], return_inverse=True)
+    sizes = np.bincount(unit)
+    of_units = [
+        Candidate(f"unit {asked[np.flatnonzero(unit == u)[0]].example.unit}", unit == u)
+        for u in np.flatnonzero(sizes >= MIN_ROWS)
+    ]
+    of_units = of_units if len(of_units) > 1 else []
+    of_rows = _candidates(asked, unit) if len(sizes) >= MIN_LOOKED else []
+    looks = [(of_rows, _by_units(loss, weights, unit)), (of_units, _by_rows(loss))]
+    looks = [(candidates, measure) for candidates, measure in looks if candidates]
+    found: list[ErrorSlice] = []
+    for number, (candidates, measure) in enumerate(looks):
+        level = (1 - LEVEL) / len(looks)
+        inside = np.array([candidate.inside for candidate in candidates])
+        for candidate, p in zip(candidates, measure(inside, stream(seed, "error slices", number)), strict=True):
+            if p <= level:
+                there, elsewhere = (
+                    float(metric.summarise(records[side], weights[None, side])[0])
+                    for side in (candidate.inside, ~candidate.inside)
+                )
+                rows, units = int(candidate.inside.sum()), len(np.unique(unit[candidate.inside]))
+                found.append(ErrorSlice(candidate.name, rows, units, there, elsewhere, float(p)))
+    looked = sum(len(candidates) for candidates, _ in looks)
+    note = "" if looks else f"Not looked for: it takes {MIN_LOOKED} units, or units of {MIN_ROWS} rows."
+    return ErrorSlices(name, tuple(sorted(found, key=lambda one: (one.p_value, one.name))), looked, note)
+
+
+Measure = Callable[[NDArray[np.bool_], np.random.Generator], Floats]
+
+
+def _by_units(loss: Floats, weights: Floats, unit: NDArray[np.int64]) -> Measure:
+    """Corrected one-sided p-values of candidates [candidates, rows], losses permuted among units."""
+    mass = np.bincount(unit, weights=weights)
+    of_unit = np.bincount(unit, weights=weights * loss) / mass
+
+    def measure(inside: NDArray[np.bool_], random: np.random.Generator) -> Floats:
+        share = np.stack([np.bincount(unit, weights=weights * row) for row in inside]) / mass
+        return _corrected(of_unit, share, random)
+
+    return measure
+
+
+def _by_rows(loss: Floats) -> Measure:
+    """As `_by_units`, losses permuted among all rows."""
+    return lambda inside, random: _corrected(loss, inside.astype(float), random)
+
+
+def _corrected(loss: Floats, share: Floats, random: np.random.Generator) -> Floats:
+    """[candidates] p-values against the largest correlation of each permutation.
+
+    Args:
+        loss: [n] what is permuted.
+        share: [candidates, n] how far each is inside.
+        random: Of the permutations.
+    """
+    centred = loss - loss.mean()
+    if not centred.any():
+        return np.ones(len(share))
+    inside = share - share.mean(axis=1, keepdims=True)
+    norm = np.sqrt((inside**2).sum(axis=1, keepdims=True))
+    inside = np.divide(inside, norm, out=np.zeros_like(inside), where=norm > 0)
+    largest = np.max(random.permuted(np.tile(centred, (PERMUTATIONS, 1)), axis=1) @ inside.T, axis=1)
+    reached = (largest[:, None] >= inside @ centred - 1e-12).sum(axis=0)
+    return np.asarray((1 + reached) / (1 + PERMUTATIONS))
+
+
+def _candidates(asked: Sequence[Outcome], unit: NDArray[np.int64]) -> list[Candidate]:
+    """Words, lengths and subgroups that enough units have and enough have not."""
+    texts = [question(o.example) if o.example.context else o.example.answer.text for o in asked]
+    split = [words(text) for text in texts]
+    common = Counter(word for one in split for word in set(one))
+    rows_of: dict[str, list[int]] = {word: [] for word, _ in common.most_common(4 * MOST_WORDS)}
+    for row, one in enumerate(split):
+        for word in set(one) & rows_of.keys():
+            rows_of[word].append(row)
+    made = [Candidate(f"with the word '{word}'", _mask(rows, len(asked))) for word, rows in rows_of.items()]
+    kept = [candidate for candidate in made if _touches_enough(candidate, unit)][:MOST_WORDS]
+    length = np.array([len(one) for one in split])
+    low, high = np.quantile(length, [0.25, 0.75])
+    others = [
+        Candidate(f"of at most {low:.0f} words", length <= low),
+        Candidate(f"of at least {high:.0f} words", length >= high),
+    ]
+    named = sorted({pair for o in asked for pair in o.example.slices.items()})
+    others += [
+        Candidate(f"with {slice_} {value}", np.array([o.example.slices.get(slice_) == value for o in asked]))
+        for slice_, value in named
+    ]
+    return kept + [candidate for candidate in others if _touches_enough(candidate, unit)]
+
+
+def _mask(rows: Sequence[int], count: int) -> NDArray[np.bool_]:
+    mask = np.zeros(count, dtype=bool)
+    mask[list(rows)] = True
+    return mask
+
+
+def _touches_enough(candidate: Candidate, unit: NDArray[np.int64]) -> bool:
+    inside, outside = (np.count_nonzero(np.bincount(unit[side])) for side in (candidate.inside, ~candidate.inside))
+    return min(inside, outside) >= MIN_INSIDE
+
+
+def error_sentences(looked: ErrorSlices) -> list[str]:
+    """What was found in plain words; nothing where nothing was looked for."""
+    if not looked.looked:
+        return []
+    if not looked.found:
+        return [f"Of {looked.looked} words, lengths and groups of rows, none does worse than chance explains."]
+    worst = looked.found[0]
+    more = f", and {len(looked.found) - 1} more; see the report" if len(looked.found) > 1 else ""
+    return [
+        f"Rows {worst.name} do worse: {looked.metric} {worst.inside:.3f} against {worst.outside:.3f} elsewhere "
+        f"({worst.rows} rows, {looked.looked} candidates reckoned with){more}."
+    ]
+
+
+def error_blocks(looked: ErrorSlices) -> list[Block]:
+    """A table of what was found, or a note that nothing was."""
+    note = looked.note or (
+        f"Of {looked.looked} words, lengths, subgroups and units, those with a worse {looked.metric} of tuned. "
+        "p is corrected for having looked at all of them: it is the chance to find one so bad anywhere if none "
+        "were. It says where to look, not why."
+    )
+    note += "" if looked.found or looked.note else " None was found."
+    columns = ["rows", "n", "units", f"{looked.metric} there", "elsewhere", "p"]
+    rows: list[list[Any]] = [
+        [one.name, one.rows, one.units, one.inside, one.outside, one.p_value] for one in looked.found[:LISTED]
+    ]
+    return [Table(title="Rows that do worse", note=note, section="groups", columns=columns, rows=rows)]

@@ -1,0 +1,230 @@
+"""Who it works for: base and tuned for each subgroup, and the largest gap between two of them.
+
+Subgroups are what the user named in `data.slices`. Each is compared with the project's own metrics, weights and units;
+gaps are drawn with the same units for all subgroups, so rows of one person in two of them are no illusion.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunewright.core.blocks import Block, Cell, Table
+from tunewright.evaluate.bootstrap import LEVEL, MIN_UNITS, Scale, compare, critical, draws_of
+from tunewright.evaluate.compare import How, metric_name, paired_records, unit_of, weights_of
+from tunewright.evaluate.contracts import Floats, Metric, Outcome
+
+NOT_STATED = "(not stated)"
+MOST = 40
+"""Values of one slice that are looked at, the commonest; a column of names is no slice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subgroup:
+    """Base and tuned on the rows of one value; None = too few units to say anything."""
+
+    value: str
+    rows: int
+    units: int
+    base: float | None = None
+    tuned: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    worse: bool = False
+    """Proven worse than the base, with all subgroups of the slice reckoned with (Holm)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """How far the best subgroup is from the worst, by one model; the interval holds for all pairs at once."""
+
+    best: str
+    worst: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class SliceTable:
+    """One metric over the values of one slice."""
+
+    slice: str
+    metric: str
+    higher_is_better: bool
+    groups: tuple[Subgroup, ...]
+    gaps: dict[str, Gap] = field(default_factory=dict)
+    """By who answered: `base`, `tuned`; empty with fewer than two subgroups of enough units."""
+    left_out: int = 0
+    """Values that are not looked at, rarer than the `MOST` commonest."""
+
+
+def slice_tables(
+    base: Sequence[Outcome], tuned: Sequence[Outcome], metrics: Sequence[Metric], labels: Sequence[str], how: How
+) -> list[SliceTable]:
+    """A table for each slice that the examples carry and each primary metric."""
+    names = sorted({name for outcome in base for name in outcome.example.slices})
+    primary = [metric for metric in metrics if metric_name(metric) in how.get("primary", ())]
+    return [found for name in names for m in primary if (found := _table(name, m, base, tuned, labels, how))]
+
+
+def _table(
+    name: str, metric: Metric, base: Sequence[Outcome], tuned: Sequence[Outcome], labels: Sequence[str], how: How
+) -> SliceTable | None:
+    rows, *records = paired_records(metric, base, tuned, labels)
+    if not rows:
+        return None
+    asked = [base[row] for row in rows]
+    data = _Rows(metric, {"base": records[0], "tuned": records[1]}, [unit_of(o) for o in asked], weights_of(asked), how)
+    values = np.array([o.example.slices.get(name, NOT_STATED) for o in asked])
+    there, counts = np.unique(values, return_counts=True)
+    common = sorted(there[np.argsort(-counts, kind="stable")][:MOST].tolist())
+    members = {value: (values == value) & (data.weights > 0) for value in common}
+    groups = _holm([(group, p) for value, inside in members.items() for group, p in [data.subgroup(value, inside)]])
+    enough = {g.value: members[g.value] for g in groups if g.tuned is not None}
+    gaps = {who: data.gap(who, enough) for who in data.records} if len(enough) > 1 else {}
+    left_out = len(there) - len(common)
+    return SliceTable(name, metric_name(metric), metric.higher_is_better, tuple(groups), gaps, left_out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows that both models have a record of."""
+
+    metric: Metric
+    records: Mapping[str, Floats]
+    units: list[str]
+    weights: Floats
+    how: How
+
+    def subgroup(self, value: str, inside: NDArray[np.bool_]) -> tuple[Subgroup, float]:
+        """One subgroup's figures, with the p-value of its difference."""
+        places = np.flatnonzero(inside).tolist()
+        units = [self.units[row] for row in places]
+        count = len(set(units))
+        if count < MIN_UNITS:
+            return Subgroup(value, len(places), count), 1.0
+        pair = [self.records[who][places] for who in ("base", "tuned")]
+        if not all(math.isfinite(float(self.metric.summarise(r, self.weights[None, places])[0])) for r in pair):
+            return Subgroup(value, len(places), count), 1.0
+        seed, resamples = self.how.get("seed", 0), self.how.get("resamples", 2000)
+        found = compare(self.metric, pair[0], pair[1], units, seed, resamples, self.weights[places])
+        group = Subgroup(
+            value,
+            len(places),
+            count,
+            found.base,
+            found.tuned,
+            found.difference,
+            found.low,
+            found.high,
+            worse=found.decision == "worse",
+        )
+        return group, found.p_value
+
+    def gap(self, who: str, members: Mapping[str, NDArray[np.bool_]]) -> Gap:
+        """The largest difference between two subgroups, with an interval that has looked at all pairs.
+
+        The bound is the studentised maximum over pairs of how far a resampled difference is from the measured one
+        (the bootstrap form of Tukey's range), widened by t for the smallest subgroup.
+        """
+        records, masks = self.records[who], list(members.values())
+        values = [float(self.metric.summarise(records[m], self.weights[None, m])[0]) for m in masks]
+        seed, resamples = self.how.get("seed", 0), self.how.get("resamples", 2000)
+        drawn = draws_of(self.metric, records, self.units, masks, seed, resamples, self.weights)
+        at = Scale.of(self.metric, values[0])
+        level, drawn = at.into(np.array(values)), at.into(drawn)
+        pairs = list(combinations(range(len(masks)), 2))
+        first, second = (np.array(side) for side in zip(*pairs, strict=True))
+        found = level[first] - level[second]
+        apart = drawn[first] - drawn[second]
+        apart = apart[:, np.isfinite(apart).all(axis=0)]
+        spread = np.std(apart, axis=1, ddof=1)
+        spread = np.where(spread > 0, spread, np.inf)  # nothing varies: nothing can be told of this pair
+        furthest = np.quantile(np.max(np.abs(apart - found[:, None]) / spread[:, None], axis=0), LEVEL)
+        fewest = min(len({self.units[row] for row in np.flatnonzero(mask)}) for mask in masks)
+        widened = furthest * critical(fewest - 1) / critical(math.inf) * math.sqrt(fewest / (fewest - 1))
+        widest = int(np.argmax(np.abs(found)))
+        i, j = pairs[widest]
+        better, worse = (i, j) if (values[i] >= values[j]) == self.metric.higher_is_better else (j, i)
+        half = widened * spread[widest] if np.isfinite(spread[widest]) else abs(found[widest])
+        size, away = abs(float(found[widest])), float(half)
+        # A ratio is told from the lower of the two figures.
+        at = Scale.of(self.metric, min(values[i], values[j]))
+        names = list(members)
+        return Gap(names[better], names[worse], at.change(size), at.change(size - away), at.change(size + away))
+
+
+def _holm(groups: Sequence[tuple[Subgroup, float]]) -> list[Subgroup]:
+    """The subgroups, those no longer called worse that do not survive Holm's correction (Holm 1979)."""
+    measured = sorted((p, number) for number, (group, p) in enumerate(groups) if group.tuned is not None)
+    stands, kept = True, [group for group, _ in groups]
+    for rank, (p, number) in enumerate(measured):
+        stands = stands and p <= (1 - LEVEL) / (len(measured) - rank)
+        if not stands:
+            kept[number] = replace(kept[number], worse=False)
+    return kept
+
+
+def slice_sentences(tables: Sequence[SliceTable]) -> list[str]:
+    """The largest gap of each slice, and subgroups that got worse, in plain words."""
+    said = []
+    for table in tables:
+        gap = table.gaps.get("tuned")
+        told = {group.value: group for group in table.groups}
+        if gap is None:
+            said.append(f"By {table.slice}: not measured, fewer than two subgroups have {MIN_UNITS} units.")
+            continue
+        best, worst = told[gap.best].tuned, told[gap.worst].tuned
+        proven = "" if gap.low > 0 else ", so it may be chance"
+        said.append(
+            f"By {table.slice}, {table.metric} of the tuned model differs most between {gap.best} ({best:.3f}) and "
+            f"{gap.worst} ({worst:.3f}): {gap.value:.3g} (95 % interval {gap.low:+.3g} to {gap.high:+.3g}, all pairs "
+            f"reckoned with{proven})."
+        )
+        worse = [group.value for group in table.groups if group.worse]
+        if worse:
+            said.append(f"Tuned is worse than the base where {table.slice} is {', '.join(worse)} ({table.metric}).")
+    return said
+
+
+def slice_blocks(tables: Sequence[SliceTable]) -> list[Block]:
+    """A table a slice and metric, and one of the largest gaps."""
+    found: list[Block] = []
+    for table in tables:
+        rows: list[list[Cell]] = [
+            [g.value, g.rows, g.units, g.base, g.tuned, g.difference, _interval(g.low, g.high)] for g in table.groups
+        ]
+        note = (
+            f"{table.metric}, {'higher' if table.higher_is_better else 'lower'} is better. The interval is that of the "
+            f"change, of this subgroup alone. Subgroups with fewer than {MIN_UNITS} units are not measured."
+        )
+        note += f" {table.left_out} rarer values are left out." if table.left_out else ""
+        columns = [table.slice, "rows", "units", "base", "tuned", "change", "95 % interval"]
+        found.append(Table(title=f"By {table.slice}", note=note, section="groups", columns=columns, rows=rows))
+    gaps: list[list[Cell]] = [
+        [t.slice, t.metric, who, gap.best, gap.worst, gap.value, _interval(gap.low, gap.high)]
+        for t in tables
+        for who, gap in t.gaps.items()
+    ]
+    if gaps:
+        note = "The interval has looked at all pairs of subgroups, so the choice of the widest one does not flatter it."
+        columns = ["slice", "figure", "model", "best", "worst", "gap", "95 % interval"]
+        found.append(Table(title="Largest gaps", note=note, section="groups", columns=columns, rows=gaps))
+    return found
+
+
+def slice_figures(tables: Sequence[SliceTable]) -> list[dict[str, Any]]:
+    """As JSON, for `evaluations/slices.json`."""
+    return [asdict(table) for table in tables]
+
+
+def _interval(low: float | None, high: float | None) -> Cell:
+    return "not measured" if low is None or high is None else f"{low:+.3g} to {high:+.3g}"

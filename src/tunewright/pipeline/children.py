@@ -1,0 +1,147 @@
+"""Runs inside a run: the same plan with one thing changed, judged on the same test rows.
+
+`seeds: 3` trains twice more under the next seeds, `evaluate.learning_curve` on a quarter and on half of the rows. Each
+child is a whole run below `children/`: it can be reported, compared and used to predict, and is gone on with when it
+was interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+
+from tunewright.core import plugins
+from tunewright.core.config import Plan
+from tunewright.core.settings import PlanSettings
+from tunewright.core.store import Run
+from tunewright.evaluate.compare import metric_name
+from tunewright.evaluate.contracts import Progress
+from tunewright.evaluate.kept import RowRecords
+from tunewright.evaluate.learning_curve import SHARES, Forecast, curve_blocks, curve_sentence, forecast
+from tunewright.evaluate.spread import spread, spread_blocks, spread_sentences
+from tunewright.models.contracts import LoadedModel
+from tunewright.pipeline.inside import FEWEST, Child, children_of
+from tunewright.pipeline.prepare import Prepared, prepare, reread_rows
+from tunewright.pipeline.train import begin_folder, train_stage
+from tunewright.runs.opening import open_tuned
+
+Judge = Callable[[Prepared, Run, LoadedModel, Progress], None]
+"""Asks the tuned model of a child, compares it with the base, and writes its verdict and report."""
+
+
+def finish_children(prepared: Prepared, run: Run, judge: Judge, progress: Progress) -> list[str]:
+    """Trains and judges what the plan asks for beside the run itself, and adds to its verdict what that shows.
+
+    What is finished is left as it is and what was interrupted goes on, so this may be called any number of times.
+
+    Returns:
+        Sentences that the verdict gained.
+    """
+    children = children_of(prepared.settings, len(prepared.dataset.train))
+    for number, child in enumerate(children, 1):
+        told = partial(_named, progress, f"run {number + 1} of {len(children) + 1} ({child.name})")
+        _finish(prepared, run, child, judge, told)
+    sentences = _seeds(prepared.settings, run) + _curve(prepared, run)
+    if sentences:
+        verdict = run.must_read("verdict.json")
+        verdict["sentences"] = [*verdict["sentences"], *(s for s in sentences if s not in verdict["sentences"])]
+        run.write("verdict.json", verdict)
+    return sentences
+
+
+def pending(run: Run) -> bool:
+    """Whether what the plan asks for beside a judged run is not all there yet."""
+    verdict, settings = run.must_read("verdict.json"), Plan.load(run.plan_file).settings
+    return (settings.seeds > 1 and "seeds" not in verdict) or (
+        settings.evaluate.learning_curve and "learning_curve" not in verdict
+    )
+
+
+def _finish(prepared: Prepared, run: Run, child: Child, judge: Judge, progress: Progress) -> None:
+    inside = Run(run.folder / "children" / child.name)
+    if inside.read("verdict.json") is not None:
+        return
+    own = prepare(reread_rows(_plan(prepared.plan, child), progress), progress)
+    inside.folder.mkdir(parents=True, exist_ok=True)
+    with inside.writing():
+        if not inside.plan_file.is_file():
+            begin_folder(own, inside, "tune", run.must_read("info.json")["threads"])
+        tuned = (
+            open_tuned(inside, own.dtype, own.model) if inside.model.is_dir() else train_stage(own, inside, progress)
+        )
+        judge(own, inside, tuned, progress)
+
+
+def _plan(plan: Plan, child: Child) -> Plan:
+    """The plan with the child's change, and nothing further to run inside it."""
+    settings = plan.settings
+    baselines = tuple(name for name in settings.evaluate.baselines or () if name != "scratch")
+    changed = {
+        "seeds": 1,
+        "audit.canaries": 0,
+        "evaluate.learning_curve": False,
+        "evaluate.baselines": baselines,
+    } | dict(child.changed)
+    for key, value in changed.items():
+        section, _, leaf = key.rpartition(".")
+        if section:
+            value = getattr(settings, section).model_copy(update={leaf: value})
+        settings = settings.model_copy(update={section or leaf: value})
+    return replace(plan, settings=settings, origins=plan.origins | dict.fromkeys(changed, child.why))
+
+
+def _seeds(settings: PlanSettings, run: Run) -> list[str]:
+    """The spread over seeds, into verdict.json and `evaluations/seeds.json`."""
+    if settings.seeds == 1:
+        return []
+    verdict = run.must_read("verdict.json")
+    runs = {settings.seed: verdict["metrics"]}
+    for seed in range(settings.seed + 1, settings.seed + settings.seeds):
+        runs[seed] = Run(run.folder / "children" / f"seed-{seed}").must_read("verdict.json")["metrics"]
+    found = spread(runs)
+    run.write("verdict.json", verdict | {"seeds": found})
+    blocks = [block.model_dump(mode="json") for block in spread_blocks(found)]
+    run.write("evaluations/seeds.json", {"figures": found, "blocks": blocks})
+    return spread_sentences(found)
+
+
+def _curve(prepared: Prepared, run: Run) -> list[str]:
+    """The learning curve of each primary metric, into verdict.json and `evaluations/learning_curve.json`."""
+    settings, rows = prepared.settings, len(prepared.dataset.train)
+    if not settings.evaluate.learning_curve:
+        return []
+    if rows < FEWEST:
+        run.write("verdict.json", run.must_read("verdict.json") | {"learning_curve": None})
+        return [f"Whether more data would help was not measured: {rows} training rows are too few to leave some out."]
+    counts = [math.ceil(share * rows) for share in SHARES]
+    runs = [*(Run(run.folder / "children" / f"rows-{count}") for count in counts), run]
+    found = [_forecast(settings, run, runs, [*counts, rows], name) for name in settings.evaluate.primary or ()]
+    figures = [asdict(one) for one in found]
+    run.write("verdict.json", run.must_read("verdict.json") | {"learning_curve": figures})
+    blocks = [block.model_dump(mode="json") for block in curve_blocks(found)]
+    run.write("evaluations/learning_curve.json", {"figures": figures, "blocks": blocks})
+    return [curve_sentence(one) for one in found]
+
+
+def _forecast(settings: PlanSettings, run: Run, runs: list[Run], counts: list[int], named: str) -> Forecast:
+    metric = plugins.build("metrics", named)
+    name = metric_name(metric)
+    kept = [RowRecords.of_run(one, name) for one in runs]
+    seeds = run.must_read("verdict.json").get("seeds", {}).get(name, {})
+    return forecast(
+        metric,
+        name,
+        counts,
+        [one.records for one in kept],
+        seeds.get("deviation"),
+        units=kept[-1].units,
+        row_weights=kept[-1].weights,
+        seed=settings.seed,
+        resamples=settings.evaluate.resamples,
+    )
+
+
+def _named(progress: Progress, which: str, what: str, done: int, total: int, detail: str = "") -> None:
+    progress(f"{which}: {what}", done, total, detail)

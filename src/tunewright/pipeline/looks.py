@@ -1,0 +1,45 @@
+"""Closer looks at answers that are there already: by subgroup, and where the tuned model does worse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tunewright.core.blocks import Block
+from tunewright.core.store import Run
+from tunewright.evaluate.compare import How, metric_name
+from tunewright.evaluate.contracts import Metric, Outcome
+from tunewright.evaluate.error_slices import error_blocks, error_sentences, find_error_slices
+from tunewright.evaluate.slices import slice_blocks, slice_figures, slice_sentences, slice_tables
+
+Answered = tuple[Sequence[Outcome], Sequence[Outcome], Mapping[str, Sequence[Outcome]], Sequence[Metric], Sequence[str]]
+"""Base, tuned, baselines, metrics, labels: what `compare_outcomes` takes."""
+
+
+def closer_looks(run: Run, answered: Answered, how: How, private: bool) -> list[str]:
+    """Writes `evaluations/slices.json` and `evaluations/error_slices.json`; returns sentences to print.
+
+    Words and units of single rows are no business of a report on a private run: there only subgroups are looked at.
+    """
+    base, tuned, _, metrics, labels = answered
+    sentences: list[str] = []
+    tables = slice_tables(base, tuned, metrics, labels, how)
+    if tables:
+        sentences += slice_sentences(tables)
+        _write(run, "slices", slice_figures(tables), slice_blocks(tables))
+    else:
+        (run.evaluations / "slices.json").unlink(missing_ok=True)
+    primary = next((metric for metric in metrics if metric_name(metric) in how.get("primary", ())), None)
+    if primary is None or private:
+        (run.evaluations / "error_slices.json").unlink(missing_ok=True)
+    else:
+        looked = find_error_slices(tuned, primary, labels, how.get("seed", 0))
+        sentences += error_sentences(looked)
+        _write(run, "error_slices", asdict(looked), error_blocks(looked))
+    return sentences
+
+
+def _write(run: Run, name: str, figures: Any, blocks: Sequence[Block]) -> None:
+    shown = [block.model_dump(mode="json") for block in blocks]
+    run.write(f"evaluations/{name}.json", {"figures": figures, "blocks": shown})

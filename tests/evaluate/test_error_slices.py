@@ -1,0 +1,117 @@
+"""Error slices: nothing on noise, what is planted is named, and what was not looked at is told."""
+
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tunewright.evaluate import error_slices
+from tunewright.evaluate.error_slices import error_blocks, error_sentences, find_error_slices
+from tunewright.evaluate.metrics.accuracy import Accuracy
+from tunewright.evaluate.metrics.auroc import Auroc
+from tunewright.evaluate.metrics.perplexity import Perplexity
+
+_FILE = Path(__file__).parents[2] / "benchmarks" / "slice_simulation.py"
+_SPEC = importlib.util.spec_from_file_location("slice_simulation", _FILE)
+simulation = importlib.util.module_from_spec(_SPEC)
+sys.modules["slice_simulation"] = simulation
+_SPEC.loader.exec_module(simulation)
+SETS = 25
+LABELS = simulation.LABELS
+
+
+@pytest.fixture(autouse=True)
+def few_permutations(monkeypatch):
+    """Enough for a level of 5 %, and quick."""
+    monkeypatch.setattr(error_slices, "PERMUTATIONS", 199)
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    return simulation.rows(np.random.default_rng(0), 150, 1)
+
+
+@pytest.mark.parametrize("case", simulation.CASES, ids=lambda case: case[0])
+def test_on_noise_hardly_anything_is_named(case):
+    found = [bool(case[1](seed, 0.0).found) for seed in range(SETS)]
+    assert np.mean(found) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / SETS)
+
+
+@pytest.mark.parametrize("case", simulation.CASES, ids=lambda case: case[0])
+def test_a_planted_word_is_found(case):
+    hits = [any(simulation.PLANTED in one.name for one in case[1](900 + seed, 0.5).found) for seed in range(6)]
+    assert np.mean(hits) >= 0.75
+
+
+def test_looking_at_each_candidate_alone_would_fail_the_promise(monkeypatch):
+    """The planted fault: p-values that have not looked at the others name something in most sets."""
+
+    def alone(loss, share, random):
+        return np.array([corrected(loss, one[None], random)[0] for one in share])
+
+    corrected = error_slices._corrected
+    monkeypatch.setattr(error_slices, "_corrected", alone)
+    monkeypatch.setattr(error_slices, "PERMUTATIONS", 99)
+    monkeypatch.setattr(error_slices, "MOST_WORDS", 60)
+    assert np.mean([bool(simulation.looked(seed, 200, 1).found) for seed in range(6)]) > 0.5
+
+
+def failing(outcome):
+    return replace(outcome, choices=np.array([0.0, -1.0]), answer_log_prob=-4.0)
+
+
+def passing(outcome):
+    return replace(outcome, choices=np.array([0.0, 1.0]), answer_log_prob=-0.1)
+
+
+@pytest.mark.parametrize("metric", [Accuracy(), Perplexity()], ids=["accuracy", "perplexity"])
+def test_a_subgroup_and_a_length_are_named_with_what_they_cost(outcomes, metric):
+    rng = np.random.default_rng(1)
+    marked = [
+        replace(o, example=replace(o.example, slices={"clinic": "north" if rng.random() < 0.3 else "south"}))
+        for o in outcomes
+    ]
+    bad = [failing(o) if o.example.slices["clinic"] == "north" and rng.random() < 0.7 else passing(o) for o in marked]
+    looked = find_error_slices(bad, metric, LABELS, 0)
+    first = looked.found[0]
+    assert first.name == "with clinic north"
+    assert first.p_value <= 0.05
+    assert (first.inside < first.outside) == metric.higher_is_better
+    assert first.rows == sum(o.example.slices["clinic"] == "north" for o in marked)
+    assert "clinic north do worse" in error_sentences(looked)[0]
+    assert error_blocks(looked)[0].rows[0][0] == "with clinic north"
+    long = [failing(o) if len(o.example.prompt_text.split()) >= 20 else passing(o) for o in outcomes]
+    assert find_error_slices(long, metric, LABELS, 0).found[0].name.startswith("of at least")
+
+
+def test_a_unit_of_several_rows_is_named():
+    rows = simulation.rows(np.random.default_rng(3), 40, 6)
+    rng = np.random.default_rng(0)
+    names = {o.example.unit for o in rows if sum(p.example.unit == o.example.unit for p in rows) == 6}
+    worst = min(names)
+    rows = [failing(o) if o.example.unit == worst or rng.random() < 0.1 else passing(o) for o in rows]
+    found = find_error_slices(rows, Accuracy(), LABELS, 0).found
+    assert f"unit {worst}" in [one.name for one in found]
+    assert next(one for one in found if one.name == f"unit {worst}").inside == 0.0
+
+
+def test_what_was_not_looked_for_is_told(outcomes):
+    few = find_error_slices(outcomes[:20], Accuracy(), LABELS, 0)
+    assert (few.found, few.looked) == ((), 0)
+    assert "30 units" in few.note
+    assert error_sentences(few) == []
+    assert "Not looked for" in error_blocks(few)[0].note
+    assert "no value on one row" in find_error_slices(outcomes, Auroc(), LABELS, 0).note
+    perfect = find_error_slices([passing(o) for o in outcomes], Accuracy(), LABELS, 0)
+    assert perfect.found == ()
+    assert perfect.looked > 20
+    assert "none does worse" in error_sentences(perfect)[0]
+
+
+def test_a_look_is_the_same_every_time_and_in_any_order(outcomes):
+    one = find_error_slices(outcomes, Accuracy(), LABELS, 4)
+    assert one == find_error_slices(outcomes, Accuracy(), LABELS, 4)
+    assert one.looked == find_error_slices(outcomes[::-1], Accuracy(), LABELS, 4).looked

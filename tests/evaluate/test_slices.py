@@ -1,0 +1,131 @@
+"""Subgroups: each as if alone, gaps with an interval that has looked at all pairs, nothing said of few units."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tunewright.evaluate.bootstrap import MIN_UNITS, compare
+from tunewright.evaluate.contracts import Outcome
+from tunewright.evaluate.metrics.accuracy import Accuracy
+from tunewright.evaluate.metrics.nll import Nll
+from tunewright.evaluate.metrics.perplexity import Perplexity
+from tunewright.evaluate.slices import NOT_STATED, slice_blocks, slice_sentences, slice_tables
+
+from .made import LABELS, example, records_of
+
+HOW = {"primary": ("accuracy",), "resamples": 300}
+
+
+def outcomes(right: np.ndarray, group, units=None, weights=None) -> list[Outcome]:
+    """Rows that are right or wrong, each of a group."""
+    found = []
+    for row, hit in enumerate(right):
+        unit = None if units is None else f"u{units[row]}"
+        one = replace(example(f"r{row}", "good", unit=unit), slices={"gender": str(group[row])} if group[row] else {})
+        one = replace(one, survey_weight=1.0 if weights is None else float(weights[row]))
+        scores = np.array([0.0, 0.0, 1.0 if hit else -1.0])
+        found.append(Outcome(one, -float(2 - hit), 1, 4, choices=scores))
+    return found
+
+
+def made(seed: int, chances: dict[str, float], each: int, base: float = 0.5):
+    rng = np.random.default_rng(seed)
+    group = np.repeat(list(chances), each)
+    right = rng.random(len(group)) < np.repeat(list(chances.values()), each)
+    return outcomes(rng.random(len(group)) < base, group), outcomes(right, group)
+
+
+def test_a_subgroup_is_what_its_rows_alone_would_be():
+    base, tuned = made(0, {"women": 0.7, "men": 0.6}, 60)
+    (table,) = slice_tables(base, tuned, [Accuracy(), Nll()], LABELS, HOW)
+    assert (table.slice, table.metric) == ("gender", "accuracy")
+    for group, rows in zip(table.groups, (range(60, 120), range(60)), strict=True):
+        mine = [records_of(Accuracy(), [side[row] for row in rows]) for side in (base, tuned)]
+        alone = compare(Accuracy(), *mine, [f"row r{row}" for row in rows], 0, 300)
+        assert (group.rows, group.units, group.value) == (60, 60, "women" if rows[0] == 0 else "men")
+        assert (group.base, group.tuned, group.low, group.high) == (alone.base, alone.tuned, alone.low, alone.high)
+
+
+def test_few_units_are_not_measured_and_a_missing_value_is_a_group_of_its_own():
+    base, tuned = made(1, {"women": 0.7, "": 0.7, "men": 0.6}, MIN_UNITS)
+    less = [side[:-1] for side in (base, tuned)]
+    (table,) = slice_tables(*less, [Accuracy()], LABELS, HOW)
+    told = {group.value: group for group in table.groups}
+    assert told.keys() == {"women", NOT_STATED, "men"}
+    assert told["men"].tuned is None
+    assert told["men"].rows == MIN_UNITS - 1
+    assert told[NOT_STATED].tuned is not None
+    assert "not measured" in str(slice_blocks([table])[0].rows)
+    assert {gap.best for gap in table.gaps.values()} | {gap.worst for gap in table.gaps.values()} == {
+        "women",
+        NOT_STATED,
+    }
+
+
+def test_many_rows_of_few_people_are_few():
+    rng = np.random.default_rng(0)
+    right, group = rng.random(200) < 0.6, np.repeat(["women", "men"], 100)
+    sides = [outcomes(right, group, units=np.arange(200) // 20) for _ in range(2)]
+    (table,) = slice_tables(*sides, [Accuracy()], LABELS, HOW)
+    assert all(g.tuned is None for g in table.groups)
+    assert table.gaps == {}
+    assert "not measured" in slice_sentences([table])[0]
+
+
+def test_a_true_gap_is_found_and_the_right_way_round():
+    base, tuned = made(2, {"a": 0.9, "b": 0.85, "c": 0.4}, 80)
+    (table,) = slice_tables(base, tuned, [Accuracy()], LABELS, HOW)
+    gap = table.gaps["tuned"]
+    assert (gap.best, gap.worst) == ("a", "c")
+    assert gap.low > 0.25
+    assert gap.low < gap.value < gap.high
+    assert "differs most between a" in slice_sentences([table])[0]
+    nats = slice_tables(base, tuned, [Nll(), Perplexity()], LABELS, {**HOW, "primary": ("nll", "perplexity")})
+    for one in nats:
+        assert (one.gaps["tuned"].best, one.gaps["tuned"].worst) == ("a", "c")
+        figures = {g.value: g.tuned for g in one.groups}
+        assert one.gaps["tuned"].value == pytest.approx(figures["c"] - figures["a"])
+        assert 0 < one.gaps["tuned"].low < one.gaps["tuned"].value < one.gaps["tuned"].high
+
+
+def test_of_six_equal_subgroups_the_widest_gap_is_rarely_called_one():
+    """One pair of six groups alone would be called in about a third of tests."""
+    low = []
+    for seed in range(120):
+        base, tuned = made(seed, dict.fromkeys("abcdef", 0.7), 50)
+        (table,) = slice_tables(base, tuned, [Accuracy()], LABELS, {**HOW, "resamples": 200})
+        low.append(table.gaps["tuned"].low)
+    assert np.mean(np.array(low) > 0) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 120)
+    assert np.mean(np.array(low) > -0.15) > 0.5  # and it is no interval that is always wide
+
+
+def test_getting_worse_is_told_only_of_proven_subgroups():
+    rng = np.random.default_rng(3)
+    group = np.repeat(["a", "b"], 100)
+    base = outcomes(rng.random(200) < 0.8, group)
+    tuned = outcomes(rng.random(200) < np.repeat([0.85, 0.3], 100), group)
+    (table,) = slice_tables(base, tuned, [Accuracy()], LABELS, HOW)
+    assert [g.value for g in table.groups if g.worse] == ["b"]
+    assert "worse than the base where gender is b" in slice_sentences([table])[1]
+
+
+def test_weights_count_in_subgroups_and_gaps():
+    rng = np.random.default_rng(4)
+    weights = rng.integers(0, 4, 120)
+    group, right = np.repeat(["a", "b"], 60), rng.random((2, 120)) < 0.6
+    rows = np.repeat(np.arange(120), weights)
+    light = [outcomes(side, group, units=np.arange(120), weights=weights) for side in right]
+    heavy = [outcomes(side[rows], group[rows], units=rows) for side in right]
+    one, other = (slice_tables(*sides, [Accuracy()], LABELS, HOW)[0] for sides in (light, heavy))
+    for ours, theirs in zip(
+        one.groups, sorted(other.groups, key=lambda g: [x.value for x in one.groups].index(g.value)), strict=True
+    ):
+        assert (ours.tuned, ours.low, ours.units) == pytest.approx((theirs.tuned, theirs.low, theirs.units))
+    assert one.gaps["tuned"].value == pytest.approx(other.gaps["tuned"].value)
+    assert one.gaps["tuned"].low == pytest.approx(other.gaps["tuned"].low, rel=1e-6)
+
+
+def test_without_slices_there_is_no_table():
+    base, tuned = made(0, {"": 0.7}, 30)
+    assert slice_tables(base, tuned, [Accuracy()], LABELS, HOW) == []

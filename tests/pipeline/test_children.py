@@ -1,0 +1,134 @@
+"""Runs inside a run: several seeds and a learning curve, killed in the middle and resumed; runs set side by side."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from tiny import save_tiny
+from tunewright.core.errors import UserError
+from tunewright.pipeline.compare import compare
+
+from .test_whole import FAST, events, start_and_signal, tunewright, write_rows
+
+CHILDREN = ("rows-32", "rows-63", "seed-1")
+"""Of 126 training rows: a quarter, a half, and the next seed."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("children")
+    save_tiny("qwen2", folder / "model")
+    write_rows(folder / "rows.csv")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def place_cache(place, monkeypatch):
+    monkeypatch.setenv("TUNEWRIGHT_CACHE", str(place / "cache"))
+
+
+def words(place: Path, run: Path) -> list[object]:
+    return ["tune", place / "rows.csv", "--model", place / "model", "--out", run, *FAST,
+            "--set", "method=full", "--set", "train.learning_rate=0.01", "--set", "train.num_train_epochs=2",
+            "--set", "save_steps=4", "--set", "data.slices=unit", "--set", "seeds=2",
+            "--set", "evaluate.learning_curve=true"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNEWRIGHT_CACHE", str(place / "cache"))
+        run = place / "whole"
+        return run, tunewright(*words(place, run))
+
+
+def read(run: Path, name: str):
+    return json.loads((run / name).read_text())
+
+
+def test_each_child_is_a_whole_run_on_the_same_test_rows(whole):
+    run, done = whole
+    assert sorted(path.name for path in (run / "children").iterdir()) == sorted(CHILDREN)
+    tests = {read(one, "evaluations/comparison.json")["test"] for one in (run, *(run / "children").iterdir())}
+    assert len(tests) == 1
+    for child in (run / "children").iterdir():
+        assert (child / "report.html").is_file()
+        assert (child / "model").is_dir()
+        assert not (child / "children").exists()
+    steps = {name: len([e for e in events(run / "children" / name) if e["type"] == "step"]) for name in CHILDREN}
+    assert steps["rows-32"] < steps["rows-63"] < steps["seed-1"]
+    ours = [e["loss_sum"] for e in events(run) if e["type"] == "step"]
+    assert ours != [e["loss_sum"] for e in events(run / "children" / "seed-1") if e["type"] == "step"]
+    assert "Over 2 seeds accuracy" in done.stdout
+    assert "3 more runs" in done.stderr
+
+
+def test_the_verdict_and_the_report_hold_spread_and_curve(whole):
+    run, done = whole
+    verdict = read(run, "verdict.json")
+    spread = verdict["seeds"]["accuracy"]
+    assert spread["values"].keys() == {"0", "1"}
+    assert spread["values"]["0"] == next(m["tuned"] for m in verdict["metrics"] if m["name"] == "accuracy")
+    assert spread["deviation"] is not None
+    (curve,) = verdict["learning_curve"]
+    assert curve["rows"] == [32, 63, 126]
+    assert curve["figures"][2] == spread["values"]["0"]
+    assert curve["luck"] == "seeds"
+    report = (run / "report.md").read_text()
+    for title in ("Several seeds", "More rows: accuracy", "Rows that do worse", "By unit"):
+        assert title in report
+    assert done.returncode in (0, 3)
+    assert done.returncode == (0 if verdict["verdict"] == "better" else 3)
+
+
+def test_killed_inside_a_child_and_resumed_equals_uninterrupted(place, whole, tmp_path):
+    run, done = whole
+    torn = tmp_path / "torn"
+    inside = torn / "children" / "rows-32"
+    assert start_and_signal(words(place, torn), inside, signal.SIGKILL, 3) == -signal.SIGKILL
+    assert (torn / "children" / "seed-1" / "verdict.json").exists()
+    assert not (inside / "verdict.json").exists()
+    finished = [torn / "model" / "model.safetensors", torn / "children" / "seed-1" / "model" / "model.safetensors"]
+    before = [path.stat().st_mtime_ns for path in finished]
+    resumed = tunewright("resume", torn)
+    assert resumed.returncode == done.returncode
+    assert [path.stat().st_mtime_ns for path in finished] == before
+    for name in CHILDREN:
+        assert events(torn / "children" / name) == events(run / "children" / name), name
+    assert read(torn, "verdict.json") == read(run, "verdict.json")
+
+
+def test_many_runs_are_compared_with_the_first(whole, tmp_path):
+    run, _ = whole
+    page = tmp_path / "all.html"
+    found = compare([run, *(run / "children" / name for name in CHILDREN)], page)
+    lines = [re.split(r"  +", line) for line in found.lines if " accuracy *" in line]
+    assert [line[0] for line in lines] == ["whole", *CHILDREN]
+    tuned = [float(line[4]) for line in lines]
+    assert [float(line[9]) for line in lines[1:]] == pytest.approx([value - tuned[0] for value in tuned[1:]], abs=2e-3)
+    assert all(" to " in line[10] for line in lines[1:])
+    assert "All runs" in page.read_text()
+    assert "<svg" in page.read_text()
+
+
+def test_other_test_rows_are_not_compared(whole, tmp_path):
+    run, _ = whole
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    comparison = read(other, "evaluations/comparison.json")
+    (other / "evaluations" / "comparison.json").write_text(json.dumps({**comparison, "test": "of another text"}))
+    with pytest.raises(UserError, match=r"answered other test rows.*split_seed"):
+        compare([run, other])
+    old = {name: value for name, value in comparison.items() if name != "test"}  # before the hash was kept
+    (other / "evaluations" / "comparison.json").write_text(json.dumps(old))
+    assert compare([run, other]).exit_code == 0
+    tested = other / "evaluations" / "tuned.jsonl"
+    tested.write_text("".join(tested.read_text().splitlines(keepends=True)[:-9]))
+    with pytest.raises(UserError, match="other test rows"):
+        compare([run, other])
