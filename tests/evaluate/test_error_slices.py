@@ -43,7 +43,7 @@ def test_on_noise_hardly_anything_is_named(case):
 @pytest.mark.parametrize("case", simulation.CASES, ids=lambda case: case[0])
 def test_a_planted_word_is_found(case):
     hits = [any(simulation.PLANTED in one.name for one in case[1](900 + seed, 0.5).found) for seed in range(6)]
-    assert np.mean(hits) >= 0.75
+    assert np.mean(hits) >= 0.5
 
 
 def test_looking_at_each_candidate_alone_would_fail_the_promise(monkeypatch):

@@ -19,7 +19,7 @@ def drawn(random, gain: float, ratio: float, noise: float):
 def test_the_interval_covers_what_the_power_law_truly_brings():
     random = np.random.default_rng(0)
     told, covered, width = 0, 0, []
-    for _ in range(1500):
+    for _ in range(500):
         gain, ratio, noise = random.uniform(0.02, 0.15), random.uniform(0.5, 1.0), random.uniform(0.002, 0.03)
         middle, low, high, sure, why = next_gain(*drawn(random, gain, ratio, noise))
         assert low <= middle <= high
@@ -28,7 +28,7 @@ def test_the_interval_covers_what_the_power_law_truly_brings():
             told += 1
             covered += low <= ratio**2 * gain <= high
             width.append(high - low)
-    assert told > 800
+    assert told > 250
     assert covered / told >= 0.93
     assert np.median(width) < 0.1  # and it says something
 

@@ -33,6 +33,8 @@ MIN_ROWS = 5
 MOST_WORDS = 500
 PERMUTATIONS = 999
 LISTED = 8
+_CELLS = 20_000_000
+"""Candidates times rows at most, which bounds memory and time: of a huge test fewer words and units are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,8 @@ def find_error_slices(outcomes: Sequence[Outcome], metric: Metric, labels: Seque
     sizes = np.bincount(unit)
     of_units = [
         Candidate(f"unit {asked[np.flatnonzero(unit == u)[0]].example.unit}", unit == u)
-        for u in np.flatnonzero(sizes >= MIN_ROWS)
+        for u in np.argsort(-sizes, kind="stable")[: _CELLS // len(asked)]
+        if sizes[u] >= MIN_ROWS
     ]
     of_units = of_units if len(of_units) > 1 else []
     of_rows = _candidates(asked, unit) if len(sizes) >= MIN_LOOKED else []
@@ -149,7 +152,11 @@ def _corrected(loss: Floats, share: Floats, random: np.random.Generator) -> Floa
     inside = share - share.mean(axis=1, keepdims=True)
     norm = np.sqrt((inside**2).sum(axis=1, keepdims=True))
     inside = np.divide(inside, norm, out=np.zeros_like(inside), where=norm > 0)
-    largest = np.max(random.permuted(np.tile(centred, (PERMUTATIONS, 1)), axis=1) @ inside.T, axis=1)
+    block = max(1, _CELLS // (4 * len(loss)))
+    largest = np.concatenate([
+        np.max(random.permuted(np.tile(centred, (min(block, PERMUTATIONS - start), 1)), axis=1) @ inside.T, axis=1)
+        for start in range(0, PERMUTATIONS, block)
+    ])  # fmt: skip
     reached = (largest[:, None] >= inside @ centred - 1e-12).sum(axis=0)
     return np.asarray((1 + reached) / (1 + PERMUTATIONS))
 
@@ -164,7 +171,8 @@ def _candidates(asked: Sequence[Outcome], unit: NDArray[np.int64]) -> list[Candi
         for word in set(one) & rows_of.keys():
             rows_of[word].append(row)
     made = [Candidate(f"with the word '{word}'", _mask(rows, len(asked))) for word, rows in rows_of.items()]
-    kept = [candidate for candidate in made if _touches_enough(candidate, unit)][:MOST_WORDS]
+    kept = [candidate for candidate in made if _touches_enough(candidate, unit)]
+    kept = kept[: min(MOST_WORDS, _CELLS // len(asked))]
     length = np.array([len(one) for one in split])
     low, high = np.quantile(length, [0.25, 0.75])
     others = [
@@ -187,7 +195,7 @@ def _mask(rows: Sequence[int], count: int) -> NDArray[np.bool_]:
 
 def _touches_enough(candidate: Candidate, unit: NDArray[np.int64]) -> bool:
     inside, outside = (np.count_nonzero(np.bincount(unit[side])) for side in (candidate.inside, ~candidate.inside))
-    return min(inside, outside) >= MIN_INSIDE
+    return bool(min(inside, outside) >= MIN_INSIDE)
 
 
 def error_sentences(looked: ErrorSlices) -> list[str]:
