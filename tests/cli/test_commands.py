@@ -17,7 +17,7 @@ from tunewright.core.config import ProbeRequest, Request
 SURFACE = {
     "check": "[data] --help --map --model --out --plan --recipe --set --show-mask",
     "audit": "run --control --help --json --twin",
-    "compare": "runs --help",
+    "compare": "runs --help --out",
     "delete": "run --help --yes",
     "doctor": "--help",
     "epsilon": "--delta --help --q --sigma --steps --target-epsilon",
@@ -162,7 +162,7 @@ def test_each_verb_hands_over_its_own(pipeline, run):
         ("resume", Path("r")),
         ("audit", Path("r"), Path("o.json"), 9, True),
         ("audit", Path("r"), None, 0, False),
-        ("compare", [Path("r"), Path("s"), Path("t")]),
+        ("compare", [Path("r"), Path("s"), Path("t")], None),
         ("predict", Path("r"), Path("rows.csv"), Path("o.csv"), 0.9),
         ("predict", Path("r"), Path("rows.csv"), Path("o.csv"), None),
         ("score", "m", None, Path("r.jsonl"), Path("o.json"), True, "bfloat16"),

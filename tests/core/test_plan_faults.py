@@ -65,7 +65,7 @@ def test_all_faults_are_told_at_once_with_their_source(tmp_path):
         ("train.learning_rate", [1e-3]), ("train.warmup_ratio", 1.1), ("data.splits", [0.5, 0.5]),
         ("data.splits", [0.5, 0.1, 0.1]), ("data.splits", [1.2, -0.1, -0.1]), ("data.splits", [0, 0.5, 0.5]),
         ("data.map", 3), ("data.map.text", None), ("model", None), ("evaluate.metrics", 3),
-        ("evaluate.primary", [3]), ("privacy", 1), ("seeds", 2), ("method", 3), ("method", None), ("method.r", "x"),
+        ("evaluate.primary", [3]), ("privacy", 1), ("seeds", 0), ("method", 3), ("method", None), ("method.r", "x"),
         ("train", 3), ("lr_scheduler_type", "cosin"),
     ],
 )  # fmt: skip

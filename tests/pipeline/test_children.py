@@ -16,15 +16,15 @@ from tunewright.pipeline.compare import compare
 
 from .test_whole import FAST, events, start_and_signal, tunewright, write_rows
 
-CHILDREN = ("rows-32", "rows-63", "seed-1")
-"""Of 126 training rows: a quarter, a half, and the next seed."""
+CHILDREN = ("rows-21", "rows-42", "seed-1")
+"""Of 84 training rows: a quarter, a half, and the next seed."""
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("children")
     save_tiny("qwen2", folder / "model")
-    write_rows(folder / "rows.csv")
+    write_rows(folder / "rows.csv", rows=120)
     return folder
 
 
@@ -62,7 +62,7 @@ def test_each_child_is_a_whole_run_on_the_same_test_rows(whole):
         assert (child / "model").is_dir()
         assert not (child / "children").exists()
     steps = {name: len([e for e in events(run / "children" / name) if e["type"] == "step"]) for name in CHILDREN}
-    assert steps["rows-32"] < steps["rows-63"] < steps["seed-1"]
+    assert steps["rows-21"] < steps["rows-42"] < steps["seed-1"]
     ours = [e["loss_sum"] for e in events(run) if e["type"] == "step"]
     assert ours != [e["loss_sum"] for e in events(run / "children" / "seed-1") if e["type"] == "step"]
     assert "Over 2 seeds accuracy" in done.stdout
@@ -77,7 +77,7 @@ def test_the_verdict_and_the_report_hold_spread_and_curve(whole):
     assert spread["values"]["0"] == next(m["tuned"] for m in verdict["metrics"] if m["name"] == "accuracy")
     assert spread["deviation"] is not None
     (curve,) = verdict["learning_curve"]
-    assert curve["rows"] == [32, 63, 126]
+    assert curve["rows"] == [21, 42, 84]
     assert curve["figures"][2] == spread["values"]["0"]
     assert curve["luck"] == "seeds"
     report = (run / "report.md").read_text()
@@ -90,7 +90,7 @@ def test_the_verdict_and_the_report_hold_spread_and_curve(whole):
 def test_killed_inside_a_child_and_resumed_equals_uninterrupted(place, whole, tmp_path):
     run, done = whole
     torn = tmp_path / "torn"
-    inside = torn / "children" / "rows-32"
+    inside = torn / "children" / "rows-21"
     assert start_and_signal(words(place, torn), inside, signal.SIGKILL, 3) == -signal.SIGKILL
     assert (torn / "children" / "seed-1" / "verdict.json").exists()
     assert not (inside / "verdict.json").exists()

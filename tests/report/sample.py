@@ -178,6 +178,9 @@ def write_sample(folder: Path, kind: str = "better", shape: str = "levelled") ->
     run.write("evaluations/probe_retention.json", retention())
     run.write("evaluations/audit.json", audit())
     run.write("evaluations/probe_dialect.json", dialect())
+    for name, section in (("slices", "groups"), ("seeds", "runs")):
+        block = {"kind": "table", "title": name, "section": section, "columns": ["a"], "rows": [[0.5]]}
+        run.write(f"evaluations/{name}.json", {"figures": [], "blocks": [block]})
     run.write("data.json", data())
     run.write(
         "forecast.json",

@@ -96,7 +96,7 @@ def next_gain(first: float, second: float, errors: Floats) -> tuple[float, float
     bound = critical(math.inf) * spread
     if total + bound < 0:
         return gain, low, high, False, "more rows made it worse so far: the luck of training is larger than the gain"
-    if total - bound <= 0 and high > bound:
+    if total - bound <= 0:
         return gain, low, high, False, "what more rows bought so far may be chance"
     return gain, low, high, True, ""
 
