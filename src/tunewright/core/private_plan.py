@@ -42,7 +42,7 @@ def faults(settings: PlanSettings) -> Iterator[str]:
     if settings.seeds > 1 or settings.evaluate.learning_curve:
         yield (
             f"seeds: found {settings.seeds} (evaluate.learning_curve {settings.evaluate.learning_curve}); each further "
-            "run on private rows spends a budget of its own. Under privacy set seeds 1 and leave the learning curve out."
+            "run on private rows spends a budget of its own. Under privacy set seeds 1 and leave the curve out."
         )
     unit = privacy.unit
     if unit != "row" and settings.data.unit != unit:
