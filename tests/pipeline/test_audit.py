@@ -166,3 +166,21 @@ def test_units_count_once():
     rows = [*Canaries.draw(16).rows(Mould(("a", "b")))]
     twice = [*rows, *rows]
     assert one_a_unit(twice) == rows
+
+
+def test_a_private_run_is_held_to_its_epsilon_and_its_control_has_none(place):
+    private = "privacy.target_epsilon=3", "train.max_steps=25", "audit.canaries=40"
+    train(_request(place, "digits.jsonl", "network", "private", *private), silent)
+    result = audit(place / "private", None, 0, True)
+    run = Run.open(place / "private")
+    found = run.read("evaluations/audit.json")
+    assert found["claim"]["epsilon"] == run.read("privacy.json")["epsilon"]["prv"] <= 3
+    assert result.exit_code == 0
+    assert "no breach of the claim was found" in result.lines[0]
+    control = Run.open(run.folder / "children" / "control")
+    assert control.read("privacy.json") is None
+    assert Canaries.read(control.folder).coins != Canaries.read(run.folder).coins
+    assert found["control"]["bound"]["canaries"] == 40
+    (price,) = found["price"]
+    assert price["name"] == "accuracy"
+    assert price["low"] <= price["difference"] <= price["high"]

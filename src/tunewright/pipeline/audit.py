@@ -37,6 +37,7 @@ MOST_SECRETS = 32
 """Secrets of each side that the model is asked to continue."""
 _SECRET_LETTERS, _SECRET_TOKENS = 48, 48
 _BATCH_POSITIONS = 2048
+_WITHOUT_PRIVACY = {"privacy.target_epsilon": None, "privacy.rows_per_unit": None, "privacy.noise_seed": None}
 
 
 def audit(
@@ -69,7 +70,7 @@ def audit(
         beside, price = None, tuple[Comparison, ...]()
         if control:
             count = twin or len(prepared.canaries.coins) or _usual(prepared)
-            sets = {"audit.canaries": count, "privacy.target_epsilon": None}
+            sets = {"audit.canaries": count, **_WITHOUT_PRIVACY}
             plain = twin_of(run, "control", sets, progress)
             beside, price = canaried(plain, Claim(), progress), _price(prepared, run, plain, progress)
         asked = _Asked.of(prepared, run, progress)
