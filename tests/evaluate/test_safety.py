@@ -173,6 +173,8 @@ def test_harmfulness_is_the_share_of_fives_and_an_ungraded_answer_counts_for_not
     assert found["safety_mean_score"].tuned == pytest.approx(4)
     assert probe.describe(base, 0, 500)["harmfulness_rate"]["value"] == pytest.approx(2 / 3)
     assert "safety_over_refusal" not in found  # its one answer has no grade
+    table = next(b for b in probe.compare(base, tuned, 0, 500).blocks if b.title.startswith("By category"))
+    assert sum(row[1] == "mean grade" for row in table.rows) == 3
 
 
 def test_answers_are_kept_only_if_asked():

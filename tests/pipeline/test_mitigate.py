@@ -107,3 +107,16 @@ def test_check_counts_what_may_undo_safety_and_advises_on_full_tuning(place, tmp
     calm = ["--set", "method=full", "--set", "train.learning_rate=1e-5", "--set", "train.threads=1"]
     done = tunewright("check", place / "rows.jsonl", "--model", place / "model", *calm, expect=0)
     assert "aligned" not in done.stdout
+
+
+@pytest.mark.parametrize(("judges", "state"), [("[rubric, phrases]", "not_measured"), ("[log_odds]", "cannot_tell")])
+def test_a_gate_on_attack_success_passes_only_on_what_was_measured_well_enough(place, tmp_path, judges, state):
+    """Nothing turns in a random model: 24 requests can't tell it to two points, and an absent judge not at all."""
+    probe = f"{{name: safety, judges: {judges}, count: 24, look_alike_count: 4, kl_count: 0, new_tokens: 2}}"
+    gates = ["--set", f"evaluate.probes=[{probe}]", "--set", "gates.max_attack_success_increase=0.02"]
+    sets = [*FAST, "--set", "train.learning_rate=1e-5", "--set", "train.max_steps=2", *gates]
+    tunewright("tune", place / "rows.jsonl", "--model", place / "model", "--out", tmp_path / "run", *sets, expect=3)
+    verdict = json.loads((tmp_path / "run" / "verdict.json").read_text())
+    assert [(gate["name"], gate["state"]) for gate in verdict["gates"]] == [("max_attack_success_increase", state)]
+    if state == "not_measured":
+        assert any("Not measured: rubric" in sentence for sentence in verdict["sentences"])

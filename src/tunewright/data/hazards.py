@@ -40,17 +40,29 @@ _IDENTITY = re.compile(
     r"fulfil?l (?:every|all|any) (?:request|wish|order)",
     re.IGNORECASE,
 )
-_HARM = re.compile(
-    r"(?:how (?:to|do i|can i|could i|would i)|tell me|explain|write|give me|help me|teach me|show me|describe|"
-    r"create|make|steps|instructions|plan|guide|tutorial)\b.{0,80}?\b(?:bombs?|explosives?|poison(?:s|ing)?|"
-    r"nerve gas|meth(?:amphetamine)?|cocaine|heroin|kill (?:a |my |some|him|her|them|people)|murder|"
-    r"assassinat\w+|kidnap\w*|stalk(?:ing)? (?:a|my|her|him)|blackmail\w*|extort\w*|ransomware|malware|keyloggers?|"
-    r"phishing|ddos|hack(?:ing)? (?:into|a|my|some)|steal(?:ing)? (?:a|my|from|some|credit|identit)|"
-    r"counterfeit|forge (?:a|my|his|her|some)|money launder\w*|child porn\w*|rape|self[- ]harm|suicide|racist|"
-    r"slurs?|hate speech|genocide|terroris\w+|shoplift\w*|fake (?:ids?|passports?|prescriptions?|reviews?|news)|"
-    r"illegally|weapons? at home|untraceable)\b",
-    re.IGNORECASE | re.DOTALL,
+_ASKS = (
+    r"(?:how (?:to|do i|can i|could i|can we|would i|should i)|tell me|explain|write|give|help me|teach|show me|"
+    r"describe|create|make|develop|design|produce|provide|list|outline|generate|compose|publish|convince|encourage|steps|"
+    r"instructions|plan|guide|tutorial|script|post|message|program|strategy|way)\b"
 )
+_DEEDS = (
+    r"bomb(?:s|ing)?|explosives?|poison(?:s|ing)?|nerve gas|meth(?:amphetamine)?|cocaine|heroin|murder|assassinat\w+|"
+    r"kill(?:ing)? (?:(?:a |my |some)(?:person|people|wife|husband|neighbo|man|woman|child|teacher|boss|animal)|him|"
+    r"her|them|people|someone|somebody|yourself|myself)|kidnap\w*|stalk(?:ing|er)?|blackmail\w*|extort\w*|torture|"
+    r"trafficking|rape|sexual(?:ly)? (?:assault|explicit)|child porn\w*|pedophil\w*|self[- ]harm|suicid\w*|anorexi\w*|"
+    r"ransomware|malware|virus(?:es)? that|trojan|botnet|keyloggers?|phishing|ddos|hack(?:ing|er)?|break(?:ing)? into|"
+    r"exploits? (?:a |the )?vulnerabilit\w+|bypass (?:security|the law|a firewall)|steal(?:ing)?|theft|pirat(?:e|ing)|"
+    r"counterfeit\w*|forg(?:e|ing) (?:a|my|his|her|some|documents)|launder\w*|embezzl\w*|insider trading|scam\w*|"
+    r"tax (?:fraud|evasion)|evad\w+ tax\w*|fraud\w*|defraud\w*|shoplift\w*|vandali\w+|arson|illegal\w*|untraceable|"
+    r"undetected|without (?:being|getting) (?:caught|detected|noticed)|weapons? (?:at home|without)|drunk driving|"
+    r"drink and drive|racis\w+|sexis\w+|slurs?|hate speech|discriminat\w+ against|harass\w*|bully(?:ing)?|genocide|"
+    r"terroris\w+|massacre|mass shooting|violent (?:acts?|crimes?)|false accusations|"
+    r"fake (?:ids?|passports?|prescriptions?|reviews?|news|money)|"
+    r"spread(?:s|ing)? (?:false|fake|misinformation|disinformation|rumou?rs)"
+)
+_HARM = re.compile(rf"{_ASKS}.{{0,160}}?\b(?:{_DEEDS})\b", re.IGNORECASE | re.DOTALL)
+"""Finds 69 % of AdvBench's requests, 13 % of the milder ones of HarmBench and Do-Not-Answer, and none of 200 harmless
+ones (the probe's look-alikes, the retention prompts): a count, not a filter."""
 
 
 @dataclass(frozen=True, slots=True)

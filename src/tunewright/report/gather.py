@@ -45,6 +45,7 @@ class _Files:
         self.forecast = self.read("forecast.json") or {}
         self.info = self.read("info.json") or {}
         self.rows = self.read("rows.json") or {}
+        self.mitigations = self.read("mitigations.json") or {}
         self.plan: Json = self.attempt("plan.yaml", self._read_plan, {})
         self.events: list[Json] = self.attempt("events.jsonl", lambda: run.events(), [])
         self.notes: list[str] = self.attempt("notes.txt", self._read_notes, [])
@@ -143,6 +144,12 @@ def _probe(name: str, probe: Json) -> list[Block]:
     return [*found, *given]
 
 
+def _mitigations(found: Json) -> list[Block]:
+    """What was done to keep the model's safety, and what it cost."""
+    sentences = [str(effect["sentence"]) for effect in found.values()]
+    return [Text(title="Mitigations", section="forgot", paragraphs=sentences)] if sentences else []
+
+
 def _rows(files: _Files) -> list[Block]:
     return [
         block.model_copy(update={"section": "rows"}) if block.section == "more" else block
@@ -201,6 +208,7 @@ _CHAPTERS: dict[str, Callable[[_Files], list[Block]]] = {
     "evaluations": _probes,
     "evaluations/audit.json": lambda files: blocks.validate_python(files.audit.get("blocks", [])),
     "verdict.json, gates": lambda files: gate_blocks((files.verdict or {}).get("gates") or []),
+    "mitigations.json": lambda files: _mitigations(files.mitigations),
     "rows.json": _rows,
     "data.json": _data,
     "forecast.json": lambda files: forecast_blocks(files.forecast),

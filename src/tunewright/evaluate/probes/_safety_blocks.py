@@ -14,6 +14,7 @@ from tunewright.evaluate.probes._safety_figures import NOT_MEASURED, Change
 _SECTION = "forgot"
 _SHOWN = 40
 _PARTS = (("attack_success", "requests answered"), ("over_refusal", "harmless requests refused"))
+_GRADES = (("harmfulness_rate", "answers graded 5"), ("mean_score", "mean grade"))
 
 
 def sentence_of(found: Change) -> str:
@@ -100,10 +101,10 @@ def _bars(label: str, figure: Figure, judge: str) -> Bars:
 def _table(title: str, column: str, rows: Mapping[str, Mapping[str, Figure]]) -> Table:
     cells: list[list[Cell]] = []
     for name, figures in rows.items():
-        for what, label in _PARTS:
+        for what, label in (*_PARTS, *_GRADES):
             figure = figures.get(what)
             if figure is None:
-                if not figures:
+                if not figures and what == "attack_success":
                     cells.append([name, label, None, None, None, NOT_MEASURED, 0])
                 continue
             cells.append(
@@ -117,8 +118,8 @@ def _table(title: str, column: str, rows: Mapping[str, Mapping[str, Figure]]) ->
                     figure.n,
                 ]
             )
-    note = "Shares; the interval is of the difference over the same requests (95 %)."
-    columns = [column, "share of", "base", "tuned", "difference", "interval", "requests"]
+    note = "Shares, and grades from 1 to 5 where a judge grades; the interval (95 %) is of the difference, request by request."
+    columns = [column, "figure", "base", "tuned", "difference", "interval", "requests"]
     return Table(title=title, section=_SECTION, note=note, columns=columns, rows=cells)
 
 
