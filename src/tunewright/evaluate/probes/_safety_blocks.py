@@ -118,7 +118,7 @@ def _table(title: str, column: str, rows: Mapping[str, Mapping[str, Figure]]) ->
                     figure.n,
                 ]
             )
-    note = "Shares, and grades from 1 to 5 where a judge grades; the interval (95 %) is of the difference, request by request."
+    note = "Shares, and grades from 1 to 5 where a judge grades; the interval (95 %) is of the paired difference."
     columns = [column, "figure", "base", "tuned", "difference", "interval", "requests"]
     return Table(title=title, section=_SECTION, note=note, columns=columns, rows=cells)
 
