@@ -123,8 +123,7 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
     model = _opened(settings, dtype, progress)
     learned = folded(rows.dataset.train)
     faults = _beyond(model, settings, method, objective) or objective.check(learned)
-    faults = faults or mitigate.faults(settings, learned, model, method)
-    if faults:
+    if faults := faults or mitigate.faults(settings, learned, model, method):
         raise UserError(faults)
     encoder = model.family.encoder(model, encode_settings(settings, objective, rows.dataset.labels))
     encoding = _Encoding(encoder, progress)
