@@ -1,0 +1,67 @@
+"""A private run as a user makes it: the promise is kept and told, and no file says what stood in a row."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tiny import save_tiny
+from tunewright.core.config import Request
+from tunewright.core.errors import UserError
+from tunewright.core.files import cache_folder
+from tunewright.pipeline.check import check
+from tunewright.pipeline.tune import tune
+
+from .test_whole import write_rows
+
+SETS = (
+    "privacy.target_epsilon=3", "privacy.unit=unit", "train.threads=1", "train.gradient_accumulation_steps=4",
+    "train.max_steps=12", "evaluate.probes=[]", "evaluate.generated_rows=4", "evaluate.max_new_tokens=4",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("private")
+    return str(save_tiny("qwen2", folder / "model")), str(write_rows(folder / "rows.csv", 240)), folder
+
+
+@pytest.mark.parametrize("method", ["lora", "norm_head"])
+def test_a_private_run_keeps_its_promise_and_shows_no_row(made, method):
+    model, rows, folder = made
+    out = folder / method
+    cached = {path for path in cache_folder().rglob("*") if path.is_file()}
+    sets = (*SETS, f"method={method}", "train.learning_rate=1e-3")
+    result = tune(Request(data=rows, model=model, sets=sets, out=out))
+    assert result.exit_code in (0, 3)
+    found = json.loads((out / "privacy.json").read_text())
+    assert found["private"]
+    assert found["epsilon"]["prv"] <= 3 < found["epsilon"]["prv"] + 0.1
+    assert found["unit"] == "unit"
+    assert not (out / "checkpoints").exists(), "the key of the noise outlived the run"
+    secrets = re.findall(r"\w+ \d+ 0\.\d{4}", (folder / "rows.csv").read_text())
+    assert len(secrets) == 240
+    new = [path for path in cache_folder().rglob("*") if path.is_file() and path not in cached]
+    for path in [*out.rglob("*"), *new]:
+        if path.is_file():
+            text = path.read_bytes().decode("utf-8", "replace")
+            assert not [secret for secret in secrets if secret in text], path
+    assert "differential privacy for every unit" in (out / "report.md").read_text()
+    if method == "norm_head":
+        assert not (out / "model" / "model.safetensors").exists()
+        assert (out / "model" / "sparse_change.safetensors").exists()
+
+
+def test_rows_are_not_printed_and_unreadable_values_are_not_quoted(made, tmp_path):
+    model, rows, _ = made
+    with pytest.raises(UserError, match="prints rows"):
+        check(Request(data=rows, model=model, sets=SETS), show_mask=2)
+    broken = tmp_path / "rows.jsonl"
+    lines = [json.dumps({"text": f"note {n}", "label": "ab"[n % 2], "unit": f"u{n}"}) for n in range(30)]
+    broken.write_text("\n".join([*lines, json.dumps({"text": {"name": "Castro"}, "label": "a", "unit": "u9"})]))
+    with pytest.raises(UserError) as told:
+        check(Request(data=str(broken), model=model, sets=SETS))
+    assert "Castro" not in str(told.value)
+    assert "not shown" in str(told.value)
