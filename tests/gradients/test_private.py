@@ -228,6 +228,12 @@ def test_norms_over_the_batch_and_unknown_modules_are_refused_by_name():
         picture_grads(net, torch.randn(3, 1), torch.zeros(3), "private", dict(net.named_parameters()))
 
 
+def test_a_tied_table_is_refused_by_name(open_tiny):
+    model, trained = attached(open_tiny, "qwen3", "full", torch.float32)
+    with pytest.raises(UserError, match=r"model.embed_tokens.weight is used by 2 modules"):
+        private_grads(model, trained, "private", [ROWS])
+
+
 def test_a_weight_that_is_used_outside_of_its_module_is_an_error():
     net = nn.Sequential(nn.Linear(4, 5), nn.Linear(4, 5))
     net.forward = lambda x: net[0](x) + x @ net[1].weight.t()

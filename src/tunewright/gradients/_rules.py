@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,16 +31,22 @@ def refusals(model: nn.Module, trained: Mapping[str, nn.Parameter]) -> list[str]
     """A sentence for each kind of module that trains and has no rule, and for norms that mix rows."""
     names = {id(weight): name for name, weight in trained.items()}
     unknown: dict[str, str] = {}
-    owned: set[int] = set()
+    owners: Counter[int] = Counter()
     for part in model.modules():
         own = [names[id(weight)] for weight in part.parameters(recurse=False) if id(weight) in names]
-        owned |= {id(weight) for weight in part.parameters(recurse=False)}
+        owners.update({id(weight) for weight in part.parameters(recurse=False)})
         if own and rule_of(part) is None and not hasattr(part, "watch"):
             unknown.setdefault(type(part).__name__, own[0])
     found = [
         f"privacy: {name} trains in a module of type {kind}, for which no per-unit gradient is known. "
         "Use method lora or norm, or a model without such modules."
         for kind, name in unknown.items()
+    ]
+    found += [
+        f"privacy: {name} is used by {owners[identity]} modules (a table tied to the output layer), so it can't train. "
+        "Use method lora, norm, last, sparse or norm_head, which leave it frozen."
+        for identity, name in names.items()
+        if owners[identity] > 1
     ]
     mixing = sorted({type(part).__name__ for part in model.modules() if isinstance(part, _MIXING)})
     if mixing:

@@ -73,7 +73,8 @@ class Watched:
         """Adds the clipped gradients of a micro-batch's units; a unit's rows must all be in it."""
         units = Units.of(batch)
         self.watch.begin(units)
-        unit_losses(loss, units).sum().backward()  # type: ignore[no-untyped-call]
+        loss_U = unit_losses(loss, units)
+        loss_U.sum().backward()  # type: ignore[no-untyped-call]
         found = self.watch.end()
         missing = [name for name, weight in self.trained.items() if id(weight) not in found]
         if missing:
@@ -84,6 +85,10 @@ class Watched:
         square_U = torch.stack([gradient.squares().double() for gradient in found.values()]).sum(0)
         if not bool(square_U.isfinite().all()):
             raise UserError("privacy: a unit's gradient is not finite; lower train.learning_rate.")
+        if bool(((square_U == 0) & (loss_U.detach() != 0)).any()):
+            raise UserError(
+                "privacy: a unit has a loss but no gradient reached it, so nothing could be promised of it."
+            )
         factor_U = self.how.factors(square_U)
         for name, weight in self.trained.items():
             part = found.pop(id(weight)).weighted(factor_U)

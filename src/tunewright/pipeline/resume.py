@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from tunewright.core.store import Run
@@ -18,6 +19,8 @@ def resume(folder: Path, progress: Progress = silent) -> Result:
     run = Run.open(folder)
     verb = run.must_read("info.json")["verb"]
     if run.model.is_dir():
+        if run.read("privacy.json"):
+            shutil.rmtree(run.checkpoints, ignore_errors=True)  # it was stopped between saving and deleting the key
         if verb == "train":
             return Result(0, (f"{folder} is finished: the model is in {run.model}.",), folder)
         if run.read("verdict.json") is None or not pending(run):

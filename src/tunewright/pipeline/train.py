@@ -127,6 +127,7 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress) -> LoadedModel
     run.write("forecast.json", stated)
     if job.private:
         shutil.rmtree(run.checkpoints, ignore_errors=True)  # with them goes the key of the noise
+        findings = {"reopened_equal": findings["reopened_equal"]}  # the rest was measured on private rows
     run.write("info.json", {**run.must_read("info.json"), "verified": findings})
     return reopened
 
