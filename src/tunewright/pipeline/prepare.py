@@ -143,7 +143,6 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
     if measured.problems:
         raise UserError(measured.problems)
     encoding.plant(train, planted)
-    data = _shown(rows, measured)
     return Prepared(
         rows.plan,
         rows.recipe,
@@ -156,7 +155,7 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
         train,
         valid,
         test,
-        data,
+        _shown(rows, measured),
         canaries,
     )
 
