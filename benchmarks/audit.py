@@ -5,7 +5,8 @@ control), a private run, and two private runs with a planted fault that training
 
 - the control's bound is 2 or more;
 - no private run's bound lies above its epsilon;
-- each fault is caught (bound above epsilon) in 18 of 20 seeds or more.
+- each fault is caught (bound above epsilon) in 18 of 20 seeds or more. This is not reached yet: on one seed the bound
+  rises to 0.8 with a layer unclipped and to 0.3 with a tenth of the noise, below the claimed 1.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ from tunewright.pipeline.result import silent
 
 EPSILON, CANARIES = 1.0, 500
 SETS = (
-    f"audit.canaries={CANARIES}", "train.threads=1", "train.per_device_train_batch_size=64", "train.max_steps=300",
-    "train.save_steps=300", "train.lr_scheduler_type=constant", "train.early_stopping_patience=0", "method=full",
-    "train.learning_rate=0.005", "train.eval_steps=300", "train.weight_decay=0", "data.splits=[0.8, 0.0, 0.2]",
+    f"audit.canaries={CANARIES}", "train.threads=1", "train.per_device_train_batch_size=64", "train.max_steps=800",
+    "train.save_steps=800", "train.lr_scheduler_type=constant", "train.early_stopping_patience=0", "method=full",
+    "train.learning_rate=0.005", "train.eval_steps=800", "train.weight_decay=0", "data.splits=[0.8, 0.0, 0.2]",
 )  # fmt: skip
-PRIVATE = (f"privacy.target_epsilon={EPSILON}", "privacy.clip=0.1")
+PRIVATE = (f"privacy.target_epsilon={EPSILON}", "privacy.clip=0.01")
 KEYS = {"control": "control", "private": "above", "layer unclipped": "layer", "sigma / 10": "sigma"}
 """What is run -> the key of how often its bound lay above the limit."""
 LAYER = "body.2.0.weight"
