@@ -2,8 +2,9 @@
 
 Two looks, each at its share of 5 %. Words, lengths and subgroups: does the mean loss of units go with how many of their
 rows are inside? Losses are permuted among units and the largest statistic of each permutation is the yardstick
-(Westfall & Young 1993, max-T), so hundreds of correlated candidates cost no more than they must. Units with several
-rows: rows are permuted among units in the same way.
+(Westfall & Young 1993, max-T), so hundreds of correlated candidates cost no more than they must. A mean of few rows
+scatters more than one of many, so units change places only with units of about their size. Units with several rows:
+rows are permuted among units in the same way.
 """
 
 from __future__ import annotations
@@ -125,40 +126,58 @@ def _by_units(loss: Floats, weights: Floats, unit: NDArray[np.int64]) -> Measure
     """Corrected one-sided p-values of candidates [candidates, rows], losses permuted among units."""
     mass = np.bincount(unit, weights=weights)
     of_unit = np.bincount(unit, weights=weights * loss) / mass
+    alike = _size_class(np.bincount(unit))
 
     def measure(inside: NDArray[np.bool_], random: np.random.Generator) -> Floats:
         share = np.stack([np.bincount(unit, weights=weights * row) for row in inside]) / mass
-        return _corrected(of_unit, share, random)
+        return _corrected(of_unit, share, alike, random)
 
     return measure
 
 
 def _by_rows(loss: Floats) -> Measure:
     """As `_by_units`, losses permuted among all rows."""
-    return lambda inside, random: _corrected(loss, inside.astype(float), random)
+    return lambda inside, random: _corrected(loss, inside.astype(float), np.zeros(len(loss), dtype=int), random)
 
 
-def _corrected(loss: Floats, share: Floats, random: np.random.Generator) -> Floats:
+def _size_class(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[units] equal numbers for units of equal size up to 4 rows, above that of sizes within a factor of two."""
+    return np.where(rows <= 4, rows, 3 + np.ceil(np.log2(rows))).astype(int)
+
+
+def _corrected(loss: Floats, share: Floats, alike: NDArray[np.int64], random: np.random.Generator) -> Floats:
     """[candidates] p-values against the largest correlation of each permutation.
 
     Args:
         loss: [n] what is permuted.
         share: [candidates, n] how far each is inside.
+        alike: [n] equal numbers for what may change places.
         random: Of the permutations.
     """
-    centred = loss - loss.mean()
+    classes = [np.flatnonzero(alike == one) for one in np.unique(alike)]
+    centred, inside = loss.astype(float), share.astype(float)
+    for places in classes:
+        centred[places] -= centred[places].mean()
+        inside[:, places] -= inside[:, places].mean(axis=1, keepdims=True)
     if not centred.any():
         return np.ones(len(share))
-    inside = share - share.mean(axis=1, keepdims=True)
     norm = np.sqrt((inside**2).sum(axis=1, keepdims=True))
     inside = np.divide(inside, norm, out=np.zeros_like(inside), where=norm > 0)
     block = max(1, _CELLS // (4 * len(loss)))
     largest = np.concatenate([
-        np.max(random.permuted(np.tile(centred, (min(block, PERMUTATIONS - start), 1)), axis=1) @ inside.T, axis=1)
+        np.max(_permuted(centred, classes, min(block, PERMUTATIONS - start), random) @ inside.T, axis=1)
         for start in range(0, PERMUTATIONS, block)
     ])  # fmt: skip
     reached = (largest[:, None] >= inside @ centred - 1e-12).sum(axis=0)
     return np.asarray((1 + reached) / (1 + PERMUTATIONS))
+
+
+def _permuted(values: Floats, classes: Sequence[NDArray[np.int64]], times: int, random: np.random.Generator) -> Floats:
+    """[times, n] the values, permuted within each class of places."""
+    permuted = np.tile(values, (times, 1))
+    for places in classes:
+        permuted[:, places] = random.permuted(permuted[:, places], axis=1)
+    return permuted
 
 
 def _candidates(asked: Sequence[Outcome], unit: NDArray[np.int64]) -> list[Candidate]:
