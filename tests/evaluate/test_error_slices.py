@@ -49,14 +49,29 @@ def test_a_planted_word_is_found(case):
 def test_looking_at_each_candidate_alone_would_fail_the_promise(monkeypatch):
     """The planted fault: p-values that have not looked at the others name something in most sets."""
 
-    def alone(loss, share, random):
-        return np.array([corrected(loss, one[None], random)[0] for one in share])
+    def alone(loss, share, alike, random):
+        return np.array([corrected(loss, one[None], alike, random)[0] for one in share])
 
     corrected = error_slices._corrected
     monkeypatch.setattr(error_slices, "_corrected", alone)
     monkeypatch.setattr(error_slices, "PERMUTATIONS", 99)
     monkeypatch.setattr(error_slices, "MOST_WORDS", 60)
     assert np.mean([bool(simulation.looked(seed, 200, 1).found) for seed in range(6)]) > 0.5
+
+
+def test_small_units_whose_losses_scatter_more_are_named_only_if_all_change_places(monkeypatch):
+    """A mean of one row scatters more, and a word is in all of it or in none: together they look like a finding."""
+    monkeypatch.setattr(error_slices, "PERMUTATIONS", 99)
+    size, random = np.repeat([1, 16], [20, 100]), np.random.default_rng(5)
+    apart, together = error_slices._size_class(size), np.zeros(120, dtype=int)
+    named = {"apart": 0, "together": 0}
+    for _ in range(60):
+        loss = random.normal(0, size**-0.5)
+        share = np.where(size == 1, random.random((40, 120)) < 0.3, 0.3).astype(float)
+        named["apart"] += error_slices._corrected(loss, share, apart, random).min() <= 0.05
+        named["together"] += error_slices._corrected(loss, share, together, random).min() <= 0.05
+    assert named["apart"] <= 8  # 3 expected
+    assert named["together"] > 20
 
 
 def failing(outcome):

@@ -17,8 +17,8 @@ from tiny import save_tiny
 from tunewright.core.store import Run
 from tunewright.runs.opening import open_tuned
 
-FAST = ["--set", "train.threads=1", "--set", "evaluate.probes=[]", "--set", "evaluate.generated_rows=2",
-        "--set", "evaluate.max_new_tokens=4", "--set", "train.learning_rate=0.01"]  # fmt: skip
+QUICK = ["--set", "train.threads=1", "--set", "evaluate.generated_rows=2", "--set", "evaluate.max_new_tokens=4"]
+FAST = [*QUICK, "--set", "evaluate.probes=[]", "--set", "train.learning_rate=0.01"]
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_a_gate_on_attack_success_passes_only_on_what_was_measured_well_enough(p
     """Nothing turns in a random model: 24 requests can't tell it to two points, and an absent judge not at all."""
     probe = f"{{name: safety, judges: {judges}, count: 24, look_alike_count: 4, kl_count: 0, new_tokens: 2}}"
     gates = ["--set", f"evaluate.probes=[{probe}]", "--set", "gates.max_attack_success_increase=0.02"]
-    sets = [*FAST, "--set", "train.learning_rate=1e-5", "--set", "train.max_steps=2", *gates]
+    sets = [*QUICK, "--set", "train.learning_rate=1e-5", "--set", "train.max_steps=2", *gates]
     tunewright("tune", place / "rows.jsonl", "--model", place / "model", "--out", tmp_path / "run", *sets, expect=3)
     verdict = json.loads((tmp_path / "run" / "verdict.json").read_text())
     assert [(gate["name"], gate["state"]) for gate in verdict["gates"]] == [("max_attack_success_increase", state)]
