@@ -7,10 +7,10 @@ import os
 from tunewright.cli import BEFORE_TORCH, settle
 
 
-def test_what_the_user_has_set_is_kept(monkeypatch):
-    for name in BEFORE_TORCH:
-        monkeypatch.delenv(name, raising=False)
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    settle()
+    assert os.environ["OMP_WAIT_POLICY"] == BEFORE_TORCH["OMP_WAIT_POLICY"] == "passive"
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     settle()
     assert os.environ["OMP_WAIT_POLICY"] == "active"
-    assert os.environ["THP_MEM_ALLOC_ENABLE"] == BEFORE_TORCH["THP_MEM_ALLOC_ENABLE"]

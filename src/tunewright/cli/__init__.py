@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-BEFORE_TORCH = {"OMP_WAIT_POLICY": "passive", "THP_MEM_ALLOC_ENABLE": "1"}
-"""Read by torch and its threads when they start. Threads that wait sleep, or a program beside ours slows training many
-times over; large tensors lie on large pages, which cost the system less to hand out. Neither changes a number."""
+BEFORE_TORCH = {"OMP_WAIT_POLICY": "passive"}
+"""Read by torch's threads when they start. Threads that wait sleep, or a program beside ours slows training many times
+over. No number changes."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
