@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tunewright.core.records import Example
 from tunewright.data.encoder import Encoded
 from tunewright.data.kept import RowFile
-from tunewright.data.sequences import OnDemand
+from tunewright.data.sequences import Joined, OnDemand
 
 _NOBODY = Example((), ())
 """Stands where a row's own example is put when it is read."""
@@ -57,24 +57,10 @@ class EncodedRows(OnDemand[Encoded]):
         return np.array(self._lengths, dtype=np.int32)
 
 
-class WithMore(OnDemand[Encoded]):
-    """Rows, and after them a few more that are held in memory."""
-
-    def __init__(self, rows: Sequence[Encoded], more: Sequence[Encoded]) -> None:
-        self.rows, self.more = rows, more
-
-    def __len__(self) -> int:
-        return len(self.rows) + len(self.more)
-
-    def at(self, place: int) -> Encoded:
-        """The row at a place."""
-        return self.rows[place] if place < len(self.rows) else self.more[place - len(self.rows)]
-
-
 def lengths(rows: Sequence[Encoded]) -> NDArray[np.int32]:
     """[rows] positions that each takes; rows on disk are not read for it."""
-    if isinstance(rows, WithMore):
-        return np.concatenate([lengths(rows.rows), lengths(rows.more)])
+    if isinstance(rows, Joined):
+        return np.concatenate([lengths(rows.first), lengths(rows.then)])
     return rows.lengths if isinstance(rows, EncodedRows) else np.array([row.length for row in rows], dtype=np.int32)
 
 

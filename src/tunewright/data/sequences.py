@@ -29,12 +29,12 @@ class Joined(OnDemand[T]):
     """One sequence, then another."""
 
     def __init__(self, first: Sequence[T], then: Sequence[T]) -> None:
-        self._first, self._then = first, then
+        self.first, self.then = first, then
 
     def __len__(self) -> int:
-        return len(self._first) + len(self._then)
+        return len(self.first) + len(self.then)
 
     def at(self, place: int) -> T:
         """A member of the first, or of the second behind it."""
-        here = len(self._first)
-        return self._first[place] if place < here else self._then[place - here]
+        here = len(self.first)
+        return self.first[place] if place < here else self.then[place - here]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -55,6 +56,28 @@ class Clipped(Plugin):
             noise = standard_normal(secret, step, name, weight.shape).to(sums[name].dtype)
             noisy = sums[name].add(noise, alpha=self.sigma * self.sensitivity) if self.sigma else sums[name]
             weight.grad = (noisy / self.expected).to(weight.dtype)
+
+
+@dataclass(slots=True)
+class ClippedSum:
+    """One run's private gradients: what units gave to the step so far; between steps nothing is kept."""
+
+    how: Clipped
+    trained: Mapping[str, nn.Parameter]
+    secret: str
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    """The clipped sum of this step so far, by the weight's name."""
+
+    def add(self, name: str, part: Tensor) -> None:
+        """Adds what units gave to one weight."""
+        self.sums[name] = self.sums[name].add_(part) if name in self.sums else part
+
+    def finish(self, step: int) -> None:
+        """Noise and division; a step without any unit is noise alone."""
+        for name, weight in self.trained.items():
+            self.sums.setdefault(name, torch.zeros_like(weight))
+        self.how.release(self.sums, self.trained, self.secret, step)
+        self.sums = {}
 
 
 def standard_normal(secret: str, step: int, name: str, shape: torch.Size) -> Tensor:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tunewright.core.errors import UserError
-from tunewright.gradients._noise import Clipped
+from tunewright.gradients._noise import Clipped, ClippedSum
 from tunewright.gradients._rules import refusals, watch_module
 from tunewright.gradients._units import unit_losses
 from tunewright.models.contracts import Batch, LoadedModel, Loss
@@ -48,7 +48,7 @@ class Private(Clipped):
         for weight in silenced:
             weight.requires_grad_(False)
         try:
-            yield Watched(self, trained, secret, watch)
+            yield Watched(self, trained, secret, watch=watch)
         finally:
             for remover in removers:
                 remover.remove()
@@ -58,16 +58,11 @@ class Private(Clipped):
                 weight.requires_grad_(True)
 
 
-@dataclass(slots=True)
-class Watched:
-    """One run's private gradients; between steps nothing is kept."""
+@dataclass(slots=True, kw_only=True)
+class Watched(ClippedSum):
+    """A clipped sum of units that share their backward pass."""
 
-    how: Clipped
-    trained: Mapping[str, nn.Parameter]
-    secret: str
     watch: Watch
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    """The clipped sum of this step so far, by the weight's name."""
 
     def accumulate(self, loss: Loss, count: float, batch: Batch) -> None:
         """Adds the clipped gradients of a micro-batch's units; a unit's rows must all be in it."""
@@ -91,12 +86,4 @@ class Watched:
             )
         factor_U = self.how.factors(square_U)
         for name, weight in self.trained.items():
-            part = found.pop(id(weight)).weighted(factor_U)
-            self.sums[name] = self.sums[name].add_(part) if name in self.sums else part
-
-    def finish(self, step: int) -> None:
-        """Noise and division; a step without any unit is noise alone."""
-        for name, weight in self.trained.items():
-            self.sums.setdefault(name, torch.zeros_like(weight))
-        self.how.release(self.sums, self.trained, self.secret, step)
-        self.sums = {}
+            self.add(name, found.pop(id(weight)).weighted(factor_U))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tunewright.gradients._noise import Clipped
+from tunewright.gradients._noise import Clipped, ClippedSum
 from tunewright.gradients._units import unit_losses
 from tunewright.models.contracts import Batch, LoadedModel, Loss
 from tunewright.models.per_unit import Units, wide
@@ -27,14 +26,8 @@ class PrivateReference(Clipped):
         yield Looped(self, trained, secret)
 
 
-@dataclass(slots=True)
-class Looped:
-    """One run's private gradients."""
-
-    how: Clipped
-    trained: Mapping[str, nn.Parameter]
-    secret: str
-    sums: dict[str, Tensor] = field(default_factory=dict)
+class Looped(ClippedSum):
+    """A clipped sum of units that are taken one by one."""
 
     def accumulate(self, loss: Loss, count: float, batch: Batch) -> None:
         """One backward pass a unit, clipped, added."""
@@ -44,12 +37,4 @@ class Looped:
             square = torch.stack([wide(grad).double().square().sum() for grad in grads]).sum()
             factor = self.how.factors(square[None])[0]
             for name, grad in zip(self.trained, grads, strict=True):
-                part = wide(grad) * factor.to(wide(grad).dtype)
-                self.sums[name] = self.sums[name].add_(part) if name in self.sums else part
-
-    def finish(self, step: int) -> None:
-        """Noise and division."""
-        for name, weight in self.trained.items():
-            self.sums.setdefault(name, torch.zeros_like(weight))
-        self.how.release(self.sums, self.trained, self.secret, step)
-        self.sums = {}
+                self.add(name, wide(grad) * factor.to(wide(grad).dtype))

@@ -16,7 +16,7 @@ from tunewright.core.files import digest
 from tunewright.core.records import Example
 from tunewright.data.encoder import Encoded
 from tunewright.models.contracts import Batch, LoadedModel
-from tunewright.models.stored import Stored, content_key
+from tunewright.models.stored import Stored, chunks, content_key
 
 _BATCH_POSITIONS = 2048
 _NOBODY = Example((), ())
@@ -65,7 +65,7 @@ class Reference:
         """[length] of each row: the log-probability of what is predicted from a position, NaN where nothing is."""
         found = []
         self.model.module.eval()
-        for part in _parts(rows):
+        for part in chunks(rows, _BATCH_POSITIONS):
             batch = self.model.family.collate(self.model, part)
             with torch.inference_mode():
                 log_prob_T = self.model.family.token_log_probs(self.model, batch).float()
@@ -74,17 +74,6 @@ class Reference:
                 kept[torch.from_numpy(row.positions)] = log_prob_T[batch.targets.segment_T == number].clone()
                 found.append(kept)
         return found
-
-
-def _parts(rows: Sequence[Encoded]) -> Iterator[list[Encoded]]:
-    part: list[Encoded] = []
-    for row in rows:
-        if part and sum(r.length for r in part) + row.length > _BATCH_POSITIONS:
-            yield part
-            part = []
-        part.append(row)
-    if part:
-        yield part
 
 
 def _union(one: Encoded, other: Encoded) -> Encoded:

@@ -44,7 +44,7 @@ class Stored:
             OSError: The folder cannot be written.
         """
         known = set(self.folder.glob("*.safetensors"))
-        for chunk in _chunks(rows):
+        for chunk in chunks(rows, _CHUNK_POSITIONS):
             keys = [content_key(row) for row in chunk]
             name = digest(self.recipe, keys)
             path = next((p for p in known if p.name.startswith(name) and _whole(p)), None)
@@ -106,10 +106,11 @@ def within(rows: Iterable[Encoded], position_bytes: int, room: float) -> list[En
     return list(found.values())
 
 
-def _chunks(rows: Iterable[Encoded]) -> Iterator[list[Encoded]]:
+def chunks(rows: Iterable[Encoded], positions: int) -> Iterator[list[Encoded]]:
+    """The rows in order, at most so many positions at a time (or one row)."""
     chunk: list[Encoded] = []
     for row in rows:
-        if chunk and sum(r.length for r in chunk) + row.length > _CHUNK_POSITIONS:
+        if chunk and sum(r.length for r in chunk) + row.length > positions:
             yield chunk
             chunk = []
         chunk.append(row)

@@ -11,8 +11,9 @@ from tunewright.core import plugins
 from tunewright.core.errors import UserError
 from tunewright.core.settings import PlanSettings
 from tunewright.core.store import Run
-from tunewright.data.encoded_rows import WithMore, lengths
+from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded, Encoder, Unencodable
+from tunewright.data.sequences import Joined
 from tunewright.evaluate.contracts import Progress
 from tunewright.mitigations._base import Effect, Mitigation
 from tunewright.models.contracts import LoadedModel, Objective
@@ -33,7 +34,9 @@ def faults(settings: PlanSettings, examples: Sequence[Any], model: LoadedModel, 
     return [fault for one in planned(settings) for fault in one.check(examples, model, name)]
 
 
-def with_more(settings: PlanSettings, examples: Sequence[Any], rows: Sequence[Encoded], encoder: Encoder) -> WithMore:
+def with_more(
+    settings: PlanSettings, examples: Sequence[Any], rows: Sequence[Encoded], encoder: Encoder
+) -> Joined[Encoded]:
     """The training rows, and after them the rows that mitigations add.
 
     Raises:
@@ -46,7 +49,7 @@ def with_more(settings: PlanSettings, examples: Sequence[Any], rows: Sequence[En
                 more += encoder.encode(example)
             except Unencodable as error:
                 raise UserError(f"{example.source}: {error}. Raise train.max_length, or give shorter rows.") from None
-    return WithMore(rows, more)
+    return Joined[Encoded](rows, more)
 
 
 def held(job: Job, objective: Objective, run: Run, progress: Progress) -> Job:

@@ -88,11 +88,11 @@ def job_of(prepared: Prepared) -> Job:
         prepared.method,
         prepared.objective,
         plugins.build("gradients", "plain"),
-        train if train.more else prepared.train,
+        train if train.then else prepared.train,
         prepared.valid,
         prepared.settings.train,
         prepared.settings.seed,
-        len(train.more),
+        len(train.then),
     )
     return private_job(job, prepared.settings.privacy) if prepared.settings.privacy.on else job
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
 from scipy.special import expit
 
-from tunewright.core.plugins import Plugin
 from tunewright.core.seeds import key
-from tunewright.evaluate.contracts import Floats, Need, Outcome
-from tunewright.evaluate.metrics._closed import stated_and_right, usable
+from tunewright.evaluate.contracts import Floats, Outcome
+from tunewright.evaluate.metrics._closed import CalibrationError, stated_and_right, usable
 from tunewright.evaluate.metrics._curve import equal_mass_gap
 
 _PULL = 1e-6
@@ -24,15 +21,8 @@ _STEPS, _HALVINGS, _EXACT = 30, 8, 1e-7
 _AS_STATED = np.array([1.0, 0.0])
 
 
-class EcePlatt(Plugin):
+class EcePlatt(CalibrationError):
     """Calibration error once confidence is rescaled: fitted on one half of the rows, measured on the other."""
-
-    needs: ClassVar[Need] = "choices"
-    higher_is_better: ClassVar[bool] = False
-    # The prior is calibrated by construction, so there is no trivial score that a good model must beat.
-    closed_set: ClassVar[bool] = False
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    bins: int = Field(10, ge=1)
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(log-odds of the chosen label within the set, 1 or 0 for right, 1 for the half that is fitted on).
