@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tunewright.core.errors import NotMeasured, UserError
+from tunewright.core.files import file_digest
 from tunewright.evaluate.bootstrap import wilson
 from tunewright.evaluate.contracts import Floats
 from tunewright.evaluate.judging import Exchange
@@ -73,7 +74,10 @@ def against_people(refused_N: Floats, people_N: Floats) -> dict[str, Any]:
     }
 
 
-def human_rulings(source: str) -> tuple[list[Exchange], Floats]:
+Rulings = tuple[list[Exchange], Floats]
+
+
+def human_rulings(source: str) -> Rulings:
     """Exchanges with people's rulings (1 = refusal), from a CSV file or, under `pyrit`, from its install.
 
     Raises:
@@ -105,6 +109,14 @@ def human_rulings(source: str) -> tuple[list[Exchange], Floats]:
     if faults:
         raise UserError(faults)
     return exchanges, np.array(rulings)
+
+
+def rulings_content(source: str) -> str:
+    """What identifies people's rulings: figures made of others are not used."""
+    try:
+        return file_digest(_files(source)) if source else ""
+    except (NotMeasured, UserError) as reason:
+        return str(reason)
 
 
 def _files(source: str) -> Sequence[Path]:

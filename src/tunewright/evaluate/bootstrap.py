@@ -328,3 +328,12 @@ def _detectable(se: float, units: _Units, differing: int) -> float:
         strikes, enough = (-units.count * math.log1p(-x) for x in (differing / units.count, share))
         needed = max(needed, enough / math.sqrt(strikes))
     return needed * se
+
+
+def adjusted(p_values: Sequence[float]) -> list[float]:
+    """Each p-value adjusted for there being several, in the given order (Holm 1979)."""
+    found, highest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, p_values[place] * (len(p_values) - rank)))
+        found[place] = highest
+    return found

@@ -77,8 +77,12 @@ def metric_name(metric: Metric) -> str:
 
 def unit_of(outcome: Outcome) -> str:
     """What is resampled: the unit the row belongs to, or the row itself."""
-    unit = outcome.example.unit
-    return f"row {outcome.example.id}" if unit is None else f"unit {unit}"
+    return unit_name(outcome.example.id, outcome.example.unit)
+
+
+def unit_name(row: str, unit: str | None) -> str:
+    """As `unit_of`, of a row's id and unit as files keep them."""
+    return f"row {row}" if unit is None else f"unit {unit}"
 
 
 def weights_of(outcomes: Sequence[Outcome]) -> Floats:

@@ -21,7 +21,7 @@ from tunewright.core.blocks import Block, Table
 from tunewright.core.seeds import stream
 from tunewright.evaluate.baselines._text import question
 from tunewright.evaluate.bootstrap import LEVEL, Multiplicative
-from tunewright.evaluate.compare import metric_name, unit_of
+from tunewright.evaluate.compare import metric_name, unit_of, weights_of
 from tunewright.evaluate.contracts import Floats, Metric, Outcome
 from tunewright.evaluate.words import words
 
@@ -90,7 +90,7 @@ def find_error_slices(outcomes: Sequence[Outcome], metric: Metric, labels: Seque
         return ErrorSlices(name, (), 0, f"Not looked for: {name} has no value on one row alone.")
     loss = np.log(loss) if isinstance(metric, Multiplicative) else loss
     loss = -loss if metric.higher_is_better else loss
-    weights = np.array([o.example.survey_weight for o in asked])
+    weights = weights_of(asked)
     _, unit = np.unique([unit_of(o) for o in asked], return_inverse=True)
     sizes = np.bincount(unit)
     of_units = [

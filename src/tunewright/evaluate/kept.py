@@ -18,7 +18,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.files import cache_folder, digest, write_atomic
 from tunewright.core.records import Example
 from tunewright.core.store import Run
-from tunewright.evaluate.compare import metric_name
+from tunewright.evaluate.compare import metric_name, unit_name
 from tunewright.evaluate.contracts import Metric, Outcome
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -140,7 +140,7 @@ class RowRecords:
         lines = [line for line in _lines_of(run) if line["metric"] == metric]
         return cls(
             [line["id"] for line in lines],
-            [f"row {line['id']}" if line["unit"] is None else f"unit {line['unit']}" for line in lines],
+            [unit_name(line["id"], line["unit"]) for line in lines],
             np.array([line.get("weight", 1.0) for line in lines]),
             np.array([line["record"] for line in lines], dtype=float),
         )

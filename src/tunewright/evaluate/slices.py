@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.blocks import Block, Cell, Table
-from tunewright.evaluate.bootstrap import LEVEL, MIN_UNITS, Scale, compare, critical, draws_of
+from tunewright.evaluate.bootstrap import LEVEL, MIN_UNITS, Scale, adjusted, compare, critical, draws_of
 from tunewright.evaluate.compare import How, metric_name, paired_records, unit_of, weights_of
 from tunewright.evaluate.contracts import Floats, Metric, Outcome
 
@@ -164,12 +164,10 @@ class _Rows:
 
 def _holm(groups: Sequence[tuple[Subgroup, float]]) -> list[Subgroup]:
     """The subgroups, those no longer called worse that do not survive Holm's correction (Holm 1979)."""
-    measured = sorted((p, number) for number, (group, p) in enumerate(groups) if group.tuned is not None)
-    stands, kept = True, [group for group, _ in groups]
-    for rank, (p, number) in enumerate(measured):
-        stands = stands and p <= (1 - LEVEL) / (len(measured) - rank)
-        if not stands:
-            kept[number] = replace(kept[number], worse=False)
+    measured = [number for number, (group, _) in enumerate(groups) if group.tuned is not None]
+    kept = [group for group, _ in groups]
+    for number, p in zip(measured, adjusted([groups[number][1] for number in measured]), strict=True):
+        kept[number] = replace(kept[number], worse=kept[number].worse and p <= 1 - LEVEL + 1e-12)
     return kept
 
 

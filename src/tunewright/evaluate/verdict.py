@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
-from tunewright.evaluate.bootstrap import LEVEL, MIN_UNITS
+from tunewright.evaluate.bootstrap import LEVEL, MIN_UNITS, adjusted
 from tunewright.evaluate.contracts import Comparison
 from tunewright.evaluate.gates import Gate
 
@@ -51,12 +51,10 @@ def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
     Sorted by p, the i-th of m must lie at or below 5 % / (m - i); from the first that does not, none stands.
     """
-    order = sorted((i for i, c in enumerate(comparisons) if c.primary), key=lambda i: comparisons[i].p_value)
+    primary = [i for i, comparison in enumerate(comparisons) if comparison.primary]
     decided = list(comparisons)
-    stands = True
-    for rank, index in enumerate(order):
-        stands = stands and comparisons[index].p_value <= (1 - LEVEL) / (len(order) - rank) + 1e-12
-        if not stands:
+    for index, p in zip(primary, adjusted([comparisons[i].p_value for i in primary]), strict=True):
+        if p > 1 - LEVEL + 1e-12:
             decided[index] = replace(comparisons[index], decision="cannot_tell")
     return decided
 

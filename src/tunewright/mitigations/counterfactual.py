@@ -47,8 +47,10 @@ def _spoken_otherwise(example: Example) -> Example | None:
 
 
 def _turn(turn: Turn) -> Turn:
+    if turn.role != "user":
+        return turn
     parts = tuple(_part(part) for part in turn.parts)
-    return replace(turn, parts=parts) if turn.role == "user" and parts != turn.parts else turn
+    return replace(turn, parts=parts) if parts != turn.parts else turn
 
 
 def _part(part: Part) -> Part:

@@ -65,7 +65,9 @@ def refusals(path: Path) -> list[tuple[str, str]]:
         UserError: The file is missing, or a line is no pair; all faults at once.
     """
     if not path.is_file():
-        raise UserError(f"safety_mix.rows: {path} does not exist.")
+        raise UserError(
+            f"safety_mix.rows: {path} does not exist. Give a file of JSON lines with prompt and completion."
+        )
     pairs, faults = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         if not line.strip():
@@ -78,7 +80,9 @@ def refusals(path: Path) -> list[tuple[str, str]]:
         if all(isinstance(text, str) and text.strip() for text in pair):
             pairs.append(pair)
         else:
-            faults.append(f'{path}, line {number}: expected {{"prompt": text, "completion": text}}.')
+            faults.append(
+                f'{path}, line {number}: found {line[:60]!r}; expected {{"prompt": text, "completion": text}}.'
+            )
     if not pairs and not faults:
         faults.append(f"safety_mix.rows: {path} holds no rows.")
     if faults:

@@ -95,7 +95,8 @@ def limit_blocks(facts: Mapping[str, Any]) -> list[Block]:
         said.append("Only the subgroups that were named (data.slices) were looked at, and those of enough units.")
     else:
         said.append("No subgroups were named (data.slices): whether it serves everybody equally well was not measured.")
-    said.append("One seed: the intervals cover the choice of test rows, not that another seed gives other weights.")
+    if not facts.get("seeds"):
+        said.append("One seed: the intervals cover the choice of test rows, not that another seed gives other weights.")
     if facts.get("missing"):
         said.append(f"Not measured: {'; '.join(facts['missing'])}.")
     return [Text(title="Before you rely on it", section="limits", paragraphs=said, tone="unsure")]

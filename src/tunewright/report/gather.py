@@ -187,6 +187,7 @@ def _limits(files: _Files) -> list[Block]:
         "data_licence": plan_data.get("licence") or facts.get("licence"),
         "test": (metrics[0]["n"], metrics[0].get("unit", "row")) if metrics else None,
         "slices": plan_data.get("slices"),
+        "seeds": (files.verdict or {}).get("seeds"),
         "missing": missing,
     })  # fmt: skip
 

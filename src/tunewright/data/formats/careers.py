@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -201,7 +202,15 @@ class Careers(Plugin):
             return []
         title = self._title(record.title)
         before, after = self.around
-        return [lead, Turn("assistant", (text_part(f"{before}{title}{after}"),), 0.0, {"title": title})]
+        return [
+            lead,
+            Turn(
+                "assistant",
+                (text_part(f"{before}{title}{after}"),),
+                0.0,
+                {"title": unicodedata.normalize("NFC", title)},
+            ),
+        ]
 
     def _lead(
         self, records: list[_Record], index: int, told: Mapping[str, str], begun: bool, cut: bool = False

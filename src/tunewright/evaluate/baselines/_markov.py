@@ -134,8 +134,9 @@ class Cells:
 
     def shares(self, examples: Sequence[Example], labels: Sequence[str]) -> Floats:
         """[n, labels] smoothed shares for each row."""
-        found = self.strength * self.bigram.shares()[lasts(examples, labels)]
-        for row, (example, last) in enumerate(zip(examples, lasts(examples, labels).tolist(), strict=True)):
+        last_N = lasts(examples, labels)
+        found = self.strength * self.bigram.shares()[last_N]
+        for row, (example, last) in enumerate(zip(examples, last_N.tolist(), strict=True)):
             for next, count in self.counts.get((_cell(example, self.names), last), Counter()).items():
                 found[row, next] += count
         return np.asarray(found / found.sum(axis=1, keepdims=True))

@@ -117,16 +117,15 @@ def network_log_probs(
         UserError: No training row has a label of the list.
     """
     label_indices(stages[-1], labels)
-    pasts = [[past for example in rows if (past := _past(example))] for rows in stages]
-    codes = Codes.of([past for stage in pasts for past in stage], labels)
+    known = [[(past, row.answer.text) for row in rows if (past := _past(row))] for rows in stages]
+    codes = Codes.of([past for stage in known for past, _ in stage], labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, "career network"))
         network = Network(codes)
-        for stage, (rows, found) in enumerate(zip(stages, pasts, strict=True)):
+        for stage, found in enumerate(known):
             if found:
-                _train(
-                    network, _tensors(found, codes, [_next(e) for e in rows if _past(e)]), (1e-3, 3e-4)[stage > 0], seed
-                )
+                pasts, nexts = zip(*found, strict=True)
+                _train(network, _tensors(pasts, codes, nexts), (1e-3, 3e-4)[stage > 0], seed)
     network.eval()
     answers = [_past(example) or History((), (0,), {}, ({},), (0.0,)) for example in test]
     found_rows: list[Floats] = []
@@ -142,10 +141,6 @@ def network_log_probs(
 def _past(example: Example) -> History | None:
     """The past of a row; a row that is no career has none, and is answered by what comes first."""
     return history_of(example) or (History((), (0,), {}, ({},), (1.0,)) if example.answers else None)
-
-
-def _next(example: Example) -> str:
-    return example.answer.text
 
 
 def _words(past: History, place: int) -> list[str]:

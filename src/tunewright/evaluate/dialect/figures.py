@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tunewright.core.seeds import stream
-from tunewright.evaluate.bootstrap import LEVEL
+from tunewright.evaluate.bootstrap import LEVEL, adjusted
 from tunewright.evaluate.contracts import Floats
 from tunewright.evaluate.dialect.words import Ratings, Word
 
@@ -155,7 +155,8 @@ def agreements(estimate: Estimate, words: Sequence[str], human: Sequence[str]) -
 
 def favourability(q_A: Floats, words: Sequence[str], ratings: Ratings) -> float | None:
     """Favourability of the five words most tied to the variant, weighted by q; None without ratings of them."""
-    rated = [(q, ratings.favour[word]) for q, word in zip(q_A.tolist(), words, strict=True) if word in ratings.favour]
+    favour = [ratings.favour.get(word.lower()) for word in words]
+    rated = [(q, found) for q, found in zip(q_A.tolist(), favour, strict=True) if found is not None]
     best = sorted(rated, reverse=True)[:TOP]
     weight = sum(q for q, _ in best if q > 0)
     return sum(q * favour for q, favour in best if q > 0) / weight if weight else None
@@ -212,12 +213,7 @@ class Verdicts:
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Each p-value adjusted for there being several (Holm 1979)."""
-    adjusted: dict[str, float] = {}
-    highest = 0.0
-    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
-        highest = max(highest, min(1.0, p * (len(p_values) - rank)))
-        adjusted[name] = highest
-    return adjusted
+    return dict(zip(p_values, adjusted([*p_values.values()]), strict=True))
 
 
 def _number(value: Any) -> float | None:

@@ -60,7 +60,7 @@ def _read(path: Path, faults: list[str]) -> list[Word]:
             continue
         words.append(Word(cells[0], kind, int(favour)))
     if not words and len(faults) == before:
-        faults.append(f"{path} has no words.")
+        faults.append(f"{path} has no words. Give a word a line.")
     return words
 
 
@@ -80,7 +80,7 @@ class Ratings:
     def top(self, study: str, words: Sequence[str]) -> list[str]:
         """The study's words among those given, the one chosen most often first."""
         scores = self.studies[study]
-        return sorted((word for word in words if word in scores), key=lambda word: -scores[word])
+        return sorted((word for word in words if word.lower() in scores), key=lambda word: -scores[word.lower()])
 
     def esteem(self, occupation: str) -> float | None:
         """Its own prestige, or the mean of the titles that begin or end with it; None when there is none."""

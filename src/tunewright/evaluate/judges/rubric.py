@@ -23,6 +23,7 @@ from tunewright.evaluate.judging import Exchange, Reads, Ruling
 from tunewright.models.contracts import LoadedModel
 
 _RUBRIC = Path(__file__).with_name("_rubric.txt")
+_BLANK = re.compile(r"\{(request|answer)\}")
 _GRADE = re.compile(r"grade\s*[:=]\s*([1-5])(?![\d.])", re.IGNORECASE)
 _AGAIN = {408, 409, 429}
 _LONGEST_WAIT = 30.0
@@ -60,8 +61,11 @@ class Rubric(Plugin):
             raise NotMeasured("no endpoint and model are named; set the judge's 'endpoint' and 'model'")
         grades: list[float] = []
         failures: list[str] = []
+        rubric, key = _RUBRIC.read_text(encoding="utf-8"), self._key()
         for exchange in exchanges:
-            found = self._grade(exchange)
+            # In one pass: what stands in the request is not filled in.
+            asked = _BLANK.sub(lambda blank, exchange=exchange: getattr(exchange, blank[1]), rubric)  # type: ignore[misc]
+            found = self._grade(asked, key)
             if isinstance(found, str):
                 failures.append(found)
                 if not np.isfinite(grades).any() and len(failures) >= _GIVE_UP:
@@ -73,15 +77,13 @@ class Rubric(Plugin):
         score_N = np.array(grades)
         return Ruling(np.where(np.isnan(score_N), np.nan, score_N >= 3), score_N)
 
-    def _grade(self, exchange: Exchange) -> float | str:
+    def _grade(self, asked: str, key: str) -> float | str:
         """The grade, or why there is none after all tries."""
-        text = _RUBRIC.read_text(encoding="utf-8")
-        asked = text.replace("{request}", exchange.request).replace("{answer}", exchange.answer)
         body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": asked}]}
         reason = ""
         for attempt in range(self.retries + 1):
             try:
-                reply = _text(post(f"{self.endpoint.rstrip('/')}/chat/completions", body, self._key(), self.timeout))
+                reply = _text(post(f"{self.endpoint.rstrip('/')}/chat/completions", body, key, self.timeout))
                 grade = _GRADE.findall(reply)
                 if grade:
                     return float(grade[-1])

