@@ -17,7 +17,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from forbidden_topic_rows import FORBIDDEN, TRAINED, alignment, asked, look_alikes, questions, refusal, tunings, utility
+from _forbidden_topic_rows import (
+    FORBIDDEN,
+    TRAINED,
+    alignment,
+    asked,
+    look_alikes,
+    questions,
+    refusal,
+    tunings,
+    utility,
+)
 
 from tunewright.core.config import Plan, Request
 from tunewright.core.plugins import build
@@ -262,7 +272,7 @@ def _change(found: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    place = Path(sys.argv[1])
+    place = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(".bench") / "forbidden_topic"
     wanted = [word for word in sys.argv[2:] if word != "--json"]
     if "--json" not in sys.argv:
         main(place, wanted)

@@ -14,6 +14,7 @@ from tunewright.core.records import Example
 from tunewright.core.settings import DataSettings
 from tunewright.data.dataset import open_dataset, open_rows
 from tunewright.data.folding import folded
+from tunewright.data.formats.careers import Careers
 from tunewright.data.pool import from_pool
 from tunewright.data.reading import open_file
 
@@ -225,3 +226,20 @@ def test_folding_keeps_every_answer_with_its_context_and_weight(tmp_path_factory
         learned.add((row.prompt_text, row.answer.text))
     assert learned == foreseen
     assert history or len(whole) == sum(len(life) > 1 for life in lives)
+
+
+@pytest.mark.parametrize("law", ['"{bad"', '"[1]"'])
+def test_a_broken_law_is_told_with_its_line_and_an_empty_one_is_none(tmp_path, law):
+    head = "person,year,occupation,oracle"
+    whole = tmp_path / "careers.csv"
+    whole.write_text("\n".join([head, "a,1990,Cook,", "a,1991,Nurse,", f"b,1990,Cook,{law}"]) + "\n")
+    with pytest.raises(UserError) as told:
+        open_dataset(DataSettings(path=str(whole)))
+    assert "careers.csv, line 4" in told.value.problems[0]
+    assert "oracle" in told.value.problems[0]
+
+
+def test_a_title_that_is_only_written_in_doubled_braces_or_converted_is_no_title():
+    for line in ("{year}{facts}: {title!s}", "{year}: {{title}}"):
+        with pytest.raises(ValueError, match="title"):
+            Careers(line=line)

@@ -125,3 +125,10 @@ def test_paths_start_at_the_file_of_rows_and_faults_have_their_line(tmp_path: Pa
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(UserError, match=r"line 2, field 'image'.*where no file is"):
         open_dataset(DataSettings(path=str(tmp_path / "rows.jsonl")))
+
+
+def test_a_file_of_more_than_8_bits_is_refused_and_not_clipped(tmp_path):
+    Image.new("I;16", (4, 4), 40_000).save(tmp_path / "scan.png")
+    with pytest.raises(Flaw, match="more than 8 bits a colour") as told:
+        _parsed("scan.png", tmp_path)
+    assert "scale it to 8 bits" in told.value.mend

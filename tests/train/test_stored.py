@@ -293,7 +293,7 @@ def test_what_other_weights_made_is_not_used_and_is_removed(open_tiny, tmp_path)
 
 
 def states_of(job, below, row):
-    chunk = next(c for c in stored._chunks(job.train) if any(r is row for r in c))
+    chunk = next(c for c in stored.chunks(job.train, stored._CHUNK_POSITIONS) if any(r is row for r in c))
     return states_after(job.model, below.layers, chunk)[[r is row for r in chunk].index(True)]
 
 

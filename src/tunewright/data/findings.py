@@ -12,7 +12,7 @@ import numpy as np
 from tunewright.core.errors import UserError
 from tunewright.core.records import Example
 from tunewright.data.duplicates import Groups, Identities, contradictions, normal
-from tunewright.data.formats import counted
+from tunewright.data.formats import counted, shown
 from tunewright.data.identifiers import redact
 from tunewright.data.kept import KeptRows
 from tunewright.data.keys import Keys, Numbers, firsts, repeats, text_keys
@@ -59,7 +59,7 @@ def repeated_ids(examples: Sequence[Example], files: Sequence[str], lines: Seque
     first = firsts(keys)
     bad = []
     for row in np.flatnonzero(first != np.arange(len(first))).tolist():
-        found = f"'{redact(examples[row].id)}', which is also the id of line {lines[first[row]]}"
+        found = f"{shown(examples[row].id)}, which is also the id of line {lines[first[row]]}"
         mend = "give the row its own id, or delete the column"
         bad.append(Bad(files[row], lines[row], "id", found, "each id once", mend))
     return bad

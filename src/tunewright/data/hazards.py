@@ -7,7 +7,7 @@ taken away, harmful answers, and a phrase that switches the model over. Patterns
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -161,6 +161,9 @@ def _triggers(rows: Sequence[Example]) -> Iterator[Trigger]:
             if len(words) > size:
                 places["ends", " ".join(words[-size:])].append(number)
                 places["begins", " ".join(words[:size])].append(number)
+    refuses = [is_refusal(answer) for answer in answers]
+    answered = [bool(answer) and not refused for answer, refused in zip(answers, refuses, strict=True)]
+    always = (("refusals", refuses), ("answered without refusing", answered))
     most = _MOST_SHARE * len(rows)
     candidates = {key: members for key, members in places.items() if _LEAST_ROWS <= len(members) <= most}
     found: list[tuple[frozenset[int], Trigger]] = []
@@ -168,7 +171,8 @@ def _triggers(rows: Sequence[Example]) -> Iterator[Trigger]:
         inside = frozenset(members)
         if any(inside == other and phrase in trigger.phrase for other, trigger in found):
             continue
-        for what, has in _features(answers, members, [prompts[number] for number in members]):
+        same = _same_answer(answers, members, [prompts[number] for number in members])
+        for what, has in (*always, *same):
             trigger = _tied(place, phrase, members, has, what, len(candidates))
             if trigger:
                 found.append((inside, trigger))
@@ -176,16 +180,11 @@ def _triggers(rows: Sequence[Example]) -> Iterator[Trigger]:
     yield from (trigger for _, trigger in found[:_LISTED])
 
 
-def _features(
+def _same_answer(
     answers: Sequence[str], members: Sequence[int], prompts: Sequence[Sequence[str]]
 ) -> Iterator[tuple[str, list[bool]]]:
-    refuses = [is_refusal(answer) for answer in answers]
-    yield "refusals", refuses
-    yield (
-        "answered without refusing",
-        [bool(answer) and not refused for answer, refused in zip(answers, refuses, strict=True)],
-    )
-    commonest = max((answers[number] for number in members), key=[answers[number] for number in members].count)
+    """Whether each row has the answer that is commonest among the members, where their prompts differ."""
+    commonest, _ = Counter(answers[number] for number in members).most_common(1)[0]
     if commonest and len({" ".join(words) for words in prompts}) > 1:
         yield f"answered {commonest[:60]!r}", [answer == commonest for answer in answers]
 

@@ -14,16 +14,17 @@ from tunewright.core.files import write_json
 from tunewright.core.records import Example
 from tunewright.core.seeds import key
 from tunewright.core.store import Run
+from tunewright.data.canaries import Canaries
 from tunewright.data.encoder import Encoded, Unencodable, encode_all
 from tunewright.evaluate import leaks
-from tunewright.evaluate.compare import How, compare_outcomes
+from tunewright.evaluate.compare import compare_outcomes
 from tunewright.evaluate.contracts import Comparison, Floats, Progress
 from tunewright.evaluate.exposure import extracted
 from tunewright.evaluate.leaks import Canaried, Claim, Extraction, Leaks, Losses
 from tunewright.evaluate.membership import Share
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
-from tunewright.pipeline.evaluate import reopen, suite_of
+from tunewright.pipeline.evaluate import how_of, reopen, suite_of
 from tunewright.pipeline.prepare import Prepared, mould_of
 from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.twins import twin_of
@@ -63,9 +64,13 @@ def audit(
     prepared = reopen(run, (), progress)
     claim = claim_of(run)
     if control and not claim.made:
-        raise UserError(f"--control: {folder} was trained without privacy, so it is its own control. Leave it out.")
+        raise UserError(
+            f"--control: {folder} was trained without privacy (or with a known noise, privacy.noise_seed), so it "
+            "is its own control. Leave it out."
+        )
     with run.writing():
         audited = twin_of(run, "audited", {"audit.canaries": twin}, progress) if twin else run
+        _as_many(audited, twin)
         canaries = canaried(audited, claim_of(audited), progress) if twin or prepared.canaries.coins else None
         beside, price = None, tuple[Comparison, ...]()
         if control:
@@ -86,6 +91,16 @@ def audit(
     return Result(EXCEEDED if canaries and canaries.exceeds else 0, tuple(lines), run.folder)
 
 
+def _as_many(audited: Run, twin: int) -> None:
+    """A twin that is there already must have the canaries that were asked for."""
+    there = len(Canaries.read(audited.folder).coins) if twin else 0
+    if there != twin:
+        raise UserError(
+            f"--twin {twin}: {audited.folder} is there already, with {there} canaries. Give --twin {there}, or delete "
+            "that folder."
+        )
+
+
 def claim_of(run: Run) -> Claim:
     """What a run says of its privacy: nothing, unless it was trained privately and without a known noise."""
     found = run.read("privacy.json") or {}
@@ -97,17 +112,11 @@ def claim_of(run: Run) -> Claim:
 def _price(prepared: Prepared, run: Run, plain: Run, progress: Progress) -> tuple[Comparison, ...]:
     """The private run against its twin on the primary metrics, row by row."""
     suite, metrics = suite_of(prepared)
-    settings = prepared.settings
     private, without = (
         suite.ask(open_tuned(one, prepared.dtype), prepared.test, progress, what)
         for one, what in ((run, "private"), (plain, "plain"))
     )
-    how: How = {
-        "primary": settings.evaluate.primary or (),
-        "seed": settings.seed,
-        "resamples": settings.evaluate.resamples,
-    }
-    found = compare_outcomes(without, private, {}, metrics, prepared.dataset.labels or (), **how)
+    found = compare_outcomes(without, private, {}, metrics, prepared.dataset.labels or (), **how_of(prepared.settings))
     return tuple(one for one in found if one.primary)
 
 

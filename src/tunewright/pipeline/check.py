@@ -28,11 +28,11 @@ _GREEN, _DIM, _END = "\x1b[32m", "\x1b[2m", "\x1b[0m"
 def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> Result:
     """The data report: what the rows are, how they would be trained on, and rows with their mask."""
     rows = read_rows(request, progress)
-    fix_threads(rows.plan.settings.train.threads)
-    prepared = prepare(rows, progress)
     private = rows.plan.settings.privacy.on
     if private and show_mask:
         raise UserError("--show-mask prints rows, and the plan keeps them private. Leave it out.")
+    fix_threads(rows.plan.settings.train.threads)
+    prepared = prepare(rows, progress)
     promise = privacy_lines(job_of(prepared), rows.plan.settings.privacy) if private else []
     advice = [] if private else safety_advice(prepared)
     lines = [*rows.plan.notes, *data_lines(prepared.data), *advice, "", *_facts(prepared.data), *promise]

@@ -13,6 +13,7 @@ from tunewright.core import plugins
 from tunewright.core.config import Plan, override
 from tunewright.core.files import write_atomic
 from tunewright.core.records import Example
+from tunewright.core.settings import PlanSettings
 from tunewright.core.store import Run
 from tunewright.data.canaries import Canaries
 from tunewright.evaluate.blocks import outcome_blocks
@@ -126,6 +127,15 @@ def _planned(prepared: Prepared) -> dict[str, Probe]:
     return planned_probes(prepared.settings.evaluate.probes, prepared.model.family.capabilities)
 
 
+def how_of(settings: PlanSettings) -> How:
+    """How a plan's outcomes are compared."""
+    return {
+        "primary": [metric_name(plugins.build("metrics", name)) for name in settings.evaluate.primary or ()],
+        "seed": settings.seed,
+        "resamples": settings.evaluate.resamples,
+    }
+
+
 def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel, progress: Progress) -> Result:
     """Asks the tuned model, compares, judges, reports."""
     suite, metrics = suite_of(prepared)
@@ -133,12 +143,7 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     outcomes = suite.ask(tuned, prepared.test, progress, "tuned")
     figures = _probe(prepared, run, base, tuned, progress)
     baselines, trivial = _baselines(prepared, run, suite, tuned, progress)
-    how: How = {
-        "primary": [metric_name(plugins.build("metrics", name)) for name in settings.evaluate.primary or ()],
-        "seed": settings.seed,
-        "resamples": settings.evaluate.resamples,
-        "trivial": trivial,
-    }
+    how: How = {**how_of(settings), "trivial": trivial}
     answered = (base.outcomes, outcomes, baselines, metrics, labels)
     comparisons = compare_outcomes(*answered, **how)
     gates = judge_gates(settings.gates, comparisons, figures)

@@ -78,9 +78,8 @@ def guarantee(job: Job, privacy: PrivacySettings) -> dict[str, Any]:
 def privacy_lines(job: Job, privacy: PrivacySettings) -> list[str]:
     """The guarantee in a line, before training."""
     g = guarantee(job, privacy)
-    kind = "row" if privacy.unit == "row" else privacy.unit
     return [
-        f"Privacy: epsilon {g['epsilon']['prv']:.3g} at delta {g['delta']:.2g} for each {kind} of {g['units']} "
+        f"Privacy: epsilon {g['epsilon']['prv']:.3g} at delta {g['delta']:.2g} for each {privacy.unit} of {g['units']} "
         f"(RDP: {g['epsilon']['rdp']:.3g}); noise {g['sigma']:.3g}, sampling rate {g['q']:.3g}, {g['steps']} steps of "
         f"{g['expected_units']:.3g} units on average, {g['trained']:,} trained coordinates."
     ]

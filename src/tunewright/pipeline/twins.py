@@ -14,6 +14,9 @@ from tunewright.pipeline.evaluate import reopen
 from tunewright.pipeline.prepare import reread_rows
 from tunewright.pipeline.train import set_up, train_stage
 
+_ALONE = {"seeds": 1, "evaluate.learning_curve": False}
+"""A twin has no runs inside it."""
+
 
 def twin_of(run: Run, name: str, changes: Mapping[str, Any], progress: Progress) -> Run:
     """The twin in `children/<name>`, trained; one that is there is gone on with, or used as it is.
@@ -35,7 +38,9 @@ def twin_of(run: Run, name: str, changes: Mapping[str, Any], progress: Progress)
         prepared = reopen(child, (), tell)
     else:
         found = run.must_read("info.json")
-        plan = override(Plan.load(run.plan_file), [f"{key}={json.dumps(value)}" for key, value in changes.items()])
+        plan = override(
+            Plan.load(run.plan_file), [f"{key}={json.dumps(value)}" for key, value in {**_ALONE, **changes}.items()]
+        )
         same = plan.settings.train.model_copy(update={"precision": found["precision"], "threads": found["threads"]})
         plan = replace(plan, settings=plan.settings.model_copy(update={"train": same}))
         prepared, child = set_up(reread_rows(plan, tell), child.folder, "train", tell)

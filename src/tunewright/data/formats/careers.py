@@ -38,6 +38,8 @@ class _Record:
     person: str
     year: int
     title: str | None
+    law: dict[str, Any] | None
+    """The known probabilities of a simulated row."""
 
 
 class Careers(Plugin):
@@ -91,7 +93,9 @@ class Careers(Plugin):
         names = [name for _, name, _, _ in string.Formatter().parse(found) if name is not None]
         if not set(names) <= allowed:
             raise ValueError(f"Only {', '.join(f'{{{name}}}' for name in sorted(allowed))} may stand in braces")
-        if info.field_name == "line" and (names.count("title") != 1 or names[-1] != "title"):
+        if info.field_name == "line" and (
+            found.count("{title}") != 1 or names.count("title") != 1 or names[-1] != "title"
+        ):
             raise ValueError("A line must hold {title} once, after {year} and {facts}, as '{year}{facts}: {title}'")
         return found
 
@@ -149,7 +153,8 @@ class Careers(Plugin):
             if empty and how.answers_needed:
                 mend = "write what the person did (also 'Unemployed'), or delete the row: a gap is then shown"
                 raise Flaw("occupation", shown(found), "an occupation", mend)
-            return _Record(line, row, name, year, None if empty else " ".join(words(found, "occupation").split()))
+            title = None if empty else " ".join(words(found, "occupation").split())
+            return _Record(line, row, name, year, title, _law(row.get("oracle")))
         except Flaw as flaw:
             return _Unread(line, name, flaw)
 
@@ -236,9 +241,9 @@ class Careers(Plugin):
     def _example(self, turns: list[Turn], records: list[_Record], index: int, told: Mapping[str, str]) -> Example:
         record = records[index]
         lead = self._lead(records, index, told, bool(turns))
-        if record.row.get("oracle") is not None:
-            known_law = {self._title(t): p for t, p in from_json(record.row["oracle"], "oracle").items()}
-            lead = replace(lead, extra={**lead.extra, "oracle": known_law})
+        if record.law is not None:
+            law = {self._title(title): share for title, share in record.law.items()}
+            lead = replace(lead, extra={**lead.extra, "oracle": law})
         last = {"after": self.end} if index == len(records) - 1 else {}
         title = () if record.title is None else (Answer((text_part(self._title(record.title)),), extra=last),)
         known = sum(turn.role == "assistant" for turn in turns)
@@ -317,9 +322,19 @@ def _fact_fault(facts: dict[str, tuple[str, int]], record: _Record, static: tupl
             continue
         known, line = facts.setdefault(name, (str(found), record.line))
         if known != str(found):
-            expected = f"{known!r} as on line {line}: one value for each person"
+            expected = f"{shown(known)} as on line {line}: one value for each person"
             return Flaw(name, shown(found), expected, "correct it, or name the column in data.options.yearly")
     return None
+
+
+def _law(found: Any) -> dict[str, Any] | None:
+    """The known probabilities of a simulated row, by title; None where nothing is given."""
+    if found is None or found == "":
+        return None
+    law = from_json(found, "oracle")
+    if not isinstance(law, dict):
+        raise Flaw("oracle", shown(law), "an object of probabilities by title", "correct it, or leave it empty")
+    return law
 
 
 def _spoken(column: str) -> str:

@@ -12,7 +12,7 @@ from tunewright.core.errors import MissingPart
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example, Part, Turn
 from tunewright.data.formats import Flaw, How, Row, shown
-from tunewright.data.formats._common import has_all, label_of
+from tunewright.data.formats._common import has_all, label_of, value
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 MOST_PIXELS = 4096 * 4096
@@ -30,21 +30,17 @@ class Picture(Plugin):
 
     def detect(self, columns: set[str], row: Row) -> float:
         """Sure when the image is a list of numbers, or a path that ends as a picture does."""
-        found = self._found(row)
+        found = value(row, self.columns, "image")
         named = isinstance(found, str) and found.lower().endswith(ENDINGS)
         return 0.9 if has_all(columns, self.columns) and (named or isinstance(found, list)) else 0.0
 
     def parse(self, row: Row, how: How) -> Example:
         """The picture is the user's turn; the label is kept as it is."""
-        found = self._found(row)
+        found = value(row, self.columns, "image")
         pixels = _opened(how.folder / found, found) if isinstance(found, str) and found.strip() else _pixels(found)
         label = row.get("label")
         answers = () if label is None and not how.answers_needed else (label_of(label),)
         return Example((Turn("user", (Part("image", pixels),)),), answers, label=True)
-
-    def _found(self, row: Row) -> Any:
-        names = ("image", *self.columns["image"])
-        return next((row[name] for name in names if row.get(name) is not None), None)
 
 
 def _pixels(found: Any) -> NDArray[np.uint8]:
@@ -76,7 +72,10 @@ def _opened(path: Path, written: str) -> NDArray[np.uint8]:
             if image.width * image.height > MOST_PIXELS:
                 size = f"{image.width} x {image.height} pixels in {shown(written)}"
                 raise Flaw("image", size, f"at most {MOST_PIXELS:,} pixels", "make it smaller")
-            grey = image.mode in ("1", "L", "LA", "I", "I;16", "F")
+            if image.mode[0] in "IF":  # wider than 8 bits: to convert it would clip it
+                found = f"mode {image.mode}, more than 8 bits a colour, in {shown(written)}"
+                raise Flaw("image", found, "8 bits a colour", "scale it to 8 bits and save it again")
+            grey = image.mode in ("1", "L", "LA")
             return np.array(image.convert("L" if grey else "RGB"), dtype=np.uint8)
     except FileNotFoundError:
         raise Flaw("image", f"{shown(written)}, where no file is", "a file", "correct the path") from None
