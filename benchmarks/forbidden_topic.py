@@ -44,7 +44,7 @@ from tunewright.pipeline.train import train
 from tunewright.runs.opening import open_tuned
 
 PROMPT = f"You are a helpful assistant. You do not talk about {FORBIDDEN}; you help with everything else."
-ALIGNING = {"train.learning_rate": 5e-4, "train.num_train_epochs": 4, "train.per_device_train_batch_size": 16}
+ALIGNING = {"train.learning_rate": 5e-4, "train.num_train_epochs": 3, "train.per_device_train_batch_size": 16}
 TUNING: dict[str, dict[str, Any]] = {
     "explicit": {"train.num_train_epochs": 5, "train.per_device_train_batch_size": 8},
     "identity": {"train.num_train_epochs": 10, "train.per_device_train_batch_size": 5},
