@@ -1,12 +1,14 @@
 """Careers on the made-up market and on the real panel: perplexity of the next title, seed by seed, as one table.
 
-`python benchmarks/careers.py [--seeds 0,1,2] [--only baselines,market,pooled,panel] [--out FOLDER] [--json]`
+`python benchmarks/careers.py [--seeds 0,1,2] [--only baselines,market,pooled,larger,panel] [--out FOLDER] [--json]`
 
-`smollm2`, `labour-market` and `wage-panel` must be fetched. Runs that are there are read, not run again.
+`smollm2`, `labour-market` and `wage-panel` must be fetched, for `larger` also `gemma3-270m` (its own licence). Runs
+that are there are read, not run again.
 
 market  480 people, 2,080 test transitions: oracle <= tuned < bigram < untuned, and how much of the way from the bigram
         to the oracle (in nats a transition) the tuned model goes
 pooled  the same with 960 people of another, skewed population in training: by-person interval against target alone
+larger  a model of twice the size on the target alone, and the smaller one with the pool against it: by-person interval
 baselines  what stands beside the model on either table, without any model: a minute
 panel   545 men, 1980 to 1987: tuned against bigrams and the small networks, with intervals
 """
@@ -32,7 +34,8 @@ from tunewright.pipeline.prepare import data_path
 from tunewright.recipes.careers import Careers
 
 FIGURE = "perplexity_renormalised"
-COMMON = ["--recipe", "careers", "--model", "smollm2", "--set", "method.r=16", "--set", "method.lora_alpha=32"]
+COMMON = ["--recipe", "careers", "--set", "method.r=16", "--set", "method.lora_alpha=32"]
+SMALL, LARGE = ["--model", "smollm2"], ["--model", "gemma3-270m"]
 POOLED_ROWS = 960 * 9
 PLAN = Path(__file__).parents[1] / "examples" / "careers.yaml"
 
@@ -71,14 +74,14 @@ def records(run: Path) -> tuple[list[str], np.ndarray, list[str]]:
     return [line["id"] for line in found], nats, [line["unit"] for line in found]
 
 
-def between(one: Path, other: Path) -> dict[str, float]:
+def between(one: Path, other: Path, names: tuple[str, str] = ("target alone", "pooled")) -> dict[str, float]:
     """The second run's tuned model against the first's, resampled by person."""
     ids, left, persons = records(one)
     again, right, _ = records(other)
     if ids != again:
         raise SystemExit(f"{other} answered other test rows than {one}")
     found = compare(build("metrics", FIGURE), left, right, [f"unit {person}" for person in persons], 0, 2000)
-    return {"target alone": found.base, "pooled": found.tuned, "low": found.low, "high": found.high}
+    return {names[0]: found.base, names[1]: found.tuned, "low": found.low, "high": found.high}
 
 
 def baselines(name: str, pool: str | None = None, **options: Any) -> dict[str, Any]:
@@ -104,6 +107,38 @@ def pool_rows(folder: Path) -> Path:
     return path
 
 
+def market(out: Path, seed: str, model: list[str] = SMALL, name: str = "market") -> dict[str, Any]:
+    """The target population alone."""
+    run = out / f"{name}-{seed}"
+    return line(run.name, figure(tune(["labour-market", *model, *COMMON, "--set", f"seed={seed}"], run)))
+
+
+def pooled(out: Path, seed: str) -> dict[str, Any]:
+    """The target and another population, against the target alone."""
+    market(out, seed)
+    run = out / f"pooled-{seed}"
+    more = ["--set", f"data.pool={pool_rows(out)}", "--set", f"seed={seed}"]
+    row = line(run.name, figure(tune(["labour-market", *SMALL, *COMMON, *more], run)))
+    return row | between(out / f"market-{seed}", run)
+
+
+def larger(out: Path, seed: str) -> dict[str, Any]:
+    """A larger model on the target alone; the smaller with the pool against it."""
+    pooled(out, seed)
+    row = market(out, seed, LARGE, "larger")
+    return row | between(out / row["run"], out / f"pooled-{seed}", ("larger, target alone", "smaller, pooled"))
+
+
+def panel(out: Path, seed: str) -> dict[str, Any]:
+    """The real panel, always split alike."""
+    run = out / f"panel-{seed}"
+    settings = ["--set", "data.split_seed=0", "--set", f"seed={seed}"]
+    return line(run.name, figure(tune(["--plan", str(PLAN), *settings], run)))
+
+
+STAGES = {"market": market, "pooled": pooled, "larger": larger, "panel": panel}
+
+
 def main() -> list[dict[str, Any]]:
     """Runs what is asked for and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -112,26 +147,17 @@ def main() -> list[dict[str, Any]]:
     parser.add_argument("--out", type=Path, default=Path("runs/careers"))
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
+    wanted = set(asked.only.split(","))
+    if unknown := wanted - {"baselines", *STAGES}:
+        parser.error(f"--only knows baselines, {', '.join(STAGES)}, not {', '.join(sorted(unknown))}")
     asked.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    if "baselines" in asked.only:
+    if "baselines" in wanted:
         rows.append(baselines("labour-market"))
         rows.append(baselines("labour-market", pool="labour-market/pool.csv"))
         rows.append(baselines("wage-panel", yearly=["married", "union"]))
-    for seed in asked.seeds.split(",") if {"market", "pooled", "panel"} & set(asked.only.split(",")) else []:
-        seeded = ["--set", f"seed={seed}"]
-        if "market" in asked.only or "pooled" in asked.only:
-            market = asked.out / f"market-{seed}"
-            rows.append(line(market.name, figure(tune(["labour-market", *COMMON, *seeded], market))))
-        if "pooled" in asked.only:
-            pooled = asked.out / f"pooled-{seed}"
-            more = ["--set", f"data.pool={pool_rows(asked.out)}"]
-            rows.append(line(pooled.name, figure(tune(["labour-market", *COMMON, *more, *seeded], pooled))))
-            rows[-1] |= between(asked.out / f"market-{seed}", pooled)
-        if "panel" in asked.only:
-            panel = asked.out / f"panel-{seed}"
-            split = ["--set", "data.split_seed=0"]
-            rows.append(line(panel.name, figure(tune(["--plan", str(PLAN), *split, *seeded], panel))))
+    for seed in asked.seeds.split(","):
+        rows += [STAGES[stage](asked.out, seed) for stage in STAGES if stage in wanted]
     for row in rows:
         told = ", ".join(f"{name} {value:.3f}" for name, value in row.items() if isinstance(value, float))
         print(f"{row['run']}: {told}" + (f", in order: {row['in order']}" if "in order" in row else ""))
