@@ -1,22 +1,25 @@
 """What privacy costs a step: `python benchmarks/private_step.py [--json]`.
 
-One optimiser step (forward, clipped gradients, noise, AdamW) on SmolLM2 with LoRA r=16, with norms alone, and with all
-weights but the tied table, against its non-private twin on the same rows, in turn, by the clock and by processor time;
-peak memory from processes of their own. `--rows`, `--tokens` and `--rounds` say how much; a method's name runs it
-alone. Rows begin with different tokens: the twin shares what rows of different people begin with alike, and a private
-step may not. Needs `tunewright fetch smollm2`.
+One optimiser step (forward, clipped gradients, noise, AdamW) on SmolLM2 with LoRA r=16, norms alone, a hundredth of
+the matrices, and all weights but the tied table, against its non-private twin on the same rows, in turn, by the clock
+and by processor time; peak memory from processes of their own. `--rows`, `--tokens` and `--rounds` say how much; a
+method's name runs it alone. Rows begin with different tokens: the twin shares what rows of different people begin with
+alike, and a private step may not. Needs `tunewright fetch smollm2`. With the peers' interpreter in BENCH_PEER, Opacus
+does the same step.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +34,13 @@ from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
 from tunewright.train.optimiser import Optimiser
 
-METHODS: Mapping[str, Any] = {"lora": {"name": "lora", "r": 16}, "norm": {"name": "norm"}, "sparse": {"name": "sparse"}}
+METHODS: Mapping[str, Any] = {
+    "lora": {"name": "lora", "r": 16},
+    "norm": {"name": "norm"},
+    "sparse": {"name": "sparse"},
+    "full": {"name": "last", "layers": 30},
+}
+"""`full` leaves out the table alone: tied to the head, it can't be trained privately."""
 GRADIENTS = {"plain": "plain", "private": {"name": "private", "sigma": 1.0, "expected": 8.0}}
 
 
@@ -96,6 +105,15 @@ def compare(name: str, rows: int, tokens: int, rounds: int) -> dict[str, Any]:
     }
 
 
+def peer(asked: argparse.Namespace) -> dict[str, Any]:
+    """Opacus on the same model, its own twin beside it."""
+    script = Path(__file__).parent / "peers" / "opacus_step.py"
+    words = [os.environ["BENCH_PEER"], script, resolve_model("smollm2").folder]
+    sizes = [f"--{name}={getattr(asked, name)}" for name in ("rows", "tokens", "rounds")]
+    done = subprocess.run([*map(str, words), *sizes], capture_output=True, text=True, check=True)
+    return {**json.loads(done.stdout.splitlines()[-1]), "method": "opacus_lora"}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", default=[])
@@ -113,13 +131,15 @@ def main() -> None:
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
         return
     found = [compare(name, asked.rows, asked.tokens, asked.rounds) for name in asked.names or METHODS]
+    if "BENCH_PEER" in os.environ:
+        found.append(peer(asked))
     if asked.json:
-        print(json.dumps(found))
+        print(json.dumps({f"{one.pop('method')}_{key}": value for one in found for key, value in one.items()}))
         return
     for one in found:
         print(
             f"{one['method']}: time {one['wall_ratio']:.2f} of the twin by the clock, {one['processor_ratio']:.2f} by "
-            f"processor time; peak memory {one['memory_ratio']:.2f} of {one['plain_peak_bytes'] / 1e9:.2f} GB",
+            f"processor time (the twin: {one['plain_processor_seconds']:.1f} s); peak memory {one['memory_ratio']:.2f}",
             flush=True,
         )
 

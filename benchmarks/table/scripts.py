@@ -44,6 +44,18 @@ SCRIPTS: dict[str, tuple[str, tuple[tuple[str, str, float | None, bool], ...]]] 
             ("sigma", "caught: a tenth of the noise", 18, False),
         ),
     ),
+    "private_step": (
+        "A private step over its non-private twin, 8 rows of 128 tokens; Opacus over its own twin beside it.",
+        (
+            ("lora_wall_ratio", "LoRA, time", 1.1, True),
+            ("norm_wall_ratio", "norms and biases, time", 1.1, True),
+            ("full_wall_ratio", "all weights but the tied table, time", 1.5, True),
+            ("lora_memory_ratio", "LoRA, peak memory", 1.1, True),
+            ("norm_memory_ratio", "norms and biases, peak memory", 1.1, True),
+            ("opacus_lora_wall_ratio", "Opacus, LoRA, time", None, True),
+            ("opacus_lora_memory_ratio", "Opacus, LoRA, peak memory", None, True),
+        ),
+    ),
     "private_utility": (
         "Digits 5-9 tuned privately on a body that has seen 0-4: which weights train, against all of them; 5 seeds.",
         (("gain", "accuracy at epsilon 3, best policy minus all weights", 0, False),),
