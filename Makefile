@@ -27,7 +27,7 @@ test: $(READY)  ## every test, those with the fetched model and rows too
 	$(BIN)/tunewright fetch smollm2
 	$(BIN)/tunewright fetch icd10
 	$(BIN)/tunewright fetch licences
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## style, types, layers
 	$(BIN)/ruff check .

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tunewright.cli import settle
+
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+settle()  # before torch: threads that wait must not slow the tests of the other worker
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs take longest and come first, so that no worker is left with one of them at the end."""
+    items.sort(key=lambda item: "pipeline" not in item.path.parts)
 
 
 @pytest.fixture(scope="session")

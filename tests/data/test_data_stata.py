@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas
 import pytest
 
 from tunewright.core.errors import MissingPart, UserError
@@ -18,7 +19,6 @@ def test_without_pandas_it_is_said_what_to_install(tmp_path: Path, monkeypatch: 
 
 
 def test_rows_are_read_with_their_labels(tmp_path: Path) -> None:
-    pandas = pytest.importorskip("pandas")
     path = tmp_path / "careers.dta"
     table = pandas.DataFrame(
         {"nr": [13, 13], "year": [1980, 1981], "occ": pandas.Categorical(["Service", "Sales"]), "wage": [1.5, None]}

@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import csv
-import json
+import os
 import re
-import subprocess
-import sys
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from commands import Started
 from docs.pages import ROOT, text_of, tunewright_commands
 from tiny import save_tiny
 from tunewright.core.files import file_digest, write_json
 from tunewright.models.embedded import EMBEDDED, RECORD
 
-_DRIVER = """
-import contextlib, io, json, os, socket, sys
-def refuse(*_):
-    raise AssertionError("the network was touched")
-socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one thread a core: tiny products are faster alone
-from tunewright.cli import main
-from tunewright.evaluate.probes import retention
-from tunewright.evaluate.probes.dialect import Dialect
-Dialect.forms = {"quick": {"count": 2}, "full": {"count": 4}}
-few = retention.passages()[:6], retention.prompts()[:6]
-retention.passages, retention.prompts = (lambda: few[0]), (lambda: few[1])
-ended = []
-for words in json.loads(sys.stdin.read()):
-    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(said):
-        code = main(words)
-    ended.append((code, said.getvalue()))
-print(json.dumps(ended))
-"""
 _CHAPTERS = {"Eye": "cornea retina lens", "Ear": "drum canal hearing", "Skin": "rash itch scale"}
 _ANY_VERDICT = {"tune": {0, 3}, "evaluate": {0, 3}, "resume": {0, 3}}
 
@@ -86,18 +66,25 @@ def typed(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
     for plan in (ROOT / "examples").glob("*.yaml"):
         (folder / "examples" / plan.name).write_bytes(plan.read_bytes())
     commands = [words for words in tunewright_commands(text_of(page)) if words[0] != "fetch"]
-    done = subprocess.run(
-        [sys.executable, "-c", _DRIVER],
-        input=json.dumps(commands),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    ended = json.loads(done.stdout)
-    return Typed(commands, [code for code, _ in ended], [said for _, said in ended], folder)
+    ended = [Started(words, folder, _few_and_offline).ended() for words in commands]
+    return Typed(commands, [one.returncode for one in ended], [one.stdout + one.stderr for one in ended], folder)
+
+
+def _few_and_offline() -> None:
+    """In each command's process: few questions for the probes, one thread, no network."""
+    from tunewright.evaluate.probes import retention
+    from tunewright.evaluate.probes.dialect import Dialect
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the network was touched")
+
+    for name in ("connect", "connect_ex"):
+        setattr(socket.socket, name, refuse)
+    socket.getaddrinfo = socket.create_connection = refuse  # type: ignore[assignment]
+    os.sched_getaffinity = lambda _: {0}  # one thread a core: tiny products are faster alone
+    Dialect.forms = {"quick": {"count": 2}, "full": {"count": 4}}
+    few = retention.passages()[:6], retention.prompts()[:6]
+    retention.passages, retention.prompts = (lambda: few[0]), (lambda: few[1])
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import torch
 
 from tiny import KINDS
 from tunewright.core.records import Example, Turn, text_part
+from tunewright.models import generation
 from tunewright.models.attention import attention, plain_attention
 from tunewright.models.generation import greedy
 
@@ -33,8 +34,9 @@ def test_next_log_probs_are_those_of_the_first_answer_token(open_tiny):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "mamba"])
-def test_answers_that_come_and_go_are_those_of_the_library(open_tiny, kind):
-    """More prompts than places, of mixed lengths, some answers short: each as `model.generate` writes it alone."""
+def test_answers_that_come_and_go_are_those_of_the_library(open_tiny, kind, monkeypatch):
+    """Prompts of mixed lengths, some alike or beginning alike, some answers short, places for all or for fewer: each as
+    `model.generate` writes it alone."""
     model = open_tiny(kind, torch.float64)
     vocabulary = model.module.get_input_embeddings().weight.shape[0]
     draw = torch.Generator().manual_seed(3)
@@ -42,6 +44,9 @@ def test_answers_that_come_and_go_are_those_of_the_library(open_tiny, kind):
         torch.randint(vocabulary, (int(length),), generator=draw).tolist()
         for length in torch.randint(1, 40, (21,), generator=draw)
     ]
+    head = torch.randint(vocabulary, (12,), generator=draw).tolist()
+    contexts[2::3] = [[*head, *row] for row in contexts[2::3]]
+    contexts[6], contexts[9] = contexts[5], contexts[8][:-1]
     with attention(model.module, plain_attention(model.module)), torch.inference_mode():
         ids = [
             model.module.generate(
@@ -52,12 +57,13 @@ def test_answers_that_come_and_go_are_those_of_the_library(open_tiny, kind):
         ]  # fmt: skip
     stop = [ids[0][4], ids[3][2]]  # tokens that do come, so that places are left and filled again
     expected = [row[: next((i for i, token in enumerate(row) if token in stop), 9)] for row in ids]
-    found = list(greedy(model, contexts, stop, 9))
-    assert [one.text for one in found] == [
-        model.tokenizer.decode(row, skip_special_tokens=True).strip() for row in expected
-    ]
-    assert [one.stopped for one in found] == [len(row) < 9 for row in expected]
-    assert 1 < sum(one.stopped for one in found) < len(found)
+    texts = [model.tokenizer.decode(row, skip_special_tokens=True).strip() for row in expected]
+    for held in (generation._HELD, 1):  # room for all, and for the fewest
+        monkeypatch.setattr(generation, "_HELD", held)
+        found = list(greedy(model, contexts, stop, 9))
+        assert [one.text for one in found] == texts
+        assert [one.stopped for one in found] == [len(row) < 9 for row in expected]
+        assert 1 < sum(one.stopped for one in found) < len(found)
 
 
 def test_no_context_gives_no_answer(open_tiny):

@@ -11,8 +11,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import wave
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ import pytest
 import torch
 
 import tunewright
+from commands import Started
 from tunewright.cli import main
 from tunewright.core.config import Request
 from tunewright.core.errors import UserError
@@ -50,18 +49,6 @@ SETS = (
 )
 KILLED_AT, PERIODS = 18, {"low": 17, "high": 5}
 PICTURES = {"cross": np.eye(8) + np.eye(8)[::-1], "bars": np.tile([1.0, 0.0], (8, 4)), "half": np.tri(8)}
-_KILLED = f"""
-import os, signal, sys
-from tunewright.cli import main
-from tunewright.core.store import Run
-append = Run.append
-def dying(run, event):
-    append(run, event)
-    if event["type"] == "step" and event["step"] == {KILLED_AT}:
-        os.kill(os.getpid(), signal.SIGKILL)
-Run.append = dying
-sys.exit(main())
-"""
 
 
 @dataclass(frozen=True)
@@ -84,7 +71,6 @@ def _outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(HERE))
         patch.setenv("TUNEWRIGHT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(SOURCE.parent)]))
         threads = torch.get_num_threads()
         _forget()
         yield
@@ -275,16 +261,25 @@ def test_killed_on_the_command_line_and_resumed_equals_uninterrupted_calls(
     audio: Kind, pictures: Kind, audio_run: Path, pictures_run: Path, tmp_path: Path
 ) -> None:
     kinds = {tmp_path / "audio": (audio, audio_run), tmp_path / "pictures": (pictures, pictures_run)}
-    started = [
-        subprocess.Popen([sys.executable, "-c", _KILLED, *_typed(kind, out)], stderr=subprocess.DEVNULL)
-        for out, (kind, _) in kinds.items()
-    ]
-    assert [process.wait(200) for process in started] == [-signal.SIGKILL] * 2
+    started = [Started(_typed(kind, out), first=_dying) for out, (kind, _) in kinds.items()]
+    assert [command.ended().returncode for command in started] == [-signal.SIGKILL] * 2
     for out, (_, whole) in kinds.items():
         assert len(Run.open(out).events("step")) == KILLED_AT
         assert not (out / "model").exists()
         assert main(["resume", str(out)]) == 0
         _assert_equal(out, whole)
+
+
+def _dying() -> None:
+    """In the command's process: it is killed as soon as a certain step is written."""
+    append = Run.append
+
+    def last(run: Run, event: dict[str, Any]) -> None:
+        append(run, event)
+        if event["type"] == "step" and event["step"] == KILLED_AT:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Run.append = last  # type: ignore[method-assign]
 
 
 def _typed(kind: Kind, out: Path) -> list[str]:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from commands import signal_after_steps, tunewright
 from tiny import save_tiny
 from tunewright.core.errors import UserError
 from tunewright.pipeline.compare import compare
 
-from .test_whole import FAST, events, start_and_signal, tunewright, write_rows
+from .test_whole import FAST, events, write_rows
 
 CHILDREN = ("rows-21", "rows-42", "seed-1")
 """Of 84 training rows: a quarter, a half, and the next seed."""
@@ -25,7 +26,9 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("children")
     save_tiny("qwen2", folder / "model")
     write_rows(folder / "rows.csv", rows=120)
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNEWRIGHT_CACHE", str(folder / "cache"))
+        yield folder
 
 
 @pytest.fixture(autouse=True)
@@ -42,10 +45,8 @@ def words(place: Path, run: Path) -> list[object]:
 
 @pytest.fixture(scope="module")
 def whole(place):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNEWRIGHT_CACHE", str(place / "cache"))
-        run = place / "whole"
-        return run, tunewright(*words(place, run))
+    run = place / "whole"
+    return run, tunewright(*words(place, run))
 
 
 def read(run: Path, name: str):
@@ -91,7 +92,7 @@ def test_killed_inside_a_child_and_resumed_equals_uninterrupted(place, whole, tm
     run, done = whole
     torn = tmp_path / "torn"
     inside = torn / "children" / "rows-21"
-    assert start_and_signal(words(place, torn), inside, signal.SIGKILL, 3) == -signal.SIGKILL
+    assert signal_after_steps(words(place, torn), inside, signal.SIGKILL, 3) == -signal.SIGKILL
     assert (torn / "children" / "seed-1" / "verdict.json").exists()
     assert not (inside / "verdict.json").exists()
     finished = [torn / "model" / "model.safetensors", torn / "children" / "seed-1" / "model" / "model.safetensors"]

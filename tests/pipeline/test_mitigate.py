@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.test_whole import command, tunewright
+from commands import signal_after_steps, tunewright
 from tiny import save_tiny
 from tunewright.core.store import Run
 from tunewright.runs.opening import open_tuned
@@ -83,13 +81,7 @@ def test_an_interrupted_held_run_equals_an_uninterrupted_one(place, tmp_path):
     sets = ["objective=constrained", "train.mitigations=[safety_mix]", "train.num_train_epochs=6", "train.save_steps=3"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     tunewright(*words(place, whole, *sets), expect=0)
-    process = subprocess.Popen(command(*words(place, cut, *sets)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    events = cut / "events.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (events.is_file() and events.read_text().count('"step"') > 8):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert signal_after_steps(words(place, cut, *sets), cut, signal.SIGKILL, 9) == -signal.SIGKILL
     tunewright("resume", cut, expect=0)
     one, two = (load_file(run / "model" / "adapter_model.safetensors") for run in (whole, cut))
     assert all(torch.equal(one[name], two[name]) for name in one)

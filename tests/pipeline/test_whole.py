@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import random
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+from commands import Started, from_nothing, signal_after_steps, tunewright
 from tiny import save_tiny
 from tunewright.core.files import cache_folder
 
@@ -35,33 +32,21 @@ def write_rows(path: Path, rows: int = 180, seed: int = 0) -> Path:
     return path
 
 
-def command(*words: object) -> list[str]:
-    start = "import sys; from tunewright.cli import main; sys.exit(main())"
-    return [sys.executable, "-W", "error", "-c", start, *map(str, words)]
-
-
-def tunewright(*words: object, expect: int | None = None) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command(*words), capture_output=True, text=True, timeout=300, check=False)
-    if expect is not None:
-        assert done.returncode == expect, f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    return done
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     save_tiny("qwen2", folder / "model")
     write_rows(folder / "rows.csv")
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNEWRIGHT_CACHE", str(folder / "cache"))
+        yield folder
 
 
 @pytest.fixture(scope="module")
 def learnt(place):
     """One run that learns its rows well: many passes at a high rate."""
-    os.environ["TUNEWRIGHT_CACHE"] = str(place / "cache")
     run = place / "learnt"
-    done = tunewright(
+    done = from_nothing(
         "tune", place / "rows.csv", "--model", place / "model", "--out", run, *FAST,
         "--set", "method=full", "--set", "train.learning_rate=0.01", "--set", "train.num_train_epochs=8",
         "--set", "train.early_stopping_patience=0",
@@ -146,14 +131,9 @@ def test_predict_goes_on_where_it_stopped(place, learnt, tmp_path):
     rows = write_rows(tmp_path / "many.csv", rows=400, seed=5)
     out, whole = tmp_path / "out.csv", tmp_path / "whole.csv"
     tunewright("predict", run, rows, "--out", whole, expect=0)
-    process = subprocess.Popen(command("predict", run, rows, "--out", out), stderr=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL)  # fmt: skip
     partial = tmp_path / ".out.csv.partial"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (partial.exists() and partial.stat().st_size > 2000):
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
+    begun = Started(["predict", run, rows, "--out", out])
+    begun.signal_when(lambda: partial.exists() and partial.stat().st_size > 2000, signal.SIGKILL)
     assert not out.exists()
     assert partial.stat().st_size > 0
     tunewright("predict", run, rows, "--out", out, expect=0)
@@ -166,34 +146,30 @@ def events(run: Path) -> list[dict[str, object]]:
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 
 
-def start_and_signal(words: list[object], run: Path, number: int, after_steps: int) -> int:
-    process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    log = run / "events.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if log.exists() and log.read_bytes().count(b'"type": "step"') >= after_steps:
-            break
-        time.sleep(0.01)
-    process.send_signal(number)
-    return process.wait()
+def long_words(place, run):
+    """A run long enough to be interrupted anywhere."""
+    return ["train", place / "rows.csv", "--model", place / "model", "--out", run, *FAST, "--set", "save_steps=4",
+            "--set", "method.lora_dropout=0.1", "--set", "train.num_train_epochs=6"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(place):
+    run = place / "uninterrupted"
+    tunewright(*long_words(place, run), expect=0)
+    return run
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=["kill", "term", "ctrl-c"])
-def test_killed_and_resumed_equals_uninterrupted(place, tmp_path, number):
-    def words(run):
-        return ["train", place / "rows.csv", "--model", place / "model", "--out", run, *FAST, "--set", "save_steps=4",
-                "--set", "method.lora_dropout=0.1", "--set", "train.num_train_epochs=6"]  # fmt: skip
-
-    whole, torn = tmp_path / "whole", tmp_path / "torn"
-    tunewright(*words(whole), expect=0)
+def test_killed_and_resumed_equals_uninterrupted(place, uninterrupted, tmp_path, number):
+    torn = tmp_path / "torn"
     after = random.Random(str(number)).randint(3, 60)
-    ended = start_and_signal(words(torn), torn, number, after)
+    ended = signal_after_steps(long_words(place, torn), torn, number, after)
     assert ended == (-signal.SIGKILL if number == signal.SIGKILL else 130)
     assert not (torn / "model").exists()
     tunewright("resume", torn, expect=0)
     for name in ("adapter_model.safetensors", "adapter_config.json"):
-        assert (torn / "model" / name).read_bytes() == (whole / "model" / name).read_bytes()
-    assert events(torn) == events(whole)
+        assert (torn / "model" / name).read_bytes() == (uninterrupted / "model" / name).read_bytes()
+    assert events(torn) == events(uninterrupted)
     finished = tunewright("resume", torn, expect=0)
     assert "finished" in finished.stdout
 
@@ -202,7 +178,7 @@ def test_resume_refuses_rows_that_changed(place, tmp_path):
     rows = write_rows(tmp_path / "rows.csv", 60)
     run = tmp_path / "run"
     words = ["train", rows, "--model", place / "model", "--out", run, *FAST, "--set", "train.num_train_epochs=40"]
-    assert start_and_signal(words, run, signal.SIGTERM, 3) == 130
+    assert signal_after_steps(words, run, signal.SIGTERM, 3) == 130
     rows.write_text(rows.read_text().replace("apple", "pear"))
     done = tunewright("resume", run, expect=2)
     assert "have changed" in done.stderr

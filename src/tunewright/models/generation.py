@@ -1,7 +1,8 @@
 """Greedy answers, the same decoding for base and tuned.
 
-A model that packs reads several prompts in one forward without padding, and answers up to `BATCH` of them at a time: a
-place that an answer has left is given to the next prompt, and a step computes only answers that still go on.
+A model that packs reads several prompts in one forward without padding, what they begin with alike once, and answers up
+to `MOST` of them at a time: a place that an answer has left is given to the next prompt, and a step computes only
+answers that still go on.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from tunewright.models.attention import Layout, attention, packed_logits, plain_attention
-from tunewright.models.contracts import Generation, LoadedModel, Segment
+from tunewright.models.contracts import Generation, LoadedModel
 from tunewright.models.held import Continuing, Filling, Held
+from tunewright.models.scoring import Laid
 
-BATCH = 8
+FEWEST, MOST = 8, 32
+"""Answers written at a time. A step reads every weight once, however many answers it serves."""
+_HELD = 8192
+"""Tokens whose keys and values are held: of long prompts fewer than `MOST` are answered at a time."""
 
 
 def greedy(
@@ -51,7 +56,8 @@ def _packed(
     model: LoadedModel, contexts: Sequence[Sequence[int]], stop: Sequence[int], max_new_tokens: int
 ) -> Iterator[list[int]]:
     """Answers in order, with their stop token; each is given out as soon as those before it are."""
-    held = Held(min(BATCH, len(contexts)), max((len(ids) for ids in contexts), default=0) + max_new_tokens)
+    length = max((len(ids) for ids in contexts), default=0) + max_new_tokens
+    held = Held(min(len(contexts), max(FEWEST, min(MOST, _HELD // length))), length)
     waiting = [_Answer(number, ids) for number, ids in enumerate(contexts)][::-1]
     going: list[_Answer] = []
     done: dict[int, list[int]] = {}
@@ -86,14 +92,13 @@ def _step(
 
 
 def _read(model: LoadedModel, held: Held, fresh: Sequence[_Answer], first_row: int) -> None:
-    """Reads prompts in one forward, end to end, and writes the first token of their answers."""
-    segments, start = [], 0
-    for row, answer in enumerate(fresh):
-        segments.append(Segment(row, None, row, start, start := start + len(answer.context)))
-    layout = Layout.of(segments)
-    ids_N = torch.tensor([token for answer in fresh for token in answer.context])
-    last_K = torch.tensor([segment.stop - 1 for segment in segments])
-    _write(model, ids_N, layout.position_N, Filling(held, layout, segments, first_row), last_K, fresh)
+    """Reads prompts in one forward, common beginnings once, and writes the first token of their answers."""
+    laid = Laid()
+    ends = laid.contexts([answer.context for answer in fresh])
+    layout = Layout.of(laid.segments)
+    last_K = torch.tensor([laid.segments[end].stop - 1 for end in ends])
+    reading = Filling(held, layout, [laid.tokens(end) for end in ends], first_row)
+    _write(model, torch.tensor(laid.ids), layout.position_N, reading, last_K, fresh)
 
 
 def _continue(model: LoadedModel, held: Held, going: Sequence[_Answer]) -> None:
@@ -119,8 +124,8 @@ def _padded(
     settings = GenerationConfig(
         do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=list(stop), pad_token_id=pad, use_cache=True
     )
-    for start in range(0, len(contexts), BATCH):
-        batch = contexts[start : start + BATCH]
+    for start in range(0, len(contexts), FEWEST):
+        batch = contexts[start : start + FEWEST]
         longest = max(len(ids) for ids in batch)
         ids = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in batch])
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in batch])

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from tunewright.models.attention import Layout, product
-from tunewright.models.contracts import Segment
 
 
 class Held:
@@ -35,16 +34,17 @@ class Held:
 
 
 class Filling:
-    """Prompts that are read end to end: attended as any packed rows, and held."""
+    """Prompts that are read in one forward: attended as any packed rows, and held."""
 
-    def __init__(self, held: Held, layout: Layout, segments: Sequence[Segment], first_row: int) -> None:
-        self._held, self._layout, self._segments, self._first = held, layout, segments, first_row
+    def __init__(self, held: Held, layout: Layout, places: Sequence[Tensor], first_row: int) -> None:
+        """`places` [prompts] says where each prompt's tokens lie in the packed sequence, in order."""
+        self._held, self._layout, self._places, self._first = held, layout, places, first_row
 
     def attend(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]) -> Tensor:
         """Holds keys and values, then attends within each row."""
         for held, found in zip(self._held.of(module, key), (key, value), strict=True):
-            for row, segment in enumerate(self._segments, self._first):
-                held[row, :, : segment.stop - segment.start] = found[0, :, segment.start : segment.stop]
+            for row, place_L in enumerate(self._places, self._first):
+                held[row, :, : len(place_L)] = found[0][:, place_L]
         return self._layout.attend(module, query, key, value, options)
 
 

@@ -97,6 +97,16 @@ class Laid:
         self._grow(rows, sorted(range(len(rows)), key=lambda row: list(rows[row])), 0, None, ends)
         return ends
 
+    def tokens(self, end: int) -> Tensor:
+        """[tokens] where the tokens of the row that ends with this segment lie, first to last."""
+        spans: list[Tensor] = []
+        number: int | None = end
+        while number is not None:
+            segment = self.segments[number]
+            spans.append(torch.arange(segment.start, segment.stop))
+            number = segment.parent
+        return torch.cat(spans[::-1])
+
     def _grow(self, rows: Sequence[Ids], members: list[int], depth: int, parent: int | None, ends: list[int]) -> None:
         """Contexts, sorted, that are alike up to `depth`, from there on; all are longer than that."""
         while members:
