@@ -18,42 +18,44 @@ _REVISION = 1
 """Counted up when the rows or the network change."""
 _SEED = 0
 _STEPS = 300
+_WIDTH = 8
 
 
-def shape(labels: Iterable[str]) -> Shape:
-    """The network for some of the digits: 8 x 8 pixels, grey, 6,600 weights."""
-    return Shape(tuple(labels), side=8, colours=1, width=8, stages=3)
+def shape(labels: Iterable[str], width: int = _WIDTH) -> Shape:
+    """The network for some of the digits: 8 x 8 pixels, grey, 6,600 weights unless it is made wider."""
+    return Shape(tuple(labels), side=8, colours=1, width=width, stages=3)
 
 
-def folder() -> Path:
+def folder(width: int = _WIDTH) -> Path:
     """Where the example lies once it is made: `rows.jsonl` of 5 to 9, and `model`, which has seen 0 to 4 alone."""
-    return cache_folder() / "data" / f"{NAME}-{_REVISION}"
+    return cache_folder() / "data" / (f"{NAME}-{_REVISION}" if width == _WIDTH else f"{NAME}-{_REVISION}-wide-{width}")
 
 
-def make(progress: Callable[[str], None]) -> Path:
+def make(progress: Callable[[str], None], width: int = _WIDTH) -> Path:
     """The example's folder; made in some seconds unless it is there."""
     from tunewright.pipeline.train import train
 
-    if (folder() / RECORD).is_file():
-        return folder()
-    place = folder().with_name(f".{folder().name}.tmp")
+    made = folder(width)
+    if (made / RECORD).is_file():
+        return made
+    place = made.with_name(f".{made.name}.tmp")
     shutil.rmtree(place, ignore_errors=True)
     progress("Writing 1,797 handwritten digits (8 x 8 pixels, from scikit-learn: UCI, CC BY 4.0).")
     write_digits(place / "before.jsonl", range(5))
     write_digits(place / "rows.jsonl", range(5, 10))
     progress("Training a small network on 0 to 4.")
-    start = ImageClassifier().fresh(place / "start", shape("01234"), _SEED)
+    start = ImageClassifier().fresh(place / "start", shape("01234", width), _SEED)
     sets = (f"train.max_steps={_STEPS}", "train.threads=1", f"train.save_steps={_STEPS}", f"seed={_SEED}")
     request = Request(str(place / "before.jsonl"), None, sets, (), place / "run", None, str(start))
     result = train(request, silent)
     assert result.run is not None  # train always makes one
-    ImageClassifier().fresh(place / "model", shape("56789"), _SEED, result.run / "model")
+    ImageClassifier().fresh(place / "model", shape("56789", width), _SEED, result.run / "model")
     for left in (start, result.run):
         shutil.rmtree(left)
     write_json(place / RECORD, {"name": NAME, "licence": "CC BY 4.0", "origin": "scikit-learn's load_digits (UCI)"})
-    shutil.rmtree(folder(), ignore_errors=True)
-    place.rename(folder())
-    return folder()
+    shutil.rmtree(made, ignore_errors=True)
+    place.rename(made)
+    return made
 
 
 def write_digits(path: Path, classes: Iterable[int]) -> Path:
