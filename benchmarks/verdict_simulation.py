@@ -2,9 +2,10 @@
 
 For equally good models: how many are called better or worse (at most 6 %), how many 95 % intervals cover
 (93.5 to 96.5 %), and how many plain percentile intervals would. Then, with a true difference of exactly what the
-test states as its smallest detectable one: how many are found (about 80 %).
+tests state as their smallest detectable one: how many are found (about 80 %). Tests whose units decide nothing whatever
+they show (one holds nearly all rows) state none, and are not counted there; `state` is the share of tests that do.
 
-    python benchmarks/verdict_simulation.py [pairs]
+    python benchmarks/verdict_simulation.py [pairs] [units ...]     # 2000; cases of all numbers of units unless told
 """
 
 from __future__ import annotations
@@ -96,7 +97,12 @@ def simulate(case: Case, pairs: int, gain: float = 0.0, resamples: int = 500) ->
 
 def stated(results: list[Paired]) -> float:
     """The middle one of the stated smallest detectable differences."""
-    return float(np.median([result.smallest_detectable for result in results]))
+    return float(np.median([r.smallest_detectable for r in results if r.smallest_detectable is not None]))
+
+
+def found_share(results: list[Paired]) -> float:
+    """Of the tests that state a detectable difference: how many say better."""
+    return float(np.mean([r.decision == "better" for r in results if r.smallest_detectable is not None]))
 
 
 CASES = [
@@ -110,9 +116,9 @@ CASES = [
 ]
 
 
-def main(pairs: int = 2000) -> None:
-    print(f"{'case':34}{'called':>8}{'covers':>8}{'percentile':>12}{'found':>8}   ({pairs} pairs)")
-    for case in CASES:
+def main(pairs: int = 2000, *units: int) -> None:
+    print(f"{'case':34}{'called':>8}{'covers':>8}{'percentile':>12}{'state':>8}{'found':>8}   ({pairs} pairs)")
+    for case in (case for case in CASES if not units or case.units in units):
         equal = simulate(case, pairs)
         called = np.mean([result.decision != "cannot_tell" for result in equal])
         covers = np.mean([result.low <= 0 <= result.high for result in equal])
@@ -122,9 +128,10 @@ def main(pairs: int = 2000) -> None:
                 for p in range(pairs)
             ]
         )
-        found = np.mean([result.decision == "better" for result in simulate(case, pairs, stated(equal))])
-        print(f"{case.name:34}{called:8.1%}{covers:8.1%}{plain:12.1%}{found:8.1%}", flush=True)
+        state = np.mean([result.smallest_detectable is not None for result in equal])
+        found = found_share(simulate(case, pairs, stated(equal)))
+        print(f"{case.name:34}{called:8.1%}{covers:8.1%}{plain:12.1%}{state:8.1%}{found:8.1%}", flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
+    main(*map(int, sys.argv[1:]))

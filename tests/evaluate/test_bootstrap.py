@@ -121,7 +121,16 @@ def test_too_few_units_cannot_tell_however_large_the_difference(n):
     assert found.decision == "cannot_tell"
     assert found.low <= 0 <= found.high
     assert found.p_value == 1.0
-    assert all(math.isfinite(value) for value in (found.low, found.high, found.smallest_detectable))
+    assert all(math.isfinite(value) for value in (found.low, found.high))
+    assert found.smallest_detectable is None, "nothing is ever found here, so no difference is stated as findable"
+
+
+def test_a_test_in_which_one_unit_holds_nearly_all_rows_states_no_detectable_difference():
+    units = [f"u{i}" for i in range(20)] + ["big"] * 300
+    base, tuned = right(len(units), better=len(units))
+    found = compare(Accuracy(), base, tuned, units, 0, 300)
+    assert (found.decision, found.smallest_detectable) == ("cannot_tell", None)
+    assert compare(Accuracy(), base, tuned, rows(len(units)), 0, 300).smallest_detectable is not None
 
 
 def test_many_rows_of_few_units_are_few():

@@ -33,7 +33,15 @@ def test_equal_models_are_rarely_called_and_intervals_cover(case_and_equal):
 def test_what_is_stated_as_detectable_is_detected_in_80_percent(case_and_equal):
     case, equal = case_and_equal
     found = simulation.simulate(case, PAIRS, simulation.stated(equal), resamples=200)
-    assert np.mean([result.decision == "better" for result in found]) == pytest.approx(0.8, abs=0.1)
+    assert simulation.found_share(found) == pytest.approx(0.8, abs=0.1)
+
+
+def test_twelve_units_find_in_80_percent_what_they_state_and_state_nothing_where_one_outweighs_all():
+    case = next(case for case in simulation.CASES if case.name == "nll, 12 units")
+    equal = simulation.simulate(case, PAIRS, resamples=200)
+    found = simulation.simulate(case, PAIRS, simulation.stated(equal), resamples=200)
+    assert simulation.found_share(found) == pytest.approx(0.8, abs=0.06)
+    assert {r.decision for r in (*equal, *found) if r.smallest_detectable is None} == {"cannot_tell"}
 
 
 def test_a_bootstrap_that_ignores_units_would_fail_here():

@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, stats
 
 from tunewright.core.errors import UserError
 from tunewright.core.seeds import stream
@@ -30,6 +31,10 @@ MIN_EFFECTIVE = 5.0
 """Fewer effective units (one unit holds nearly all rows) give no decision either: t is then a guess of the tails."""
 MIN_DIFFERING = 6
 """Fewer units that differ give no decision: below six, even all in one direction are chance (2 x 0.5^5 > 0.05)."""
+_MANY = 200.0
+"""Degrees of freedom from which a noncentral t is a shifted normal distribution to three digits."""
+_NEARLY = 0.002
+"""Power that is missing without being looked after."""
 _ROUNDING = 1e-12
 _MOST = 700.0  # the largest number that exp can take
 _CELLS = 4_000_000  # numbers in one block of weights: 32 MB
@@ -48,8 +53,9 @@ class Paired:
     high: float
     n: int
     """Units."""
-    smallest_detectable: float
-    """The difference that would be found in 80 % of such tests."""
+    smallest_detectable: float | None
+    """The difference that would be found in 80 % of such tests; None where the units decide nothing whatever they show:
+    too few, or hardly more than one holds nearly all rows."""
     p_value: float
     decision: Decision
 
@@ -82,6 +88,11 @@ class _Units:
     @property
     def freedom(self) -> float:
         return max(self.effective - 1, 1.0)
+
+    @property
+    def enough(self) -> bool:
+        """Whether a test of these units can decide anything."""
+        return self.count >= MIN_UNITS and self.effective >= MIN_EFFECTIVE
 
     @property
     def correction(self) -> float:
@@ -126,13 +137,14 @@ def compare(
     scale = max(abs(first), abs(second), at.least)
     se_base, se_tuned, se = (_spread(d, scale) * grouped.correction for d in (*draws, draws[1] - draws[0]))
     differing = len(np.unique(grouped.of_row[(records[0] != records[1]).any(axis=1)]))
-    tellable = grouped.count >= MIN_UNITS and grouped.effective >= MIN_EFFECTIVE and differing >= MIN_DIFFERING
+    tellable = grouped.enough and differing >= MIN_DIFFERING
     difference = float(second - first) if abs(second - first) > _ROUNDING * scale else 0.0
     half, p_value = _half_width(difference, se, grouped.freedom, tellable)
     gain = difference if metric.higher_is_better else -difference
     found = tellable and abs(difference) > half
     # Identical answers say nothing of how the two could differ: then as if they were asked of different rows.
     smallest = _detectable(se if se > 0 else math.hypot(se_base, se_tuned), grouped, differing)
+    change = at.change(smallest if metric.higher_is_better else -smallest)
     return Paired(
         base=base,
         tuned=tuned,
@@ -140,7 +152,7 @@ def compare(
         low=at.change(difference - half),
         high=at.change(difference + half),
         n=grouped.count,
-        smallest_detectable=abs(at.change(smallest if metric.higher_is_better else -smallest)),
+        smallest_detectable=abs(change) if grouped.enough else None,
         p_value=p_value,
         decision="cannot_tell" if not found else "better" if gain > 0 else "worse",
     )
@@ -315,19 +327,47 @@ def _half_width(difference: float, se: float, freedom: float, tellable: bool) ->
 
 
 def _detectable(se: float, units: _Units, differing: int) -> float:
-    """(t of the level + t of the power) x se: the classical sample-size formula, read backwards.
+    """The difference that is found in 80 % of tests: it passes `critical`, and enough units differ for a decision.
 
-    Where hardly any unit differs, that `MIN_DIFFERING` of them will is the harder condition. Changes strike units
-    at a rate r (share struck = 1 - exp(-r)), each moves the figure by about se / sqrt(all strikes), and the rate
-    must be such that enough units are struck in 80 % of tests (a binomial count, solved by its beta quantile).
+    The first by the noncentral t distribution. The second counts where few units differ: changes strike units at a rate
+    r (share struck = 1 - exp(-r)), each moves the figure by about se / sqrt(all strikes), and that `MIN_DIFFERING`
+    units are struck is a binomial count. Both must happen, and are taken to do so independently.
     """
-    needed = critical(units.freedom) + float(stats.t.ppf(POWER, units.freedom))
-    needed /= 1 - 1 / (4 * units.freedom)  # a standard deviation of few values is on average too small by that
-    if 0 < differing < units.count and units.count > MIN_DIFFERING:
-        share = float(stats.beta.ppf(POWER, MIN_DIFFERING, units.count - MIN_DIFFERING + 1))
-        strikes, enough = (-units.count * math.log1p(-x) for x in (differing / units.count, share))
-        needed = max(needed, enough / math.sqrt(strikes))
-    return needed * se
+    bias = 1 - 1 / (4 * units.freedom)  # a standard deviation of few values is on average too small by that
+    least = _found_at(units.freedom) / bias
+    if not 0 < differing < units.count or units.count <= MIN_DIFFERING:
+        return least * se
+    strikes = -units.count * math.log1p(-differing / units.count)
+
+    def struck(errors: float) -> float:
+        share = -math.expm1(-max(strikes, errors * math.sqrt(strikes)) / units.count)
+        return float(stats.binom.sf(MIN_DIFFERING - 1, units.count, share))
+
+    def short(errors: float) -> float:
+        return _found(units.freedom, errors * bias) * struck(errors) - POWER
+
+    most = least
+    while short(most) < -_NEARLY:
+        most *= 1.25
+    if most > least:
+        least = optimize.brentq(short, most / 1.25, most, rtol=1e-4) if short(most) > 0 else most
+    return least * se
+
+
+def _found(freedom: float, shift: float) -> float:
+    """Share of tests that pass `critical` when the true difference is so many true standard errors."""
+    if freedom > _MANY:
+        return float(stats.norm.sf(critical(freedom) - shift))
+    return float(stats.nct.sf(critical(freedom), freedom, shift))
+
+
+@lru_cache(maxsize=4096)
+def _found_at(freedom: float) -> float:
+    """The difference, in true standard errors, that passes `critical` in 80 % of tests."""
+    if freedom > _MANY:
+        return critical(freedom) + float(stats.norm.ppf(POWER))
+    found: float = optimize.brentq(lambda shift: _found(freedom, shift) - POWER, 0, 3 * critical(freedom))
+    return found
 
 
 def adjusted(p_values: Sequence[float]) -> list[float]:

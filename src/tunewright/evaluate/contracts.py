@@ -122,7 +122,8 @@ class Comparison:
     """Units, not rows: what was resampled."""
     unit: str
     higher_is_better: bool
-    smallest_detectable: float
+    smallest_detectable: float | None
+    """None where the units decide nothing whatever they show."""
     p_value: float
     """Two-sided, for the Holm correction over primary metrics."""
     decision: Literal["better", "worse", "cannot_tell"]

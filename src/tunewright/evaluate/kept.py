@@ -78,6 +78,11 @@ class Parts:
         return found
 
 
+def is_kept(name: str) -> bool:
+    """Whether the cache holds answers under that name of a file."""
+    return (cache_folder() / "evaluations" / name).is_file()
+
+
 def arrays_by_content(key: str, ask: Callable[[Parts], Arrays], folder: Path | None = None) -> tuple[Arrays, Path]:
     """A probe's answers as kept (npz without pickles), or asked now and kept; and the file they are kept in.
 

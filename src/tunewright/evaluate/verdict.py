@@ -89,6 +89,10 @@ def _why(c: Comparison) -> str:
         return ""
     if c.n < MIN_UNITS:
         return f"At least {MIN_UNITS} {c.unit}s are needed for a decision: add test rows."
+    if c.smallest_detectable is None:
+        return (
+            f"Hardly more than one {c.unit} holds nearly all rows, which decides nothing: add rows of other {c.unit}s."
+        )
     if c.p_value > 1 - LEVEL:
         return f"Differences below about {c.smallest_detectable:.2g} are found too rarely with so many {c.unit}s."
     sign = 1 if c.higher_is_better else -1

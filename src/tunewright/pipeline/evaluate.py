@@ -18,7 +18,7 @@ from tunewright.core.store import Run
 from tunewright.data.canaries import Canaries
 from tunewright.evaluate.blocks import outcome_blocks
 from tunewright.evaluate.compare import How, compare_outcomes, metric_name
-from tunewright.evaluate.contracts import Comparison, Figure, Need, Outcome, Progress
+from tunewright.evaluate.contracts import Comparison, Figure, Outcome, Progress
 from tunewright.evaluate.gates import judge_gates
 from tunewright.evaluate.kept import outcomes_by_content, records_as_lines, rows_key
 from tunewright.evaluate.probes._protocol import Probe
@@ -26,6 +26,7 @@ from tunewright.evaluate.suite import Suite
 from tunewright.evaluate.verdict import exit_code, judge
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
+from tunewright.pipeline import asked
 from tunewright.pipeline.children import finish_children
 from tunewright.pipeline.discretion import without_rows
 from tunewright.pipeline.embedding import LOGITS, embedding_outcomes
@@ -89,26 +90,14 @@ def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
 
 def suite_of(prepared: Prepared) -> tuple[Suite, list[Any]]:
     """The questions of a plan, and the metrics they serve."""
-    settings = prepared.settings.evaluate
-    metrics = [plugins.build("metrics", name) for name in settings.metrics or ()]
-    needs: set[Need] = {metric.needs for metric in metrics}
-    suite = Suite(
-        frozenset(needs),
-        prepared.dataset.labels or (),
-        prepared.encode,
-        prepared.objective,
-        settings.generated_rows,
-        settings.max_new_tokens,
-        prepared.settings.seed,
-    )
-    return suite, metrics
+    metrics = [plugins.build("metrics", name) for name in prepared.settings.evaluate.metrics or ()]
+    return asked.suite_of(prepared), metrics
 
 
 def ask_base(prepared: Prepared, run: Run, progress: Progress) -> Base:
     """The base model's answers; `prepared.model` must be the base, nothing attached."""
     suite, _ = suite_of(prepared)
-    family = prepared.model.family.plugin_name()
-    identity = (prepared.model.origin.digest, family, str(prepared.dtype), torch.get_num_threads())
+    identity = asked.identity_of(prepared)
     if prepared.settings.privacy.on:  # nothing made of private rows outlives the run, and what does lies in its folder
         outcomes, kept = suite.ask(prepared.model, prepared.test, progress, "base"), list[str]()
     else:

@@ -1,9 +1,9 @@
-"""Time, memory and disk before the run: from the machine's measured speed, then from one dry step."""
+"""Time, memory and disk before the run: counted work over the machine's speed, measured once or by a dry step."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,18 +12,25 @@ from torch import nn
 
 from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded
-from tunewright.models.activations import states_after
 from tunewright.models.precision import measure
 from tunewright.models.stored import within
+from tunewright.pipeline import asked
 from tunewright.pipeline.machine import peak_memory
 from tunewright.pipeline.prepare import Prepared
+from tunewright.pipeline.work import Size, Work, countable, of_rows, of_steps, of_validation
 from tunewright.train.below import fault, passable
-from tunewright.train.loop import Job
+from tunewright.train.loop import Job, validation_batches
 
-_EFFICIENCY = 0.5
-"""Share of the measured matrix-product speed that a whole step reaches; measured on the shipped examples."""
-_LIBRARIES = 700_000_000
+_SHARE = 0.55
+"""Of the measured speed of a matrix product that a whole step or forward reaches (measured: docs/cost.md)."""
+_BYTES_A_SECOND = 8e9
+"""At which weights are read and written where that is all there is to do."""
+_UPDATE = 40
+"""Bytes that an optimiser step reads and writes a trained weight."""
+LIBRARIES = 520_000_000
 """Bytes of the interpreter with torch and transformers loaded."""
+_AROUND, _AROUND_A_BYTE = 4.0, 40e-9
+"""Seconds of a run beside its forwards: opening, saving, opening again and comparing, which grow with the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,62 +46,107 @@ class Forecast:
     basis: str
     stored_bytes: int = 0
     """Disk while training alone, for what frozen layers make of rows."""
+    positions: dict[str, int] | None = None
+    """Positions that go through the layers, by what for; None where they cannot be counted."""
 
     def to_json(self) -> dict[str, Any]:
         """For forecast.json."""
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What the machine does with this model."""
+
+    training: float
+    """Operations a second, forward and backward."""
+    evaluation: float
+    """Operations a second, forward alone."""
+    narrow: float
+    """Seconds of a forward over a few positions, as each token of a free answer takes one."""
+
+
 def by_formula(prepared: Prepared, job: Job) -> Forecast:
-    """From parameter counts and the machine's matrix-product speed; nothing runs.
-
-    A token costs 2 operations a weight forward, 2 more for the gradient of activations, 2 more for trained weights;
-    under the first trained layer there is no gradient, and what is stored is computed once.
-    """
+    """From counted work and the machine's measured speed of matrix products; nothing runs."""
+    speed = measure()["bfloat16" if prepared.dtype == torch.bfloat16 else "float32"] * 1e9 * _SHARE
+    size = _size(job)
     layers = passable(job.model, job.method.trained(job.model).values(), job.objective)
-    frozen = sum(p.numel() for layer in layers for p in layer.parameters())
-    weights = sum(p.numel() for p in prepared.model.module.parameters())
-    trained = sum(p.numel() for p in job.method.trained(job.model).values())
-    speed = measure()["bfloat16" if prepared.dtype == torch.bfloat16 else "float32"] * 1e9 * _EFFICIENCY
-    stored = _Stored.of(job, layers)
-    operations = 2 * frozen * stored.tokens_below + (4 * (weights - frozen) + 2 * trained) * _tokens(job)
-    evaluation = 2 * _evaluation_tokens(prepared) * 2 * weights / speed
-    return _forecast(prepared, job, (operations / speed, evaluation), "formula", stored.bytes)
+    rates = Rates(speed, speed, size.weight_bytes / _BYTES_A_SECOND)
+    found = _Counted.of(job, layers)
+    parts = asked.work(prepared, job, base=True)
+    evaluation = _evaluation_seconds(prepared, size, parts, found, rates)
+    return _forecast(job, found, parts, (found.seconds(size, rates), evaluation, 0.0), "formula")
 
 
-def by_dry_step(prepared: Prepared, job: Job) -> Forecast:
-    """Forward and backward on the longest step's rows, and one batch of evaluation; weights stay as they are."""
-    longest = max(range(min(job.steps, 2 * job.order.steps_an_epoch)), key=_step_tokens(job))
-    trained = list(job.method.trained(job.model).values())
-    micro = [
-        [job.train[i] for i in rows]
-        for rows in job.order.micro_batches(longest, job.settings.per_device_train_batch_size)
-    ]
+def by_dry_step(prepared: Prepared, job: Job, spent: float | None = 0.0) -> Forecast:
+    """Forward and backward on the longest step's rows, then on a middling one's, which is timed; and some evaluation.
+
+    Weights stay as they are.
+
+    Args:
+        prepared: What the plan was made into.
+        job: What will be trained.
+        spent: Seconds that asking the base has taken; None = nothing is evaluated.
+    """
     started = time.perf_counter()
-    tokens = 0
+    length_N = lengths(job.train)
+    tokens = {k: int(length_N[job.order.step(k)].sum()) for k in range(min(job.steps, 2 * job.order.steps_an_epoch))}
+    by_tokens = [step for step in sorted(tokens, key=tokens.__getitem__) if tokens[step]]
+    if not by_tokens:  # private steps are drawn, and may all be empty
+        return by_formula(prepared, job)
+    dry_step(job, by_tokens[-1])  # for its memory; its time holds what is done once
+    begun = time.perf_counter()
+    micro = dry_step(job, by_tokens[len(by_tokens) // 2])
+    seconds = time.perf_counter() - begun
+    layers = passable(job.model, job.method.trained(job.model).values(), job.objective)
+    if layers and fault(job.model, layers, job.objective, micro[0][:2]):
+        layers = ()
+    size, found = _size(job), _Counted.of(job, layers)
+    one = sum((of_rows(job.model, rows) for rows in micro), Work())
+    training = found.step_operations(size, one, 1.0) / seconds
+    if spent is None:
+        rates, parts, evaluation = Rates(training, training, 0.0), {}, 0.0
+    else:
+        rates = Rates(training, *_timed_evaluation(prepared, job, size, training))
+        parts = asked.work(prepared, job, base=False)
+        evaluation = spent + _evaluation_seconds(prepared, size, parts, found, rates)
+    used = time.perf_counter() - started
+    return _forecast(job, found, parts, (found.seconds(size, rates), evaluation, used), "dry step")
+
+
+def dry_step(job: Job, step: int) -> list[list[Encoded]]:
+    """A step's forwards and backwards; its micro-batches."""
+    size = job.settings.per_device_train_batch_size
+    micro = [[job.train[i] for i in rows] for rows in job.order.micro_batches(step, size)]
+    trained = job.method.trained(job.model)
     job.model.module.train()
-    with job.gradients.begin(job.model, job.method.trained(job.model), "") as making:
+    with job.gradients.begin(job.model, trained, "") as making:
         for rows in micro:
             batch = job.model.family.collate(job.model, rows)
             loss = job.objective.loss(job.model, batch, 0)
             making.accumulate(loss, max(1.0, float(loss.count_S.sum())), batch)
-            tokens += batch.tokens
-    for parameter in trained:
+    for parameter in trained.values():
         parameter.grad = None
-    rate = (time.perf_counter() - started) / max(1, tokens)
-    layers, rate_below = _below(job, micro, rate)
-    stored = _Stored.of(job, layers)
-    training = rate_below * stored.tokens_below + (rate - rate_below) * _tokens(job)
+    return micro
+
+
+def _timed_evaluation(prepared: Prepared, job: Job, size: Size, otherwise: float) -> tuple[float, float]:
+    """Operations a second of forwards, and seconds of a narrow one, on a few test rows."""
+    narrow = size.weight_bytes / _BYTES_A_SECOND
+    rows = [prepared.test[row] for row in range(min(8, len(prepared.test)))]
+    if not rows or not countable(job.model):
+        return otherwise, narrow
     job.model.module.eval()
-    started, rows_asked = time.perf_counter(), prepared.test[:4]
-    if rows_asked and prepared.dataset.labels and "choices" in job.model.family.capabilities:
-        options = [prepared.dataset.labels] * len(rows_asked)
-        for _ in job.model.family.choices(job.model, rows_asked, options, True, prepared.encode):
-            pass
-        evaluation = 2 * (time.perf_counter() - started) / len(rows_asked) * len(prepared.test)
-    else:
-        evaluation = 2 * (rate_below + (rate - rate_below) / 3) * _evaluation_tokens(prepared)
-    return _forecast(prepared, job, (training, evaluation), "dry step", stored.bytes)
+    suite = asked.without_texts(asked.suite_of(prepared))
+    work = asked.work_of(prepared, job.model, suite, rows)
+    started = time.perf_counter()
+    suite.ask(job.model, rows, lambda *told, **more: None, "")
+    read = max(time.perf_counter() - started, 1e-6)
+    if prepared.settings.evaluate.generated_rows and rows[0].context:
+        started = time.perf_counter()
+        list(job.model.family.generate(job.model, rows[:1], 6, prepared.encode))
+        narrow = max((time.perf_counter() - started) / 6, 1e-6)
+    return size.forward(work) / read, narrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +163,7 @@ class _Stored:
         weight = next((w for layer in layers for w in layer.parameters()), None)
         if weight is None:
             return cls(every)
-        position = _width(job) * weight.element_size()
+        position = _size(job).width * weight.element_size()
         spared, kept = 0.0, 0
         for rows, passes in job.repeated():
             tokens = sum(row.length for row in within(rows, position, job.settings.stored_gb * 1e9 - kept))
@@ -119,58 +171,79 @@ class _Stored:
         return cls(every - spared, kept)
 
 
-def _below(job: Job, micro: Sequence[Sequence[Encoded]], rate: float) -> tuple[Sequence[nn.Module], float]:
-    """The layers that a stored row passes over, and their part of the seconds a token; none and 0 where none can be."""
-    layers = passable(job.model, job.method.trained(job.model).values(), job.objective)
-    if not layers or fault(job.model, layers, job.objective, micro[0][:2]):
-        return (), 0.0
-    started, tokens = time.perf_counter(), sum(row.length for rows in micro for row in rows)
-    for rows in micro:
-        states_after(job.model, layers, rows)
-    return layers, min(rate, (time.perf_counter() - started) / tokens)
+def _size(job: Job) -> Size:
+    return Size.of(job.model.module, sum(p.numel() for p in job.method.trained(job.model).values()))
 
 
-def _tokens(job: Job) -> int:
-    every, valid = int(lengths(job.train).sum()), int(lengths(job.valid).sum())
-    return round(every * job.epochs + job.validations * valid / 3)
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """What training computes."""
+
+    steps: Work
+    validation: Work
+    """All passes."""
+    updates: int
+    frozen: int
+    """Weights of the frozen layers at the bottom."""
+    frozen_layers: int
+    stored: _Stored
+    share: float
+    """Of the passes over rows, in which the frozen layers are computed: what is stored is computed once."""
+
+    @classmethod
+    def of(cls, job: Job, layers: Sequence[nn.Module]) -> _Counted:
+        stored = _Stored.of(job, layers)
+        frozen = sum(p.numel() for layer in layers for p in layer.parameters())
+        once = of_validation(job, validation_batches(job)) if job.validations else Work()
+        share = stored.tokens_below / max(1.0, _Stored.of(job, ()).tokens_below)
+        return cls(of_steps(job), once.times(job.validations), job.steps, frozen, len(layers), stored, share)
+
+    def step_operations(self, size: Size, work: Work, share: float) -> float:
+        """Forward and backward; the frozen layers without backward, and in a share of the passes."""
+        return size.forward(work) + size.backward(work) - 2 * self.frozen * work.positions * (2 - share)
+
+    def seconds(self, size: Size, rates: Rates) -> float:
+        """Of all steps, updates and validations."""
+        steps = self.step_operations(size, self.steps, self.share) / rates.training
+        below = 2 * self.frozen * self.validation.positions * (1 - self.share)
+        update = _UPDATE * size.trained / _BYTES_A_SECOND
+        return steps + self.updates * update + (size.forward(self.validation) - below) / rates.evaluation
 
 
-def _step_tokens(job: Job) -> Callable[[int], int]:
-    """The tokens of a step, by its number."""
-    length_N, order = lengths(job.train), job.order
-    return lambda step: int(length_N[order.step(step)].sum())
+def _evaluation_seconds(
+    prepared: Prepared, size: Size, parts: dict[str, Work], training: _Counted, rates: Rates
+) -> float:
+    every = sum(parts.values(), Work())
+    twin = asked.scratch_operations(prepared, size, training.steps) / rates.training
+    return size.forward(every) / rates.evaluation + every.narrow * rates.narrow + twin
 
 
-def _evaluation_tokens(prepared: Prepared) -> int:
-    rows = prepared.train[:200]
-    typical = sum(row.length for row in rows) / max(1, len(rows))
-    labels = 3 * len(prepared.dataset.labels or ())
-    return round(len(prepared.test) * (typical + labels))
-
-
-def _width(job: Job) -> int:
-    return int(getattr(getattr(job.model.module, "config", None), "hidden_size", 256) or 256)
-
-
-def _forecast(prepared: Prepared, job: Job, seconds: tuple[float, float], basis: str, stored_bytes: int) -> Forecast:
-    """From seconds of training and of evaluation."""
-    training, evaluation = seconds
-    weights = sum(p.numel() * p.element_size() for p in prepared.model.module.parameters())
-    trained = sum(p.numel() for p in job.method.trained(job.model).values())
-    longest = max(map(_step_tokens(job), range(min(job.steps, job.order.steps_an_epoch))))
-    micro = longest / job.settings.gradient_accumulation_steps
-    config = getattr(job.model.module, "config", None)
-    layers = int(getattr(config, "num_hidden_layers", 4) or 4)
-    activations = int(micro * _width(job) * layers * 4 * 34)
-    memory = max(_LIBRARIES + 2 * weights + 16 * trained + activations, peak_memory() if basis == "dry step" else 0)
-    disk = 4 * trained * (1 + 1 + 3 * job.settings.save_total_limit)
+def _forecast(
+    job: Job, training: _Counted, parts: dict[str, Work], seconds: tuple[float, float, float], basis: str
+) -> Forecast:
+    """From what was counted, and seconds of training, of evaluation, and that are over already."""
+    size, every = _size(job), sum(parts.values(), Work())
+    around = _AROUND + _AROUND_A_BYTE * size.weight_bytes
+    memory = _memory(size, training, every)
     return Forecast(
-        round(training + evaluation + 20, 1),
-        round(training, 1),
-        round(evaluation, 1),
-        memory,
-        disk,
+        round(sum(seconds) + around, 1),
+        round(seconds[0], 1),
+        round(seconds[1], 1),
+        max(memory, peak_memory() if basis == "dry step" else 0),
+        4 * size.trained * (1 + 1 + 3 * job.settings.save_total_limit),
         job.steps,
         basis,
-        stored_bytes,
+        training.stored.bytes,
+        {
+            name: round(w.positions)
+            for name, w in {"training": training.steps, "validation": training.validation, **parts}.items()
+        },
     )
+
+
+def _memory(size: Size, training: _Counted, evaluation: Work) -> int:
+    """The largest of: a training step; the trained and the reopened model answering; three models compared."""
+    step = size.weight_bytes + 16 * size.trained + size.activations(training.steps, training.frozen_layers)
+    answering = 2 * size.weight_bytes + size.logits(evaluation)
+    comparing = 3 * size.weight_bytes + 16 * size.trained
+    return int(LIBRARIES + max(step, answering, comparing))

@@ -86,11 +86,15 @@ def ask_probe(
     probe: Probe, model: LoadedModel, identity: Sequence[Any], progress: Progress, folder: Path | None = None
 ) -> Asked:
     """A model's answers, kept under its identity in the cache or in `folder`; or why it has none."""
-    key = digest("probe", probe.plugin_name(), repr(probe), probe.version, *identity)
     try:
-        return arrays_by_content(key, partial(probe.ask, model, progress), folder)[0]
+        return arrays_by_content(probe_key(probe, identity), partial(probe.ask, model, progress), folder)[0]
     except NotMeasured as reason:
         return reason
+
+
+def probe_key(probe: Probe, identity: Sequence[Any]) -> str:
+    """Under which a model's answers are kept."""
+    return digest("probe", probe.plugin_name(), repr(probe), probe.version, *identity)
 
 
 def compare_probe(

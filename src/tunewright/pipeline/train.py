@@ -33,7 +33,7 @@ def train(request: Request, progress: Progress) -> Result:
     """Check, forecast and train; the result is in RUN/model when this returns."""
     prepared, run = begin(request, "train", progress)
     with run.writing():
-        train_stage(prepared, run, progress)
+        train_stage(prepared, run, progress, None)
     return Result(
         0, (f"Trained. The model is in {run.model}.", f"Evaluate it: tunewright evaluate {run.folder}"), run.folder
     )
@@ -97,8 +97,15 @@ def job_of(prepared: Prepared) -> Job:
     return private_job(job, prepared.settings.privacy) if prepared.settings.privacy.on else job
 
 
-def train_stage(prepared: Prepared, run: Run, progress: Progress) -> LoadedModel:
-    """Trains (or goes on training), saves, opens again. Returns the model as opened from disk."""
+def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float | None = 0.0) -> LoadedModel:
+    """Trains (or goes on training), saves, opens again. Returns the model as opened from disk.
+
+    Args:
+        prepared: What is trained.
+        run: Where.
+        progress: Told what is going on.
+        asked: Seconds that asking the base took; None = nothing is evaluated in this run.
+    """
     job = mitigate.held(job_of(prepared), prepared.objective, run, progress)
     for sentence in getattr(job.method, "notes", lambda model: [])(job.model):
         run.note(sentence)
@@ -108,7 +115,7 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress) -> LoadedModel
         tell(privacy_lines(job, prepared.settings.privacy))
     if run.read("forecast.json") is None:
         progress("dry step on the longest batch", 0, 1)
-        forecast = by_dry_step(prepared, job)
+        forecast = by_dry_step(prepared, job, asked)
         tell([forecast_line(forecast), *_further(prepared, run, forecast.training_seconds)])
         run.write("forecast.json", {"forecast": forecast.to_json()})
     with StopRequest().listening() as stop:

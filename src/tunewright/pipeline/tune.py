@@ -27,7 +27,7 @@ def stages(prepared: Prepared, run: Run, progress: Progress) -> Result:
     started = time.perf_counter()
     base = ask_base(prepared, run, progress)
     asked = time.perf_counter()
-    tuned = train_stage(prepared, run, progress)
+    tuned = train_stage(prepared, run, progress, asked - started)
     trained = time.perf_counter()
     evaluate_stage(prepared, run, base, tuned, progress)
     ended = time.perf_counter()

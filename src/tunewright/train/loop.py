@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -255,17 +255,24 @@ def _not_finite(what: str, step: int, rows: Sequence[tuple[str, float, float]]) 
 def validation_loss(job: Job, below: Below | None = None) -> tuple[float, float]:
     """Sum and count of the objective over the validation rows."""
     job.model.module.eval()
-    total, count, batch_rows, size = 0.0, 0.0, [], 0
+    total, count = 0.0, 0.0
     with torch.no_grad():
-        for index, row in enumerate(job.valid):
-            batch_rows.append(row)
-            size += row.length
-            if size >= _VALIDATION_TOKENS or index == len(job.valid) - 1:
-                _, loss = _loss(job, below, batch_rows, key(job.seed, "validation"))
-                total += float(loss.sum_S.double().sum())
-                count += float(loss.count_S.double().sum())
-                batch_rows, size = [], 0
+        for rows in validation_batches(job):
+            _, loss = _loss(job, below, rows, key(job.seed, "validation"))
+            total += float(loss.sum_S.double().sum())
+            count += float(loss.count_S.double().sum())
     return total, count
+
+
+def validation_batches(job: Job) -> Iterator[list[Encoded]]:
+    """The validation rows as they are computed together."""
+    batch_rows, size = [], 0
+    for index, row in enumerate(job.valid):
+        batch_rows.append(row)
+        size += row.length
+        if size >= _VALIDATION_TOKENS or index == len(job.valid) - 1:
+            yield batch_rows
+            batch_rows, size = [], 0
 
 
 def _validate(job: Job, run: Run, trained: dict[str, nn.Parameter], state: _State) -> None:

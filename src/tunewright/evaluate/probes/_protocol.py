@@ -17,7 +17,11 @@ from tunewright.models.contracts import LoadedModel
 
 
 class Probe(Protocol):
-    """Asks base and tuned the same, and compares the answers."""
+    """Asks base and tuned the same, and compares the answers.
+
+    One that asks more than the model (a judge at an endpoint, a classifier) also has `costing()`: the probe that asks
+    the model the same and nothing else, by which a forecast counts what that costs.
+    """
 
     forms: ClassVar[Mapping[str, Mapping[str, Any]]]
     """Form (`quick`, `full`) -> the fields that make it; without a form a probe is asked only when it is named."""

@@ -70,6 +70,10 @@ class Representation(Plugin):
             found["toxicity"] = _toxicity(self.toxicity, texts)
         return found
 
+    def costing(self) -> Representation:
+        """The same questions without the classifier: for counting what they cost."""
+        return self.model_copy(update={"toxicity": None})
+
     def describe(self, answers: Answers, seed: int, resamples: int) -> dict[str, Any]:
         """Both biases with 95 % intervals over subjects, counts by group, and toxicity if measured."""
         counts_SG, sizes_G, groups = self._counts(answers)

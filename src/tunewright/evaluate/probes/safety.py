@@ -118,6 +118,11 @@ class Safety(Plugin):
             found["text"] = np.array([case.text for case in cases])
         return found
 
+    def costing(self) -> Safety:
+        """The same questions under the judges that are no programs of their own: for counting what they cost."""
+        light = tuple(judge for judge in self.judges if judge in Safety.model_fields["judges"].default)
+        return self.model_copy(update={"judges": light, "human_scores": ""})
+
     def compare(self, base: Answers, tuned: Answers, seed: int, resamples: int) -> ProbeResult:
         """Shares of base and tuned with the paired interval of their difference, by judge and by category.
 

@@ -1,0 +1,127 @@
+"""What a plan's evaluation asks, counted before it is asked: base, tuned, probes, validation rows, baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from tunewright.core import plugins
+from tunewright.core.records import Example
+from tunewright.data.pool import from_pool
+from tunewright.evaluate.contracts import Need
+from tunewright.evaluate.kept import is_kept
+from tunewright.evaluate.probes._protocol import Probe
+from tunewright.evaluate.suite import Suite
+from tunewright.models.contracts import LoadedModel
+from tunewright.models.features import last_hidden
+from tunewright.pipeline.embedding import LOGITS
+from tunewright.pipeline.prepare import Prepared
+from tunewright.pipeline.probe import planned_probes, probe_key
+from tunewright.pipeline.work import Size, Work, countable, of_contexts, of_probe, of_suite
+from tunewright.train.loop import Job
+
+
+def suite_of(prepared: Prepared) -> Suite:
+    """The questions of a plan."""
+    settings = prepared.settings.evaluate
+    needs: set[Need] = {plugins.build("metrics", name).needs for name in settings.metrics or ()}
+    return Suite(
+        frozenset(needs),
+        prepared.dataset.labels or (),
+        prepared.encode,
+        prepared.objective,
+        settings.generated_rows,
+        settings.max_new_tokens,
+        prepared.settings.seed,
+    )
+
+
+def identity_of(prepared: Prepared) -> tuple[Any, ...]:
+    """What base answers depend on beside the questions: weights, kind, precision, threads."""
+    model = prepared.model
+    return (model.origin.digest, model.family.plugin_name(), str(prepared.dtype), torch.get_num_threads())
+
+
+def without_texts(suite: Suite) -> Suite:
+    """The same questions, none answered freely."""
+    return replace(suite, needs=suite.needs - {"text"})
+
+
+def only(suite: Suite, need: Need) -> Suite:
+    """One kind of the questions; none where the plan does not ask it."""
+    return replace(suite, needs=suite.needs & {need})
+
+
+def work_of(prepared: Prepared, model: LoadedModel, suite: Suite, rows: Sequence[Example]) -> Work:
+    """What a suite asks of a model on these rows; of a family that cannot be counted, one forward of each row."""
+    if countable(model):
+        return of_suite(model, suite, rows)
+    few = [prepared.train[row].length for row in range(min(200, len(prepared.train)))]
+    return Work(positions=len(rows) * sum(few) / max(1, len(few)))
+
+
+def work(prepared: Prepared, job: Job, base: bool) -> dict[str, Work]:
+    """By what for: what is asked of base, of tuned, by probes of both, of validation rows and by baselines.
+
+    Args:
+        prepared: What the plan was made into.
+        job: Its training, with the model as it is trained.
+        base: Whether the base is still to be asked; what it answered earlier is not asked again.
+    """
+    suite, model = suite_of(prepared), job.model
+    read, free = work_of(prepared, model, without_texts(suite), prepared.test), only(suite, "text")
+    ended = replace(free, max_new_tokens=min(suite.max_new_tokens, _answer_tokens(prepared)))
+    probes = _probes(prepared, model)
+    found = {"tuned": read + _answering(model, ended, prepared.test)}
+    found["probes of tuned"] = sum((cost for _, cost in probes), Work())
+    if base:
+        identity = identity_of(prepared)
+        kept = not prepared.settings.privacy.on and is_kept(f"{suite.key(prepared.test, *identity)}.jsonl")
+        found["base"] = Work() if kept else read + _answering(model, free, prepared.test)
+        fresh = [cost for probe, cost in probes if not is_kept(f"{probe_key(probe, identity)}.npz")]
+        found["probes of base"] = sum(fresh, Work())
+    if "choices" in suite.needs and suite.labels and prepared.valid and not prepared.settings.privacy.on:
+        found["validation rows"] = work_of(prepared, model, only(suite, "choices"), prepared.dataset.valid)
+    logits = [name for name in prepared.settings.evaluate.baselines or () if name in LOGITS]
+    if logits and countable(model):
+        found["baselines"] = _features(prepared, model).times(len(logits))
+    return found
+
+
+def scratch_operations(prepared: Prepared, size: Size, steps: Work) -> float:
+    """The twin from random weights: as many steps, and every weight trains."""
+    if "scratch" not in (prepared.settings.evaluate.baselines or ()):
+        return 0.0
+    whole = replace(size, trained=size.body)
+    return whole.forward(steps) + whole.backward(steps)
+
+
+def _answer_tokens(prepared: Prepared) -> int:
+    """Most tokens of an answer among the first training rows: the tuned model stops where those did."""
+    few = [prepared.train[row] for row in range(min(200, len(prepared.train)))]
+    return max((len(row.targets) for row in few), default=1)
+
+
+def _answering(model: LoadedModel, suite: Suite, rows: Sequence[Example]) -> Work:
+    return of_suite(model, suite, rows) if countable(model) and suite.needs else Work()
+
+
+def _probes(prepared: Prepared, model: LoadedModel) -> list[tuple[Probe, Work]]:
+    """What each planned probe asks."""
+    planned = planned_probes(prepared.settings.evaluate.probes, model.family.capabilities)
+    return [(probe, of_probe(model, probe)) for probe in planned.values()] if countable(model) else []
+
+
+def _features(prepared: Prepared, model: LoadedModel) -> Work:
+    """Reading every row once, for the logit on what the model holds of it."""
+    encoder: Any = model.family.encoder(model, prepared.encode)
+    learned = [example for example in prepared.dataset.train if not from_pool(example)]
+    every = Work()
+    for rows in (learned, prepared.dataset.valid, prepared.test):
+        few = [encoder.context_ids(rows[number]) for number in range(min(192, len(rows)))]
+        if few:
+            every += of_contexts(model, few, last_hidden).times(len(rows) / len(few))
+    return every
