@@ -21,8 +21,10 @@ from tunewright.pipeline.work import Size, Work, countable, of_rows, of_steps, o
 from tunewright.train.below import fault, passable
 from tunewright.train.loop import Job, validation_batches
 
-_SHARE = 0.55
-"""Of the measured speed of a matrix product that a whole step or forward reaches (measured: docs/cost.md)."""
+_STEPPING, _READING = 0.55, 0.7
+"""Of the measured speed of a matrix product: what wide micro-batches reach forward and backward, and forward alone."""
+_FIXED = 80
+"""Positions more that a micro-batch would have in the time that it costs whatever its width (benchmarks/notes.md)."""
 _BYTES_A_SECOND = 8e9
 """At which weights are read and written where that is all there is to do."""
 _UPDATE = 40
@@ -68,10 +70,10 @@ class Rates:
 
 def by_formula(prepared: Prepared, job: Job) -> Forecast:
     """From counted work and the machine's measured speed of matrix products; nothing runs."""
-    speed = measure()["bfloat16" if prepared.dtype == torch.bfloat16 else "float32"] * 1e9 * _SHARE
+    speed = measure()["bfloat16" if prepared.dtype == torch.bfloat16 else "float32"] * 1e9
     size = _size(job)
     layers = passable(job.model, job.method.trained(job.model).values(), job.objective)
-    rates = Rates(speed, speed, size.weight_bytes / _BYTES_A_SECOND)
+    rates = Rates(_STEPPING * speed, _READING * speed, size.weight_bytes / _BYTES_A_SECOND)
     found = _Counted.of(job, layers)
     parts = asked.work(prepared, job, base=True)
     evaluation = _evaluation_seconds(prepared, size, parts, found, rates)
@@ -199,7 +201,9 @@ class _Counted:
         return cls(of_steps(job), once.times(job.validations), job.steps, frozen, len(layers), stored, share)
 
     def step_operations(self, size: Size, work: Work, share: float) -> float:
-        """Forward and backward; the frozen layers without backward, and in a share of the passes."""
+        """Forward and backward, with what each micro-batch costs beside; frozen layers without backward, and in a share
+        of the passes."""
+        work = work + Work(positions=_FIXED * work.forwards)
         return size.forward(work) + size.backward(work) - 2 * self.frozen * work.positions * (2 - share)
 
     def seconds(self, size: Size, rates: Rates) -> float:

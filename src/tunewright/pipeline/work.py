@@ -42,6 +42,7 @@ class Work:
     """Positions at which the head is computed."""
     pairs: float = 0.0
     """Of a query and a key in one head of one layer."""
+    forwards: float = 0.0
     narrow: float = 0.0
     """Forwards of at most `NARROW` positions."""
     widest: int = 0
@@ -50,7 +51,7 @@ class Work:
     """Most positions of a forward at which the head is computed."""
 
     def __add__(self, other: Work) -> Work:
-        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)[:4]}
+        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)[:5]}
         return Work(
             **sums,
             widest=max(self.widest, other.widest),
@@ -59,12 +60,12 @@ class Work:
 
     def times(self, factor: float) -> Work:
         """So much work of the same kind."""
-        return replace(self, **{f.name: getattr(self, f.name) * factor for f in fields(self)[:4]})
+        return replace(self, **{f.name: getattr(self, f.name) * factor for f in fields(self)[:5]})
 
     @classmethod
     def of(cls, positions: int, predicted: int, pairs: float) -> Work:
         """One forward's."""
-        return cls(positions, predicted, pairs, float(positions <= NARROW), positions, predicted)
+        return cls(positions, predicted, pairs, 1.0, float(positions <= NARROW), positions, predicted)
 
 
 class Counter(nn.Module):
