@@ -1,7 +1,8 @@
 """How cost grows with length, rows and the size of the model: training steps of LoRA, one point after another.
 
-Each point is a process of its own, so that its peak memory is its own. SmolLM2 is measured, and models of other sizes
-with random weights and the same vocabulary. Rows are random tokens of one length, the last eighth of them trained.
+SmolLM2 is measured, and models of other sizes with random weights and the same vocabulary, each in a process of its
+own; peak memory is reset before each point (where the system cannot do that, it is the peak so far). Rows are random
+tokens of one length, the last eighth of them trained.
 Writes the table of docs/cost.md and docs/cost.svg.
 
     python -m benchmarks.cost [threads]     # 1 unless told
@@ -32,7 +33,7 @@ SHAPES: dict[str, tuple[int, int, int] | None] = {"23 M": (320, 8, 5), "49 M": (
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What is measured in one process."""
+    """One training step."""
 
     model: str
     length: int
@@ -84,8 +85,14 @@ class _Tokenizer:
     pad_token_id: int
 
 
-def job_of(point: Point) -> Any:
-    """A job of one step."""
+def job_of(point: Point, model: Any, method: Any) -> Any:
+    """A job of one step.
+
+    Args:
+        point: What rows it has.
+        model: With the method attached.
+        method: Which weights train.
+    """
     import numpy as np
 
     from tunewright.core.plugins import build
@@ -101,48 +108,70 @@ def job_of(point: Point) -> Any:
         example = Example((), (Answer((text_part("random tokens"),)),), id=str(number))
         weights = np.ones(len(trained), dtype=np.float32)
         rows.append(Encoded(example, {"input_ids": ids}, point.length, trained, ids[trained + 1], weights, {}))
-    method = build("methods", {"name": "lora", "r": 16})
     settings = TrainSettings(per_device_train_batch_size=point.rows, max_steps=1, learning_rate=1e-4)
-    objective, gradients = build("objectives", "next_token"), build("gradients", "plain")
-    return Job(method.attach(model_of(point.model), 0), method, objective, gradients, rows, (), settings, 0)
+    return Job(model, method, build("objectives", "next_token"), build("gradients", "plain"), rows, (), settings, 0)
 
 
-def measure(point: Point, threads: int) -> dict[str, Any]:
-    """Tokens a second of a training step, of reading alone, and peak memory, with what the forecast says of both."""
+def measure(name: str, threads: int) -> Iterator[dict[str, Any]]:
+    """Of each point of a model: tokens a second of a training step and of reading alone, peak memory, the formula's."""
     import torch
 
+    from tunewright.core.plugins import build
     from tunewright.models.precision import measure as speed
-    from tunewright.pipeline.forecast import LIBRARIES, dry_step
-    from tunewright.pipeline.machine import peak_memory
-    from tunewright.pipeline.work import Size, of_steps
 
     torch.set_num_threads(threads)
+    method = build("methods", {"name": "lora", "r": 16})
+    model, multiplied = method.attach(model_of(name), 0), speed()["float32"] * 1e9
+    first = True
+    for point in points():
+        if point.model == name:
+            job = job_of(point, model, method)
+            if first:  # what is done once
+                model.family.token_log_probs(model, model.family.collate(model, job.train[:1])).sum().backward()
+            first = False
+            yield {"model": name, "length": point.length, "rows": point.rows, **_timed(job, multiplied, threads)}
+
+
+def _timed(job: Any, multiplied: float, threads: int) -> dict[str, float]:
+    import torch
+
+    from tunewright.pipeline.forecast import LIBRARIES, dry_step
+    from tunewright.pipeline.work import Size, of_steps
+
+    model, tokens = job.model, sum(row.length for row in job.train)
     clock = time.process_time if threads == 1 else time.perf_counter
-    job = job_of(point)
-    job.model.family.token_log_probs(job.model, job.model.family.collate(job.model, job.train[:1]))  # what is done once
+    _peak(again=True)
     started = clock()
     dry_step(job, 0)
-    training = clock() - started
-    job.model.module.eval()
+    training, memory = clock() - started, _peak()
+    model.module.eval()
     started = clock()
     with torch.inference_mode():
         for row in job.train:
-            job.model.family.token_log_probs(job.model, job.model.family.collate(job.model, [row]))
+            model.family.token_log_probs(model, model.family.collate(model, [row]))
     reading = clock() - started
-    size = Size.of(job.model.module, sum(p.numel() for p in job.method.trained(job.model).values()))
-    work, tokens = of_steps(job), point.rows * point.length
-    operations = size.forward(work) + size.backward(work)
+    size = Size.of(model.module, sum(p.numel() for p in job.method.trained(model).values()))
+    work = of_steps(job)
     return {
-        "model": point.model,
-        "weights": sum(p.numel() for p in job.model.module.parameters()),
-        "length": point.length,
-        "rows": point.rows,
         "training": tokens / training,
         "reading": tokens / reading,
-        "share": operations / training / speed()["float32"] / 1e9,
-        "memory": peak_memory() / 1e9,
+        "share": (size.forward(work) + size.backward(work)) / training / multiplied,
+        "memory": memory / 1e9,
         "foretold": (LIBRARIES + size.weight_bytes + 16 * size.trained + size.activations(work, 0)) / 1e9,
     }
+
+
+def _peak(again: bool = False) -> int:
+    """Bytes held at most since the last time that it began `again`."""
+    from tunewright.pipeline.machine import peak_memory
+
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not reset.exists():
+        return peak_memory()
+    if again:
+        reset.write_text("5")
+    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+    return 1024 * int(line.split()[1])
 
 
 def table(found: Sequence[dict[str, Any]], threads: int) -> list[str]:
@@ -211,11 +240,11 @@ def _by_length(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main(threads: int = 1) -> None:
     found = []
-    for point in points():
-        words = [sys.executable, "-m", "benchmarks.cost", "point", point.model, str(point.length), str(point.rows)]
-        done = subprocess.run([*words, str(threads)], capture_output=True, text=True, cwd=ROOT, check=True)
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-        print(table(found[-1:], threads)[-1], flush=True)
+    for name in SHAPES:
+        words = [sys.executable, "-m", "benchmarks.cost", "model", name, str(threads)]
+        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, cwd=ROOT, check=True)
+        found += [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        print("\n".join(table(found, threads)), flush=True)
     page = PAGE.read_text(encoding="utf-8")
     before, rest = page.split(BEGIN)
     PAGE.write_text("\n".join([before + BEGIN, *table(found, threads), END + rest.split(END)[1]]), encoding="utf-8")
@@ -223,9 +252,8 @@ def main(threads: int = 1) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["point"]:
-        model, *numbers = sys.argv[2:]
-        length, rows, threads = map(int, numbers)
-        print(json.dumps(measure(Point(model, length, rows), threads)))
+    if sys.argv[1:2] == ["model"]:
+        for one in measure(sys.argv[2], int(sys.argv[3])):
+            print(json.dumps(one), flush=True)
     else:
         main(*map(int, sys.argv[1:]))
