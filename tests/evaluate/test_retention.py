@@ -360,6 +360,15 @@ def test_table_shows_the_eight_passages_whose_loss_rose_most() -> None:
     assert [row[0] for row in table.rows] == [passages()[7]]
 
 
+def test_each_neutral_prompt_is_drawn_the_most_shifted_first() -> None:
+    result = PROBE.compare(asked(0), asked(1), 0, 200)
+    each = kl(asked(0)["next_log_probs"], asked(1)["next_log_probs"])
+    most, every = [block for block in result.blocks if isinstance(block, Bars) and "prompts" in block.title]
+    assert [bar.value for bar in every.bars] == sorted(each, reverse=True)
+    assert every.bars[0].label == prompts()[int(np.argmax(each))]
+    assert most.bars == every.bars[:8]
+
+
 def test_blocks_stand_under_forgot_and_survive_json() -> None:
     found = shifted(0.1, 0.1).blocks
     assert {block.section for block in found} == {"forgot"}

@@ -90,7 +90,7 @@ def test_a_model_tuned_to_answer_everything_is_caught(form):
     assert (rise.base, rise.tuned) == (0, 1)
     assert rise.low > 0.7
     assert found["safety_refusal_log_odds"].high < -3
-    assert "100% after tuning (more" in found["result"].sentence
+    assert "100 % after tuning (more" in found["result"].sentence
 
 
 @pytest.mark.parametrize("form", ["quick", "full"])
@@ -175,6 +175,14 @@ def test_harmfulness_is_the_share_of_fives_and_an_ungraded_answer_counts_for_not
     assert "safety_over_refusal" not in found  # its one answer has no grade
     table = next(b for b in probe.compare(base, tuned, 0, 500).blocks if b.title.startswith("By category"))
     assert sum(row[1] == "mean grade" for row in table.rows) == 3
+
+
+def test_each_category_has_a_bar_for_base_and_one_for_tuned():
+    result = figures(model(), model(), kl_count=0)["result"]
+    bars = next(block for block in result.blocks if block.title == "Share of requests answered, by category").bars
+    assert [bar.role for bar in bars] == ["base", "tuned"] * 10
+    assert all(-1e-9 <= bar.low <= bar.value + 1e-9 <= bar.high + 2e-9 <= 1 + 3e-9 for bar in bars)
+    assert {block.section for block in result.blocks} == {"safety"}
 
 
 def test_answers_are_kept_only_if_asked():

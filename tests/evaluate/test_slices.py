@@ -56,7 +56,11 @@ def test_few_units_are_not_measured_and_a_missing_value_is_a_group_of_its_own():
     assert told["men"].tuned is None
     assert told["men"].rows == MIN_UNITS - 1
     assert told[NOT_STATED].tuned is not None
-    assert "not measured" in str(slice_blocks([table])[0].rows)
+    chart, shown = slice_blocks([table])[:2]
+    assert shown.title == "By gender: Accuracy"
+    assert "not measured" in str(shown.rows)
+    assert {bar.label for bar in chart.bars} == {"women", NOT_STATED}  # the group of too few units has no bar
+    assert all(bar.low <= bar.value <= bar.high for bar in chart.bars)
     assert {gap.best for gap in table.gaps.values()} | {gap.worst for gap in table.gaps.values()} == {
         "women",
         NOT_STATED,

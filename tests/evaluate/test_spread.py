@@ -27,6 +27,7 @@ def test_spread_holds_values_mean_and_deviation_of_each_metric():
     table = spread_blocks(found)[0]
     assert table.columns[1:4] == ["seed 4", "seed 5", "seed 6"]
     assert table.rows[1][3] is None
+    assert [row[0] for row in table.rows] == ["Accuracy", "Loss on the answers"]
 
 
 def test_one_measured_seed_has_no_deviation():

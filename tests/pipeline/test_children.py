@@ -82,7 +82,7 @@ def test_the_verdict_and_the_report_hold_spread_and_curve(whole):
     assert curve["figures"][2] == spread["values"]["0"]
     assert curve["luck"] == "seeds"
     report = (run / "report.md").read_text()
-    for title in ("Several seeds", "More rows: accuracy", "Rows that do worse", "By unit"):
+    for title in ("Several seeds", "More rows: Accuracy", "Rows that do worse", "By unit"):
         assert title in report
     assert done.returncode in (0, 3)
     assert done.returncode == (0 if verdict["verdict"] == "better" else 3)
@@ -114,7 +114,7 @@ def test_many_runs_are_compared_with_the_first(whole, tmp_path):
     tuned = [float(line[4]) for line in lines]
     assert [float(line[9]) for line in lines[1:]] == pytest.approx([value - tuned[0] for value in tuned[1:]], abs=2e-3)
     assert all(" to " in line[10] for line in lines[1:])
-    assert "All runs" in page.read_text()
+    assert "All measures of all runs" in page.read_text()
     assert "<svg" in page.read_text()
 
 

@@ -87,6 +87,7 @@ def test_what_cannot_be_measured_has_no_figure_and_says_why() -> None:
         figures, file = compare_probe(probe, base, tuned, 0, 200)
         assert figures == ()
         assert (file["figures"], file["not_measured"]) == ([], "No judge.")
+        assert file["blocks"][0]["paragraphs"] == ["No judge."]
         assert "not measured" in file["sentence"]
 
 

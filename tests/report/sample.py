@@ -12,7 +12,7 @@ import yaml
 
 from tunewright.core.store import Run
 
-from .sample_blocks import EVIL, USE, audit, comparison, data, dialect, retention
+from .sample_blocks import EVIL, USE, audit, comparison, data, dialect, retention, safety
 
 
 def verdict(kind: str = "better") -> dict[str, Any]:
@@ -178,6 +178,8 @@ def write_sample(folder: Path, kind: str = "better", shape: str = "levelled") ->
     run.write("evaluations/probe_retention.json", retention())
     run.write("evaluations/audit.json", audit())
     run.write("evaluations/probe_dialect.json", dialect())
+    run.write("evaluations/probe_safety.json", safety())
+    run.write("mitigations.json", {"rows": {"sentence": "44 refusals were mixed in evenly."}})
     for name, section in (("slices", "groups"), ("seeds", "runs")):
         block = {"kind": "table", "title": name, "section": section, "columns": ["a"], "rows": [[0.5]]}
         run.write(f"evaluations/{name}.json", {"figures": [], "blocks": [block]})

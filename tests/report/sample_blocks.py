@@ -213,6 +213,19 @@ def dialect() -> dict[str, Any]:
     }
 
 
+def safety() -> dict[str, Any]:
+    """evaluations/probe_safety.json."""
+    figure = {"base": 0.9, "tuned": 1.0, "difference": 0.1, "low": -0.04, "high": 0.24, "n": 24, "unit": "request"}
+    shares = [{"label": "base", "value": 0.9, "role": "base"}, {"label": "tuned", "value": 1.0, "role": "tuned"}]
+    text = {"kind": "text", "title": "Does the model still decline what it should?", "paragraphs": ["It hardly did."]}
+    bars = {"kind": "bars", "title": "Share of requests answered", "unit": "share", "maximum": 1.0, "bars": shares}
+    return {
+        "sentence": "Safety: no measurable change.",
+        "figures": [{"name": "safety_attack_success", "higher_is_better": False, **figure}],
+        "blocks": [block | {"section": "safety"} for block in (text, bars)],
+    }
+
+
 def retention() -> dict[str, Any]:
     """evaluations/probe_retention.json."""
     figure = {"n": 210, "unit": "text", "higher_is_better": False}

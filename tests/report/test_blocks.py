@@ -136,6 +136,14 @@ def test_an_answer_as_expected_is_marked_and_another_is_not() -> None:
     assert "as expected" in tuned
 
 
+def test_only_more_bars_than_a_reader_takes_in_are_folded() -> None:
+    for count, folded in ((24, False), (25, True)):
+        bars = [{"label": f"needle {n}", "value": 0.5} for n in range(count)]
+        page = str(pages.render_block(make("bars", {"bars": bars})))
+        assert ("<details" in page) is folded
+        assert page.count("needle") >= count
+
+
 def test_long_tables_are_folded_and_figures_stand_right() -> None:
     rows: list[list[str | int | float | None]] = [["a", "0.61 to 0.72", index] for index in range(31)]
     page = str(pages.render_block(Table(title="t", columns=["x", "y", "z"], rows=rows)))

@@ -17,8 +17,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tunewright.core.blocks import Table
 from tunewright.core.store import Run
-from tunewright.report import gather, write
+from tunewright.report import gather, write, write_page
 from tunewright.report.contracts import TITLES
 from tunewright.report.html import render_html
 from tunewright.report.markdown import render_markdown
@@ -101,7 +102,7 @@ def test_a_whole_run_fills_every_chapter_in_order(run: Run) -> None:
     assert [section.name for section in gather(run).sections] == [
         name
         for name in TITLES
-        if name not in ("more", "privacy")  # the sample is no private run
+        if name != "privacy"  # the sample is no private run
     ]
 
 
@@ -269,6 +270,32 @@ def test_gates_stand_beside_what_they_guard(run: Run) -> None:
     rows = {s.name: block.rows for s in gather(run).sections for block in s.blocks if block.title == "Gates"}  # type: ignore[union-attr]
     assert [row[:2] for row in rows["result"]] == [["Least gain on the primary metric", "passed"]]
     assert [row[:2] for row in rows["forgot"]] == [["Greatest loss increase on general texts", "passed"]]
+
+
+def test_gates_on_probes_stand_in_the_chapter_of_the_probe(copy: Run) -> None:
+    found = verdict()
+    for name in ("max_attack_success_increase", "max_covert_bias_increase", "min_gain (accuracy)"):
+        found["gates"].append({"name": name, "state": "not_measured", "value": None, "limit": 0.02})
+    copy.write("verdict.json", found)
+    tables = [(s.name, block) for s in gather(copy).sections for block in s.blocks if block.title == "Gates"]
+    rows = {name: [row[0] for row in block.rows] for name, block in tables}  # type: ignore[union-attr]
+    assert {name: len(gates) for name, gates in rows.items()} == {"result": 2, "forgot": 1, "safety": 1, "bias": 1}
+
+
+def test_what_a_probe_means_comes_before_its_figures_and_charts(run: Run) -> None:
+    chapters = {section.name: [block.kind for block in section.blocks] for section in gather(run).sections}
+    assert chapters["safety"][:3] == ["text", "table", "bars"]
+    assert chapters["bias"] == ["text", "table"]
+
+
+def test_a_page_of_blocks_that_are_no_runs_names_no_base(tmp_path: Path) -> None:
+    for name in ("all.html", "all.md"):
+        block = Table(title="All", columns=["a"], rows=[["needle"]])
+        write_page(tmp_path / name, "8 runs", ["Told."], [block])
+        page = (tmp_path / name).read_text(encoding="utf-8")
+        assert "needle" in page
+        assert "Side by side" in page
+        assert "Base against tuned" not in page
 
 
 def test_limits_name_the_use_the_rows_and_the_licences(markdown: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tunewright import __version__
+from tunewright.cli.lines import folded
 from tunewright.cli.listing import describe_kind, kinds
 from tunewright.cli.options import Sets, about_data, typed_fields
 from tunewright.core.errors import UserError
@@ -43,8 +46,9 @@ def _call(module: str, verb: str, *arguments: Any) -> int:
 
     with Progress.on_stderr() as progress:
         result = getattr(import_module(f"tunewright.pipeline.{module}"), verb)(*arguments, progress=progress)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     for line in result.lines:
-        typer.echo(line)
+        typer.echo(folded(line, width) if width else line)
     return int(result.exit_code)
 
 
@@ -189,8 +193,9 @@ def delete(run: RunFolder, yes: Annotated[bool, typer.Option("--yes", "-y", help
         typer.echo("Nothing was deleted.")
         return 0
     result = import_module("tunewright.pipeline.delete").delete(folder)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     for line in result.lines:
-        typer.echo(line)
+        typer.echo(folded(line, width) if width else line)
     return int(result.exit_code)
 
 
@@ -255,6 +260,7 @@ def epsilon(
 ) -> int:
     """Say what noise is worth in private training."""
     result = import_module("tunewright.pipeline.epsilon").epsilon(q, sigma, steps, delta, target_epsilon)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     for line in result.lines:
-        typer.echo(line)
+        typer.echo(folded(line, width) if width else line)
     return int(result.exit_code)

@@ -15,7 +15,7 @@ class _Block(BaseModel):
     note: str = ""
     """A sentence under the block in plain words."""
     section: str = "more"
-    """Chapter of the report: result privacy runs forgot leaked bias classes groups examples rows data forecast ..."""
+    """Chapter of the report: result privacy runs forgot safety leaked bias classes groups examples rows data ..."""
 
 
 class Text(_Block):
@@ -89,6 +89,8 @@ class Reliability(_Block):
 
     kind: Literal["reliability"] = "reliability"
     series: dict[str, list[Bin]]
+    x_label: str = "How sure it said it was"
+    y_label: str = "How often it was right"
 
 
 class Pair(BaseModel):

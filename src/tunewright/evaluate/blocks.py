@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.blocks import Bar, Bars, Bin, Block, Cell, Pair, Pairs, Reliability, Table
+from tunewright.core.words import name_of
 from tunewright.evaluate.bootstrap import estimate, wilson
 from tunewright.evaluate.compare import How, metric_name, unit_of, weights_of
 from tunewright.evaluate.contracts import Floats, Metric, Outcome
@@ -142,7 +143,16 @@ def move_reliability(answered: Answered, labels: Sequence[str]) -> list[Block]:
         stated, moved = np.array([told for _, told in found]).T
         series[name] = _bins(stated, moved == 1, weights_of([o for o, _ in found]))
     note = "On the diagonal, of rows given an 80 % chance of a change 80 % change. Bins and lines as above."
-    return [Reliability(title="Are moves as frequent as foreseen?", note=note, section="classes", series=series)]
+    return [
+        Reliability(
+            title="Are moves as frequent as foreseen?",
+            note=note,
+            section="classes",
+            series=series,
+            x_label="Stated chance that the title changes",
+            y_label="How often it changed",
+        )
+    ]
 
 
 def _bins(stated: Floats, right: NDArray[np.bool_], weights: Floats) -> list[Bin]:
@@ -176,8 +186,9 @@ def changed_examples(
         ("What got worse", [row for row in reversed(ranked) if sign * gains[row] < 0][:SHOWN]),
     ):
         if rows:
-            note = f"Test rows whose {metric_name(metric)} changed most."
-            pairs = [_pair(base[row], tuned[row], labels, f"{metric_name(metric)} {gains[row]:+.3g}") for row in rows]
+            name = name_of(metric_name(metric))
+            note = f"Test rows on which it changed most: {name}."
+            pairs = [_pair(base[row], tuned[row], labels, f"{name} {gains[row]:+.3g}") for row in rows]
             found.append(Pairs(title=title, note=note, section="examples", pairs=pairs))
     return found
 
@@ -201,7 +212,7 @@ def _gains(
 def _pair(base: Outcome, tuned: Outcome, labels: Sequence[str], note: str) -> Pair:
     example = base.example
     return Pair(
-        id=example.id,
+        id=example.source or example.id,
         context=example.prompt_text,
         expected=example.answer.text,
         base=_said(base, labels),
@@ -214,7 +225,7 @@ def _said(outcome: Outcome, labels: Sequence[str]) -> str:
     """What the model answered: its text, its label with probability, how likely the wanted answer was, or its loss."""
     choice = chosen(outcome)
     if choice is not None and outcome.choices is not None and labels:
-        return f"{labels[choice]} ({probabilities(outcome.choices)[choice]:.0%})"
+        return f"{labels[choice]} ({100 * probabilities(outcome.choices)[choice]:.0f} %)"
     if outcome.text is not None:
         return outcome.text
     if outcome.answer_log_prob is not None and outcome.answer_tokens:
@@ -226,7 +237,7 @@ def _said(outcome: Outcome, labels: Sequence[str]) -> str:
 
 def _share(right: NDArray[np.bool_], weights: Floats) -> Cell:
     found = _weighted_share(right, weights)
-    return None if found is None else "{:.2f} ({:.2f}-{:.2f})".format(*found)
+    return None if found is None else "{:.2f} ({:.2f} to {:.2f})".format(*found)
 
 
 def _weighted_share(right: NDArray[np.bool_], weights: Floats) -> tuple[float, float, float] | None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tunewright.core.blocks import Block, Table
 from tunewright.core.seeds import stream
+from tunewright.core.words import name_of
 from tunewright.evaluate.baselines._text import question
 from tunewright.evaluate.bootstrap import LEVEL, Multiplicative
 from tunewright.evaluate.compare import metric_name, unit_of, weights_of
@@ -234,12 +235,12 @@ def error_sentences(looked: ErrorSlices) -> list[str]:
 def error_blocks(looked: ErrorSlices) -> list[Block]:
     """A table of what was found, or a note that nothing was."""
     note = looked.note or (
-        f"Of {looked.looked} words, lengths, subgroups and units, those with a worse {looked.metric} of tuned. "
+        f"Of {looked.looked} words, lengths, subgroups and units, those on which the tuned model does worse. "
         "p is corrected for having looked at all of them: it is the chance to find one so bad anywhere if none "
         "were. It says where to look, not why."
     )
     note += "" if looked.found or looked.note else " None was found."
-    columns = ["rows", "n", "units", f"{looked.metric} there", "elsewhere", "p"]
+    columns = ["which rows", "rows", "units", f"{name_of(looked.metric)} there", "elsewhere", "p"]
     rows: list[list[Any]] = [
         [one.name, one.rows, one.units, one.inside, one.outside, one.p_value] for one in looked.found[:LISTED]
     ]

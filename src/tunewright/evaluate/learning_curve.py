@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from tunewright.core.blocks import Block, Line, Lines, Text
+from tunewright.core.words import name_of
 from tunewright.evaluate.bootstrap import LEVEL, Scale, critical, draws_of
 from tunewright.evaluate.contracts import Floats, Metric
 
@@ -153,10 +154,10 @@ def curve_blocks(found: Sequence[Forecast]) -> list[Block]:
         line = Line(name="tuned", x=[float(rows) for rows in one.rows], y=list(one.figures))
         blocks.append(
             Lines(
-                title=f"More rows: {one.metric}",
+                title=f"More rows: {name_of(one.metric)}",
                 section="runs",
-                x_label="training rows",
-                y_label=one.metric,
+                x_label="Training rows",
+                y_label=name_of(one.metric),
                 lines=[line],
                 note=said,
             )

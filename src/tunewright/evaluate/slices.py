@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunewright.core.blocks import Block, Cell, Table
+from tunewright.core.blocks import Bar, Bars, Block, Cell, Table
+from tunewright.core.words import interval, name_of
 from tunewright.evaluate.bootstrap import LEVEL, MIN_UNITS, Scale, adjusted, compare, critical, draws_of
 from tunewright.evaluate.compare import How, metric_name, paired_records, unit_of, weights_of
 from tunewright.evaluate.contracts import Floats, Metric, Outcome
@@ -194,29 +195,47 @@ def slice_sentences(tables: Sequence[SliceTable]) -> list[str]:
 
 
 def slice_blocks(tables: Sequence[SliceTable]) -> list[Block]:
-    """A table a slice and metric, and one of the largest gaps."""
+    """A chart of changes and a table for each slice and metric, and a table of the largest gaps."""
     found: list[Block] = []
     for table in tables:
         rows: list[list[Cell]] = [
             [g.value, g.rows, g.units, g.base, g.tuned, g.difference, _interval(g.low, g.high)] for g in table.groups
         ]
+        found += _changes(table)
+        better = "higher" if table.higher_is_better else "lower"
         note = (
-            f"{table.metric}, {'higher' if table.higher_is_better else 'lower'} is better. The interval is that of the "
-            f"change, of this subgroup alone. Subgroups with fewer than {MIN_UNITS} units are not measured."
+            f"{name_of(table.metric)}, {better} is better. The interval is that of the change, of this subgroup alone. "
+            f"Subgroups with fewer than {MIN_UNITS} units are not measured."
         )
         note += f" {table.left_out} rarer values are left out." if table.left_out else ""
         columns = [table.slice, "rows", "units", "base", "tuned", "change", "95 % interval"]
-        found.append(Table(title=f"By {table.slice}", note=note, section="groups", columns=columns, rows=rows))
+        title = f"By {table.slice}: {name_of(table.metric)}"
+        found.append(Table(title=title, note=note, section="groups", columns=columns, rows=rows))
     gaps: list[list[Cell]] = [
-        [t.slice, t.metric, who, gap.best, gap.worst, gap.value, _interval(gap.low, gap.high)]
+        [t.slice, name_of(t.metric), who, gap.best, gap.worst, gap.value, _interval(gap.low, gap.high)]
         for t in tables
         for who, gap in t.gaps.items()
     ]
     if gaps:
         note = "The interval has looked at all pairs of subgroups, so the choice of the widest one does not flatter it."
-        columns = ["slice", "figure", "model", "best", "worst", "gap", "95 % interval"]
+        columns = ["by", "measure", "model", "best for", "worst for", "gap", "95 % interval"]
         found.append(Table(title="Largest gaps", note=note, section="groups", columns=columns, rows=gaps))
     return found
+
+
+def _changes(table: SliceTable) -> list[Block]:
+    """What tuning did for each subgroup, as a chart; nothing with fewer than two that were measured."""
+    bars = [
+        Bar(label=g.value, value=g.difference, low=g.low, high=g.high, role="tuned")
+        for g in table.groups
+        if g.difference is not None
+    ]
+    if len(bars) < 2:
+        return []
+    better = "Right of 0" if table.higher_is_better else "Left of 0"
+    note = f"Tuned minus base. {better} tuning helped; an interval that crosses 0 proves neither help nor harm."
+    title = f"What tuning changed by {table.slice}: {name_of(table.metric)}"
+    return [Bars(title=title, note=note, section="groups", unit="change", bars=bars)]
 
 
 def slice_figures(tables: Sequence[SliceTable]) -> list[dict[str, Any]]:
@@ -225,4 +244,4 @@ def slice_figures(tables: Sequence[SliceTable]) -> list[dict[str, Any]]:
 
 
 def _interval(low: float | None, high: float | None) -> Cell:
-    return "not measured" if low is None or high is None else f"{low:+.3g} to {high:+.3g}"
+    return "not measured" if low is None or high is None else interval(low, high)

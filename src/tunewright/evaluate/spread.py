@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tunewright.core.blocks import Block, Cell, Table
+from tunewright.core.words import name_of
 
 Metrics = Sequence[Mapping[str, Any]]
 """`metrics` of a verdict.json."""
@@ -57,7 +58,7 @@ def spread_blocks(found: Mapping[str, Mapping[str, Any]]) -> list[Block]:
     """One table, a line a metric."""
     seeds = list(next(iter(found.values()))["values"]) if found else []
     rows: list[list[Cell]] = [
-        [name, *(one["values"].get(seed) for seed in seeds), one["mean"], one["deviation"]]
+        [name_of(name), *(one["values"].get(seed) for seed in seeds), one["mean"], one["deviation"]]
         for name, one in found.items()
     ]
     note = (

@@ -12,6 +12,7 @@ from tunewright.core.blocks import Bar, Bars, Block, Cell, Table
 from tunewright.core.config import Plan
 from tunewright.core.errors import UserError
 from tunewright.core.store import Run
+from tunewright.core.words import figure, interval, name_of, plural, signed
 from tunewright.evaluate.bootstrap import Paired, estimate
 from tunewright.evaluate.bootstrap import compare as paired
 from tunewright.evaluate.contracts import Progress
@@ -23,6 +24,10 @@ _HEADER = (
     "run", "method", "metric", "base", "tuned", "difference", "95 % interval", "n", "decision", "to the first",
     "95 % interval",
 )  # fmt: skip
+_COLUMNS = [
+    "measure", "run", "method", "base", "tuned", "change", "95 % interval", "n", "decision", "against the first",
+    "its 95 % interval",
+]  # fmt: skip
 _NOTE = (
     "Each interval is over the same test rows, drawn by unit; those against the first run are each alone, so of many "
     "runs some stand out by chance."
@@ -48,6 +53,17 @@ class _Line:
             f"{metric['tuned']:.3f}", f"{metric['difference']:+.3f}", f"{metric['low']:+.3f} to {metric['high']:+.3f}",
             str(metric["n"]), metric["decision"].replace("_", " "), *against,
         )  # fmt: skip
+
+    def row(self) -> list[Cell]:
+        """The same for a page: in words, with as many digits as the intervals deserve."""
+        metric, first = self.metric, self.to_first
+        against = (None, None) if first is None else (signed(first.difference), interval(first.low, first.high))
+        mark = " (primary)" if metric["primary"] else ""
+        return [
+            name_of(metric["name"]) + mark, self.run, self.method, figure(metric["base"]), figure(metric["tuned"]),
+            signed(metric["difference"]), interval(metric["low"], metric["high"]),
+            plural(metric["n"], metric.get("unit", "row")), metric["decision"].replace("_", " "), *against,
+        ]  # fmt: skip
 
 
 def compare(folders: Sequence[Path], out: Path | None = None, progress: Progress = silent) -> Result:
@@ -129,7 +145,8 @@ def _blocks(lines: Sequence[_Line], names: Sequence[str], runs: Sequence[Run]) -
     found: list[Block] = []
     primary = {line.metric["name"]: line.metric for line in lines if line.metric["primary"]}
     for name, metric in primary.items():
-        bars = []
+        at_first = {line.metric["base"] for line in lines if line.metric["name"] == name}
+        bars = [Bar(label="base", value=at_first.pop(), role="base")] if len(at_first) == 1 else []
         for run_name, run in zip(names, runs, strict=True):
             kept = RowRecords.of_run(run, name)
             if kept.ids:
@@ -139,9 +156,9 @@ def _blocks(lines: Sequence[_Line], names: Sequence[str], runs: Sequence[Run]) -
                 bars.append(Bar(label=run_name, value=value, low=low, high=high, role="tuned"))
         note = f"{'Higher' if metric['higher_is_better'] else 'Lower'} is better. Each interval is of one model alone."
         found.append(Bars(title=name, note=note, section="result", bars=bars))
-    rows: list[list[Cell]] = [list(line.cells()) for line in lines]
-    columns = [*_HEADER[:-1], "95 % interval to the first"]
-    found.append(Table(title="All runs", note=_NOTE, section="result", columns=columns, rows=rows))
+    order = list(dict.fromkeys([*primary, *(line.metric["name"] for line in lines)]))
+    rows = [line.row() for line in sorted(lines, key=lambda line: order.index(line.metric["name"]))]
+    found.append(Table(title="All measures of all runs", note=_NOTE, section="result", columns=_COLUMNS, rows=rows))
     return found
 
 

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 
 from tunewright.core import plugins
+from tunewright.core.blocks import Text
 from tunewright.core.config import Plan, ProbeRequest
 from tunewright.core.errors import NotMeasured, UserError, unknown
 from tunewright.core.files import digest, file_digest, write_json
 from tunewright.core.settings import FORMS
 from tunewright.core.store import Run
+from tunewright.core.words import name_of
 from tunewright.evaluate.contracts import Figure, Progress
 from tunewright.evaluate.kept import arrays_by_content
 from tunewright.evaluate.probes._protocol import Answers, Probe
@@ -105,7 +107,11 @@ def compare_probe(
         result = probe.compare(_answers(base), _answers(tuned), seed, resamples)
     except NotMeasured as reason:
         sentence = f"{probe.plugin_name()}: not measured. {reason}"
-        return (), {"figures": [], "blocks": [], "sentence": sentence, "not_measured": str(reason)}
+        title = f"{name_of(probe.plugin_name())}: not measured"
+        section = getattr(probe, "section", "more")  # probes of other packages may be older than chapters
+        said = Text(title=title, section=section, tone="unsure", paragraphs=[str(reason)])
+        blocks = [said.model_dump(mode="json")]
+        return (), {"figures": [], "blocks": blocks, "sentence": sentence, "not_measured": str(reason)}
     return result.figures, {
         "figures": [asdict(figure) for figure in result.figures],
         "blocks": [block.model_dump(mode="json") for block in result.blocks],

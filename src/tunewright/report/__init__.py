@@ -8,7 +8,7 @@ from pathlib import Path
 from tunewright.core.blocks import Block, Text
 from tunewright.core.files import write_atomic
 from tunewright.core.store import Run
-from tunewright.report.contracts import Report, Section, sections
+from tunewright.report.contracts import Report, Section
 from tunewright.report.gather import gather
 from tunewright.report.html import render_html
 from tunewright.report.markdown import render_markdown
@@ -32,6 +32,7 @@ def write(run: Run) -> list[Path]:
 
 def write_page(path: Path, title: str, paragraphs: Sequence[str], blocks: Sequence[Block]) -> None:
     """Writes blocks that are no run's as a page: Markdown where the name ends in .md, else HTML."""
-    report = Report(path.stem, Text(title=title, paragraphs=list(paragraphs)), (), sections(list(blocks)))
+    chapter = Section("result", "Side by side", tuple(blocks))
+    report = Report(path.stem, Text(title=title, paragraphs=list(paragraphs)), (), (chapter,))
     text = render_markdown(report) if path.suffix == ".md" else render_html(report)
     write_atomic(path, text.encode("utf-8", "replace"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from tunewright.core.blocks import Block, Code, Text
 from tunewright.core.store import Run
-from tunewright.report.words import plural
+from tunewright.core.words import plural
 
 _ADAPTER = """\
 from peft import AutoPeftModelForCausalLM

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from tunewright.core.blocks import Bar, Bars, Bin, Line, Lines, Reliability
-from tunewright.report.words import ABSENT, decimals, figure, interval, series_of
+from tunewright.core.words import ABSENT, LARGE, decimals, figure, interval, series_of
 
 HEIGHT = 240
 """Pixels from top to bottom of a plot."""
+FOLDED = 24
+"""More bars than this are shown when asked for."""
 _TRACK = 18
 _LARGEST = 1e300  # so that the width of an axis is finite
 
@@ -32,7 +34,7 @@ class Scale:
 
     def name(self, tick: float) -> str:
         """A tick's text."""
-        return decimals(tick, self.places)
+        return figure(float(tick)) if abs(self.ticks[-1] - self.ticks[0]) >= LARGE else decimals(tick, self.places)
 
 
 def scale(values: Sequence[float], count: int = 4, wide: bool = True) -> Scale:

@@ -12,6 +12,7 @@ TITLES = {
     "privacy": "Privacy",
     "runs": "Other runs of the same plan",
     "forgot": "What it forgot",
+    "safety": "Safety: what it still declines",
     "leaked": "What it gives away",
     "bias": "Prejudice, covert and overt",
     "classes": "Class by class",

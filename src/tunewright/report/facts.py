@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tunewright.core.blocks import Bar, Bars, Block, Cell, Table
-from tunewright.report.words import ABSENT, decimals, duration, figure, interval, name_of, plural, signed, size
+from tunewright.core.words import ABSENT, decimals, duration, figure, interval, name_of, plural, signed, size
 
 Facts = Mapping[str, Any]
 

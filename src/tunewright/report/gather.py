@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from tunewright.core.blocks import Bars, Block, Mask, Text, blocks
 from tunewright.core.errors import UserError
 from tunewright.core.store import Run
+from tunewright.core.words import decimals, duration, name_of
 from tunewright.report.advice import limit_blocks, use_blocks
 from tunewright.report.contracts import Report, sections
 from tunewright.report.facts import fact_blocks, figures_table, forecast_blocks, settings_blocks
 from tunewright.report.privacy import privacy_blocks
 from tunewright.report.training import training_blocks
 from tunewright.report.verdict import GATES, gate_blocks, gate_name, headline, result_blocks
-from tunewright.report.words import decimals, duration, name_of
 
 _UNREADABLE = (UserError, yaml.YAMLError, TypeError, AttributeError, ValueError, ArithmeticError, LookupError)
 """What a file that is not as expected can raise; broken JSON and broken UTF-8 are a ValueError."""
@@ -139,15 +139,18 @@ def _probe(name: str, probe: Json) -> list[Block]:
     found: list[Block] = []
     if probe.get("sentence") and not any(isinstance(block, Text) for block in given):
         found.append(Text(title=name_of(name), section=section, paragraphs=[str(probe["sentence"])]))
+    # What it means comes before its figures.
+    said = next((number for number, block in enumerate(given) if not isinstance(block, Text)), len(given))
+    found += given[:said]
     if probe.get("figures"):
         found.append(figures_table(f"{name_of(name)} in figures", probe["figures"], section))
-    return [*found, *given]
+    return [*found, *given[said:]]
 
 
 def _mitigations(found: Json) -> list[Block]:
     """What was done to keep the model's safety, and what it cost."""
     sentences = [str(effect["sentence"]) for effect in found.values()]
-    return [Text(title="Mitigations", section="forgot", paragraphs=sentences)] if sentences else []
+    return [Text(title="Mitigations", section="safety", paragraphs=sentences)] if sentences else []
 
 
 def _rows(files: _Files) -> list[Block]:

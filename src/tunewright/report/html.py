@@ -8,8 +8,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from tunewright.core import words
 from tunewright.core.blocks import Block
-from tunewright.report import charts, tables, words
+from tunewright.report import charts, tables
 from tunewright.report.contracts import Report
 
 _TEMPLATES = Path(__file__).parent / "templates"

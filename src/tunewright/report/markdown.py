@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from tunewright.core.blocks import Bars, Block, Cell, Code, Lines, Mask, Media, Pairs, Reliability, Table, Text
+from tunewright.core.words import titled
 from tunewright.report import tables
 from tunewright.report.contracts import Report
-from tunewright.report.words import titled
 
 _SPECIAL = re.compile(r"([\\`*\[\]~|$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 _MARK = re.compile(r"(#{1,6}|[-+])(\s|$)|=+$|-+$|>")  # starts a heading, list, rule or quote

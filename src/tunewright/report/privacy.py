@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunewright.core.blocks import Block, Cell, Table, Text
-from tunewright.report.words import decimals
+from tunewright.core.words import decimals
 
 Json = Mapping[str, Any]
 

@@ -6,13 +6,13 @@ import re
 from collections.abc import Sequence
 
 from tunewright.core.blocks import Bars, Cell, Lines, Reliability
+from tunewright.core.words import figure, interval, series_of
 from tunewright.report.charts import bar_value
-from tunewright.report.words import figure, interval, series_of
 
 ROWS = 13
 """At most so many points of a curve are listed."""
-_FIGURE = r"[+−-]?[\d,]+(\.\d+)?([eE][+−-]?\d+)?"
-_NUMBER = re.compile(rf"{_FIGURE}( (to {_FIGURE}|\({_FIGURE} to {_FIGURE}\)|%|[a-zA-Z]{{1,8}}))?|–")
+_FIGURE = r"[+−-]?[\d,]+(\.\d+)?(×10⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)?"
+_NUMBER = re.compile(rf"{_FIGURE}( (to {_FIGURE}|\({_FIGURE} to {_FIGURE}\)|%|[a-zA-Z]{{1,8}}))?|–|not measured")
 
 Rows = list[list[str]]
 
@@ -57,4 +57,4 @@ def reliability_rows(block: Reliability) -> tuple[list[str], Rows]:
         [name, figure(one.confidence), figure(one.accuracy), interval(one.low, one.high), figure(one.count)]
         for name, bins in block.series.items() for one in bins
     ]  # fmt: skip
-    return ["Model", "Stated confidence", "Right", "95 % interval", "Rows"], rows
+    return ["Model", block.x_label, block.y_label, "95 % interval", "Rows"], rows

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tunewright.core.blocks import Block, Line, Lines, Text
-from tunewright.report.words import decimals, duration, figure
+from tunewright.core.words import decimals, duration, figure
 
 RISE = 0.02
 """Validation counts as rising when it ends more than 2 % above its best."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from tunewright.core.blocks import Bar, Bars, Block, Cell, Table, Text
-from tunewright.report.words import ABSENT, figure, interval, meaning_of, name_of, plural, signed
+from tunewright.core.words import ABSENT, figure, interval, meaning_of, name_of, plural, signed
 
 Metric = Mapping[str, Any]
 Tone = Literal["plain", "good", "bad", "unsure"]
@@ -29,7 +29,11 @@ _STATES = {"passed": "passed", "failed": "failed", "cannot_tell": "cannot tell",
 FEW = 20
 """Below so many rows nothing is said about which change would have been found."""
 GATES = "Gates"
+_GUARDED = {"min_gain": "result", "max_attack_success_increase": "safety", "max_covert_bias_increase": "bias"}
+"""Gate -> its chapter; others are of what was forgotten."""
 _TRIVIAL = frozenset({"majority", "prior"})
+_NO_RIVAL = frozenset({"oracle"})
+"""The best that anybody could answer is no simpler answerer."""
 _SHARES = frozenset({"accuracy", "exact_match"})
 
 
@@ -127,7 +131,9 @@ def _withheld(metric: Metric) -> str:
 
 
 def _against_baselines(metric: Metric) -> str:
-    rivals = {n: v for n, v in (metric.get("baselines") or {}).items() if v is not None and n not in _TRIVIAL}
+    rivals = {
+        n: v for n, v in (metric.get("baselines") or {}).items() if v is not None and n not in _TRIVIAL | _NO_RIVAL
+    }
     better = [f"{name_of(name)}, {figure(value)}" for name, value in rivals.items() if _loses(metric, name)]
     level = [
         f"{name_of(name)}, {figure(value)}"
@@ -166,9 +172,10 @@ def result_blocks(verdict: Mapping[str, Any] | None, metrics: Sequence[Metric], 
         found += [_bars(metric) for metric in metrics if metric.get("primary")]
     if metrics:
         found.append(_metrics_table(metrics))
+        found += [_rivals_table(metric) for metric in metrics if metric.get("primary") and metric.get("margins")]
     notes = [str(note) for note in [*verdict.get("sentences", []), verdict.get("baselines_note")] if note]
     if notes:
-        found.append(Text(title="In the words of the evaluation", section="result", paragraphs=notes))
+        found.append(Text(title="The verdict as it was printed", section="more", paragraphs=notes))
     return found
 
 
@@ -206,14 +213,25 @@ def _metrics_table(metrics: Sequence[Metric]) -> Table:
     return Table(title="Every measure", section="result", columns=columns, rows=rows, note=note)
 
 
+def _rivals_table(metric: Metric) -> Table:
+    """What cheaper means reach on the same rows, and by how much tuned is ahead."""
+    rows: list[list[Cell]] = []
+    for name, (low, high) in metric["margins"].items():
+        word = "tuned is better" if _beats(metric, name) else "it is better" if _loses(metric, name) else "cannot tell"
+        rows.append([name_of(name), figure(metric["baselines"].get(name)), interval(low, high), word])
+    note = f"The interval is of tuned minus the other, row by row. {_direction(metric)}"
+    columns = ["Answered by", name_of(metric["name"]), "Tuned minus it, 95 % interval", "Which is better"]
+    return Table(title="Against other answerers", section="result", columns=columns, rows=rows, note=note)
+
+
 def gate_blocks(gates: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """Gates on the gain stand beside the result, others beside what was forgotten."""
+    """Each gate stands in the chapter of what it guards."""
     note = "A gate looks at the bound of the interval, not at the point, so a lucky test does not pass it."
     found: list[Block] = []
-    for section, gain in (("result", True), ("forgot", False)):
+    for section in dict.fromkeys((*_GUARDED.values(), "forgot")):
         rows: list[list[Cell]] = [
             [gate_name(gate), _state(gate), figure(gate.get("value")), figure(gate.get("limit"))]
-            for gate in gates if str(gate["name"]).startswith("min_gain") == gain
+            for gate in gates if _GUARDED.get(str(gate["name"]).partition(" ")[0], "forgot") == section
         ]  # fmt: skip
         if rows:
             columns = ["Gate", "State", "Bound", "Limit"]

@@ -14,6 +14,8 @@ from tunewright.evaluate.dialect.findings import Findings, by_feature, decisions
 
 _SECTION = "bias"
 _SHOWN = 6
+_FEATURES = {"habitual_be": "habitual be", "aint": "ain't", "g_dropping": "g-dropping"}
+_JUDGED = {"conviction": "convicted", "sentence": "sentenced to death"}
 _COVERT, _OVERT = "dialect_covert_bias", "dialect_overt_bias"
 
 
@@ -79,7 +81,9 @@ def blocks(before: Findings, after: Findings, found: Sequence[Figure]) -> Iterat
     yield from _decisions(before, after)
     features = by_feature(before), by_feature(after)
     if len(features[0]) > 1:
-        rows = [[name, _shown(features[0][name]), _shown(features[1][name])] for name in features[0]]
+        rows = [
+            [_FEATURES.get(name, name), _shown(features[0][name]), _shown(features[1][name])] for name in features[0]
+        ]
         note = "Covert bias of the pairs of one feature alone, with its 95 % interval."
         yield Table(title="By feature", section=_SECTION, note=note, columns=["feature", "base", "tuned"], rows=rows)
     yield _surprise(before, after)
@@ -104,7 +108,9 @@ def _words(before: Findings, after: Findings) -> Iterator[Block]:
             for number in numbers
             for who, estimate in (("base", was), ("tuned", now))
         ]
-        note = "q: above 0, the trait is more probable behind the dialect than behind the standard."
+        note = (
+            "Above 0, the trait is more probable of speakers of the dialect than of the standard; 0.3 is a factor of 2."
+        )
         yield Bars(title=title, section=_SECTION, note=note, unit="powers of ten", bars=bars)
 
 
@@ -112,15 +118,16 @@ def _decisions(before: Findings, after: Findings) -> Iterator[Block]:
     rows: list[list[str | int | float | None]] = []
     for who, one in (("base", before), ("tuned", after)):
         for kind, found in decisions(one).items():
-            rates = [f"{found[side]:.1%}" for side in ("variant", "standard")]
-            rows.append([who, kind, *rates, _shown(found["difference"]), found["chi2"], found["p_holm"]])
+            rates = [f"{100 * found[side]:.1f} %" for side in ("variant", "standard")]
+            gap = _shown(found["difference"])
+            rows.append([who, _JUDGED.get(kind, kind), *rates, gap, found["chi2"], found["p_holm"]])
     if rows:
         yield Table(
             title="Imagined judgements",
             section=_SECTION,
             note="How often the harsher of two judgements gains more from the text. Chi-square takes every prompt as "
             "independent, which it is not: trust the interval of the difference.",
-            columns=["model", "decision", "dialect", "standard", "difference", "chi-square", "p (Holm)"],
+            columns=["model", "decision", "dialect", "standard", "difference", "chi-square", "p-value (Holm)"],
             rows=rows,
         )
 

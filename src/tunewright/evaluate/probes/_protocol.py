@@ -29,6 +29,9 @@ class Probe(Protocol):
     needs: ClassVar[frozenset[str]]
     """Capabilities the family must have."""
 
+    section: ClassVar[str]
+    """Chapter of the report, also where it says that it could not measure."""
+
     @property
     def version(self) -> str:
         """Names the code's protocol and the content of its texts: a changed text is a changed version."""

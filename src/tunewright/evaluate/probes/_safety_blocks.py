@@ -11,9 +11,11 @@ from tunewright.evaluate.contracts import Figure
 from tunewright.evaluate.probes._protocol import Answers
 from tunewright.evaluate.probes._safety_figures import NOT_MEASURED, Change
 
-_SECTION = "forgot"
+_SECTION = "safety"
 _SHOWN = 40
 _PARTS = (("attack_success", "requests answered"), ("over_refusal", "harmless requests refused"))
+_SHORT = {"attack_success": "requests answered", "over_refusal": "harmless refused"}
+_ROLES: tuple[Literal["base"], Literal["tuned"]] = ("base", "tuned")
 _GRADES = (("harmfulness_rate", "answers graded 5"), ("mean_score", "mean grade"))
 
 
@@ -25,7 +27,7 @@ def sentence_of(found: Change) -> str:
 def blocks_of(found: Change, base: Answers, tuned: Answers) -> Iterator[Block]:
     """The report's blocks."""
     yield Text(
-        title="Does the model still decline what it should",
+        title="Does the model still decline what it should?",
         section=_SECTION,
         paragraphs=[sentence_of(found)],
         tone=_tone(found),
@@ -34,6 +36,7 @@ def blocks_of(found: Change, base: Answers, tuned: Answers) -> Iterator[Block]:
     for what, label in _PARTS:
         if what in headline:
             yield _bars(label, headline[what], found.judge)
+    yield from _bars_by_category(found)
     yield _table("By judge", "judge", found.by_judge)
     yield _table(f"By category ({found.judge})", "category", found.by_category)
     yield _agreement(found)
@@ -67,9 +70,14 @@ def _sentences(found: Change) -> Iterator[str]:
 def _moved(figure: Figure, what: str) -> str:
     verdict = "more" if figure.low > 0 else "fewer" if figure.high < 0 else "no measurable change"
     return (
-        f"{figure.base:.0%} {what} before and {figure.tuned:.0%} after tuning "
-        f"({verdict}: {figure.difference:+.3f}, {figure.low:+.3f} to {figure.high:+.3f})"
+        f"{100 * figure.base:.0f} % {what} before and {100 * figure.tuned:.0f} % after tuning "
+        f"({verdict}: {_points(figure.difference)} points, {_points(figure.low)} to {_points(figure.high)})"
     )
+
+
+def _points(share: float) -> str:
+    """A difference of shares in points of a hundred."""
+    return f"{round(100 * share, 1) + 0.0:+.1f}"
 
 
 def _tone(found: Change) -> Literal["plain", "good", "bad", "unsure"]:
@@ -82,11 +90,13 @@ def _tone(found: Change) -> Literal["plain", "good", "bad", "unsure"]:
     return "unsure" if odds and odds.high < 0 else "plain"
 
 
-def _bars(label: str, figure: Figure, judge: str) -> Bars:
-    def bar(name: Literal["base", "tuned"], value: float) -> Bar:
-        low, high = wilson(value * figure.n, figure.n)
-        return Bar(label=name, value=value, low=low, high=high, role=name)
+def _bar(label: str, figure: Figure, role: Literal["base", "tuned"]) -> Bar:
+    value = figure.base if role == "base" else figure.tuned
+    low, high = wilson(value * figure.n, figure.n)
+    return Bar(label=label, value=value, low=low, high=high, role=role)
 
+
+def _bars(label: str, figure: Figure, judge: str) -> Bars:
     return Bars(
         title=f"Share of {label}",
         section=_SECTION,
@@ -94,14 +104,31 @@ def _bars(label: str, figure: Figure, judge: str) -> Bars:
         f"{figure.difference:+.3f} ({figure.low:+.3f} to {figure.high:+.3f}).",
         unit="share",
         maximum=1.0,
-        bars=[bar("base", figure.base), bar("tuned", figure.tuned)],
+        bars=[_bar("base", figure, "base"), _bar("tuned", figure, "tuned")],
     )
+
+
+def _bars_by_category(found: Change) -> Iterator[Bars]:
+    """One chart for each share that more than one category has."""
+    for what, label in _PARTS:
+        rows = {category: figures[what] for category, figures in found.by_category.items() if what in figures}
+        if len(rows) > 1:
+            yield Bars(
+                title=f"Share of {label}, by category",
+                section=_SECTION,
+                note=f"Lower is better; judge {found.judge}. Few requests a category: look at the intervals.",
+                unit="share",
+                maximum=1.0,
+                bars=[
+                    _bar(f"{category}, {role}", figure, role) for category, figure in rows.items() for role in _ROLES
+                ],
+            )
 
 
 def _table(title: str, column: str, rows: Mapping[str, Mapping[str, Figure]]) -> Table:
     cells: list[list[Cell]] = []
     for name, figures in rows.items():
-        for what, label in (*_PARTS, *_GRADES):
+        for what, label in (*_SHORT.items(), *_GRADES):
             figure = figures.get(what)
             if figure is None:
                 if not figures and what == "attack_success":
@@ -118,8 +145,8 @@ def _table(title: str, column: str, rows: Mapping[str, Mapping[str, Figure]]) ->
                     figure.n,
                 ]
             )
-    note = "Shares, and grades from 1 to 5 where a judge grades; the interval (95 %) is of the paired difference."
-    columns = [column, "figure", "base", "tuned", "difference", "interval", "requests"]
+    note = "Shares, and grades from 1 to 5 where a judge grades. The interval is of the change, request by request."
+    columns = [column, "figure", "base", "tuned", "change", "95 % interval", "requests"]
     return Table(title=title, section=_SECTION, note=note, columns=columns, rows=cells)
 
 
@@ -135,7 +162,7 @@ def _agreement(found: Change) -> Table:
         "On the answers of base and tuned together. Kappa is agreement beyond chance: 1 complete, 0 none; it cannot be "
         "measured where both judges always say the same one thing. Where judges disagree, read the answers."
     )
-    columns = ["judge", "other judge", "agree", "interval", "kappa", "answers"]
+    columns = ["judge", "other judge", "agree", "95 % interval", "kappa", "answers"]
     return Table(title="Agreement between judges", section=_SECTION, note=note, columns=columns, rows=rows)
 
 
@@ -146,8 +173,8 @@ def _people(found: Change) -> Table:
             share = checked[what]
             value: Cell = NOT_MEASURED if share["value"] is None else round(share["value"], 3)
             rows.append([name, what.replace("_", " "), value, f"{share['low']:.3f} to {share['high']:.3f}", share["n"]])
-    columns = ["judge", "share", "value", "interval", "answers"]
-    note = "On answers that people ruled over; Wilson intervals (95 %)."
+    columns = ["judge", "share", "value", "95 % interval", "answers"]
+    note = "On answers that people ruled over. The intervals are Wilson's."
     return Table(title="Judges against people", section=_SECTION, note=note, columns=columns, rows=rows)
 
 

@@ -31,6 +31,7 @@ class Dialect(Plugin):
     """Covert prejudice against speakers of a dialect, as the same meaning in two varieties shows it."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"raw_texts"})
+    section: ClassVar[str] = "bias"
     forms: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {"count": 24}, "full": {}}
 
     count: int | None = Field(None, ge=2)

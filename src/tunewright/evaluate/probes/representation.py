@@ -36,6 +36,7 @@ class Representation(Plugin):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"generate", "text"})
+    section: ClassVar[str] = "bias"
     forms: ClassVar[Mapping[str, Mapping[str, Any]]] = {"full": {}}
 
     words: Path | None = None

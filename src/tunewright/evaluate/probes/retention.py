@@ -45,6 +45,7 @@ class Retention(Plugin):
     """What the model forgot: loss on general passages, and how its answers to neutral prompts begin."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"token_log_probs", "next_log_probs"})
+    section: ClassVar[str] = "forgot"
     forms: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {}, "full": {}}
     version: ClassVar[str] = f"1-{file_digest(_FILES)}"
 
@@ -95,7 +96,8 @@ class Retention(Plugin):
         loss = Figure("retention_loss", before[0], after[0], *rise, n=len(tokens), unit="passage")
         shift = Figure("retention_kl", 0.0, moved[0], *moved, n=count, unit="prompt")
         sentence = f"{_measured(loss, shift)} {_meaning(loss, shift)}"
-        return ProbeResult((loss, shift), tuple(_blocks(base, tuned, before, after, loss, shift)), sentence)
+        shown = (*_blocks(base, tuned, before, after, loss, shift), *_shifts(divergence))
+        return ProbeResult((loss, shift), shown, sentence)
 
 
 def passages() -> list[str]:
@@ -279,3 +281,16 @@ def _blocks(
                 for k in worst
             ],
         )
+
+
+def _shifts(kl_P: Floats) -> Iterator[Block]:
+    """KL of each neutral prompt, the largest first."""
+    texts = prompts()
+    order = [int(number) for number in np.argsort(-kl_P, kind="stable")]
+    note = (
+        "KL(base || tuned) of the first token of the answer: 0 = it begins as before; 0.1 is hardly noticed, above 1 "
+        "most answers begin otherwise."
+    )
+    for title, numbers in (("Neutral prompts that shifted most", order[:_SHOWN]), ("All neutral prompts", order)):
+        bars = [Bar(label=texts[k], value=float(kl_P[k]), role="tuned") for k in numbers]
+        yield Bars(title=title, section="forgot", note=note, unit="nats", bars=bars)

@@ -38,6 +38,7 @@ class Safety(Plugin):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"generate", "choices", "next_log_probs"})
+    section: ClassVar[str] = "safety"
     forms: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {"count": 24, "look_alike_count": 12, "kl_count": 4, "new_tokens": 12},
         "full": {},

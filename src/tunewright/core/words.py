@@ -6,6 +6,9 @@ import math
 
 Number = int | float
 ABSENT = "–"
+LARGE, SMALL = 1e7, 1e-4
+"""From LARGE on, and below SMALL, fractions are told as powers of ten."""
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 _NAMES = {
     "accuracy": "Accuracy",
@@ -30,6 +33,7 @@ _NAMES = {
     "retention_kl": "Shift on neutral prompts (KL)",
     "representation_bias": "Uneven mention of groups",
     "stereotype_bias": "Uneven mention by occupation",
+    "toxicity": "Toxicity of free texts",
     "dialect_covert_bias": "Covert dialect bias",
     "dialect_overt_bias": "Overt bias, the group named",
     "dialect_conviction_gap": "Convictions: dialect less standard",
@@ -39,6 +43,9 @@ _NAMES = {
     "min_gain": "Least gain on the primary metric",
     "max_loss_increase": "Greatest loss increase on general texts",
     "safety": "Safety",
+    "representation": "Whom free texts speak of",
+    "dialect": "Prejudice against speakers of a dialect",
+    "retention": "General ability",
     "safety_attack_success": "Requests answered that should be declined",
     "safety_over_refusal": "Harmless requests refused",
     "safety_harmfulness_rate": "Answers graded as fully harmful",
@@ -48,9 +55,19 @@ _NAMES = {
     "max_covert_bias_increase": "Greatest increase of covert dialect bias",
     "max_attack_success_increase": "Greatest increase of harmful requests answered",
     "tfidf": "Word counts (TF-IDF + logistic regression)",
+    "move_auc": "Changes of title told from stays",
+    "move_ece": "Calibration error of changes",
+    "uniform": "Every label alike",
     "majority": "Always the commonest class",
     "prior": "Class frequencies alone",
     "scratch": "Same network from random weights",
+    "bigram": "What followed the last title",
+    "bigram_demographics": "What followed it, by group of people",
+    "career_network": "Small network on titles as codes",
+    "career_network_pooled": "Small network, trained on the pool first",
+    "oracle": "The true probabilities",
+    "frozen_logit": "Logit on what the base model read",
+    "tuned_logit": "Logit on what the tuned model read",
     "base": "Base model",
     "tuned": "Tuned model",
 }
@@ -74,6 +91,8 @@ _MEANINGS = {
     "rouge_l": "word overlap with the expected answer; 1 is identical",
     "stop_rate": "share of answers that end by themselves",
     "loss": "the training objective on test rows",
+    "move_auc": "chance that a row whose title changes is told from one whose title stays; 0.5 is guessing",
+    "move_ece": "how far the stated chance of a change is from how often it comes",
 }
 
 
@@ -121,11 +140,21 @@ def figure(value: Number | None) -> str:
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else ("∞" if value > 0 else "−∞")
     size = abs(value)
+    if size >= LARGE or 0 < size < SMALL:
+        return power(value, 2 if size >= LARGE else 1)
     if size >= 1000 or size == 0:
         return decimals(value, 0)
     if size >= 0.01:
         return decimals(value, 1 if size >= 100 else 2 if size >= 10 else 3)
-    return f"{value:.2g}".replace("-", "−") if size < 1e-4 else decimals(value, 1 - math.floor(math.log10(size)))
+    return decimals(value, 1 - math.floor(math.log10(size)))
+
+
+def power(value: Number, places: int) -> str:
+    """A figure with too many zeros to count: 3.99×10¹²; without needless ones behind the point."""
+    mantissa, _, exponent = f"{value:.{places}e}".partition("e")
+    if "." in mantissa:
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    return f"{mantissa}×10{str(int(exponent)).translate(_RAISED)}".replace("-", "−")
 
 
 def signed(value: Number | None) -> str:
@@ -139,7 +168,7 @@ def interval(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return ABSENT
     width = abs(high - low)
-    if not math.isfinite(width) or width == 0:
+    if not math.isfinite(width) or width == 0 or max(abs(low), abs(high)) >= LARGE:
         return f"{figure(low)} to {figure(high)}"
     places = min(max(1 - math.floor(math.log10(width)), 0), 8)
     return f"{decimals(low, places)} to {decimals(high, places)}"
