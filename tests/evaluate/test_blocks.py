@@ -69,7 +69,7 @@ def test_sensitivity_is_recall_and_intervals_are_wilson():
         n = true.count(label)
         assert row[:2] == [label, n]
         low, high = stats.binomtest(round(wanted * n), n).proportion_ci(method="wilson")
-        assert row[4] == f"{wanted:.2f} ({low:.2f}-{high:.2f})"
+        assert row[4] == f"{wanted:.2f} ({low:.2f} to {high:.2f})"
         others = [s != label for s, t in zip(said, true, strict=True) if t != label]
         assert row[5].startswith(f"{np.mean(others):.2f} (")
 
@@ -110,9 +110,9 @@ def test_the_most_changed_examples_come_first_in_both_directions():
     base = [Outcome(example(id), answer_log_prob=-6.0, answer_tokens=2) for id in nats]
     tuned = [replace(o, answer_log_prob=-6.0 + 2 * nats[o.example.id]) for o in base]
     better, worse = changed_examples(base, tuned, Nll(), [])
-    assert [pair.id for pair in better.pairs] == [f"r{i}" for i in range(39, 39 - SHOWN, -1)]
-    assert [pair.id for pair in worse.pairs] == [f"r{i:02}" for i in range(SHOWN)]
-    assert better.pairs[0].note == "nll -2.4"
+    assert [pair.id.rpartition(":")[2] for pair in better.pairs] == [f"r{i}" for i in range(39, 39 - SHOWN, -1)]
+    assert [pair.id.rpartition(":")[2] for pair in worse.pairs] == [f"r{i:02}" for i in range(SHOWN)]
+    assert better.pairs[0].note == "Loss on the answers -2.4"
     assert better.pairs[0].tuned == "0.60 nats a token on the wanted answer"
 
 

@@ -101,7 +101,7 @@ def test_every_part_is_in_the_blocks_and_they_can_be_read_again() -> None:
     for part in (
         "of a twin trained alike",
         "so this audit sees leaks",
-        "Secrets said outright, canaries: 30.0%",
+        "Secrets said outright, canaries: 30.0 %",
         "What privacy costs, accuracy: 0.800, and 0.950 for the twin without it",
     ):
         assert part in text

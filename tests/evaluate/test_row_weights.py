@@ -129,7 +129,7 @@ def test_the_interval_of_a_class_is_that_of_its_effective_rows():
     right = records_of(Accuracy(), outcomes)[:, 0]
     share = weights @ right / weights.sum()
     effective = weights.sum() ** 2 / (weights**2).sum()
-    assert cell == "{:.2f} ({:.2f}-{:.2f})".format(share, *wilson(share * effective, effective))
+    assert cell == "{:.2f} ({:.2f} to {:.2f})".format(share, *wilson(share * effective, effective))
 
 
 def test_bins_of_the_diagram_hold_equal_mass_and_an_interval():

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import tunewright.report
 from tunewright.core.blocks import Block, Media, Pairs, Table, Text, blocks
 from tunewright.report import html as pages
-from tunewright.report import markdown
+from tunewright.report import markdown, tables
 
 KINDS: dict[str, type[Any]] = {
     member.model_fields["kind"].default: member for member in get_args(get_args(Block)[0])
@@ -134,6 +134,12 @@ def test_an_answer_as_expected_is_marked_and_another_is_not() -> None:
     base, tuned = page.split("Tuned")
     assert "as expected" not in base
     assert "as expected" in tuned
+
+
+def test_labels_that_are_numbers_stand_left_and_gaps_do_not_turn_a_column() -> None:
+    rows = [["5", 7, "0.71 (0.45 to 0.88)"], ["6", None, ""], ["7", 1, "not measured"]]
+    assert tables.numeric(["label", "n", "share"], rows) == [False, True, True]
+    assert tables.numeric(["label", "note"], [["5", ""]]) == [False, False]
 
 
 def test_only_more_bars_than_a_reader_takes_in_are_folded() -> None:

@@ -112,7 +112,8 @@ def confusion_tables(answered: Answered, labels: Sequence[str]) -> list[Block]:
         if said is not None
     ]
     columns = ["true label", "answered", "base", "tuned"]
-    note = f"Rows answered wrongly, by pair of labels; the {CONFUSIONS} commonest of {len(either)} pairs."
+    some = f"; the {CONFUSIONS} commonest of {len(either)} pairs" if len(either) > CONFUSIONS else ""
+    note = f"Rows answered wrongly, by pair of labels{some}."
     return [Table(title="Confused labels", note=note, section="classes", columns=columns, rows=rows)] if rows else []
 
 

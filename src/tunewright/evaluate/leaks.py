@@ -162,8 +162,8 @@ def sentences(leaks: Leaks) -> list[str]:
             )
     for one in leaks.extraction:
         said.append(
-            f"Secrets said outright, {one.what}: {one.trained.value:.1%} of those trained on (at most "
-            f"{one.trained.high:.1%}), {one.unseen.value:.1%} of unseen ones."
+            f"Secrets said outright, {one.what}: {100 * one.trained.value:.1f} % of those trained on (at most "
+            f"{100 * one.trained.high:.1f} %), {100 * one.unseen.value:.1f} % of unseen ones."
         )
     return said
 
@@ -196,7 +196,8 @@ def blocks(leaks: Leaks) -> list[Block]:
             title="Leaks in figures",
             section="leaked",
             note="Intervals are 95 %. An attack that finds nothing proves nothing: only the epsilon that training "
-            "states is a guarantee. What is measured on rows themselves is outside that guarantee.",
+            "states is a guarantee. What is measured on rows themselves is outside that guarantee. "
+            "Few unseen rows cannot tell rare false alarms.",
             columns=["What", "Value", "95 % interval", "Without a leak", "n"],
             rows=[*_canary_rows(leaks), *_member_rows(leaks), *_secret_rows(leaks), *_price_rows(leaks)],
         ),
@@ -211,9 +212,9 @@ def _canary_rows(leaks: Leaks) -> list[list[Cell]]:
         bound = found.bound
         rows.append(
             [
-                f"Lower bound of epsilon{name}",
+                f"Lower bound of epsilon, 95 % sure{name}",
                 round(bound.epsilon, 3),
-                f"{bound.epsilon:.2f} or more",
+                "",
                 "0",
                 bound.canaries,
             ]
@@ -244,8 +245,8 @@ def _member_rows(leaks: Leaks) -> list[list[Cell]]:
         )
     ]
     for rate, share in m.found.items():
-        found = (round(share.value, 3), _interval(share)) if share else ("not measured: too few unseen rows", "")
-        rows.append([f"Members found at {rate:.0%} false alarms", *found, f"{rate:g}", count])
+        found = (round(share.value, 3), _interval(share)) if share else ("not measured", "")
+        rows.append([f"Members found at {100 * rate:g} % false alarms", *found, f"{rate:g}", count])
     return rows
 
 

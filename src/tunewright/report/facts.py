@@ -28,6 +28,7 @@ _LABELS = {
     "identifiers": "Rows with likely identifiers of persons (counted, never shown)",
     "files": "Files",
     "licence": "Licence",
+    "safety": "Rows that may undo safety training",
     "source": "Source",
     "consent": "Consent",
     "sha256": "SHA-256",
@@ -75,9 +76,15 @@ def value_of(key: str, value: Any) -> str:
         shown = ", ".join(value_of("", item) for item in value[:LISTED])
         return f"{len(value)}: {shown} …" if len(value) > LISTED else shown or "none"
     if isinstance(value, Mapping):
-        return " · ".join(f"{str(k).replace('_', ' ')} {value_of(str(k), v)}" for k, v in value.items()) or "none"
+        return " · ".join(f"{_name(str(k))} {value_of(str(k), v)}" for k, v in value.items()) or "none"
     text = str(value) or ABSENT
     return f"{text[:16]}…" if len(text) >= 40 and all(c in "0123456789abcdef" for c in text) else text
+
+
+def _name(key: str) -> str:
+    """A key before its value; one that ends in a number is told from it by a colon."""
+    words = key.replace("_", " ")
+    return f"{words}:" if words[-1:].isdigit() else words
 
 
 def fact_blocks(title: str, facts: Facts, section: str) -> list[Block]:

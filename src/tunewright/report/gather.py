@@ -101,7 +101,7 @@ def gather(run: Run) -> Report:
     found: list[Block] = []
     for name, make in _CHAPTERS.items():
         found += files.attempt(name, lambda make=make: make(files), [])  # type: ignore[misc]
-    found += _not_there(files, found)
+    found = _not_there(files, found) + found
     if files.faults:
         fault = Text(title="Files that could not be read", section="result", tone="bad", paragraphs=files.faults)
         found.insert(0, fault)

@@ -31,7 +31,12 @@ def numeric(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[bool
     sides = []
     for index in range(len(columns)):
         cells = [row[index] for row in rows if index < len(row)]
-        sides.append(bool(cells) and all(not isinstance(one, str) or bool(_NUMBER.fullmatch(one)) for one in cells))
+        names = index == 0 < len(columns) - 1  # what a row is of stands left, also where labels are numbers
+        sides.append(
+            not names
+            and any(one != "" for one in cells)
+            and all(not isinstance(one, str) or not one or bool(_NUMBER.fullmatch(one)) for one in cells)
+        )
     return sides
 
 
