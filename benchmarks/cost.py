@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE, PLOT = ROOT / "docs" / "cost.md", ROOT / "docs" / "cost.svg"
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 LENGTHS = (64, 128, 256, 512, 1024)
-SHAPES: dict[str, tuple[int, int, int] | None] = {"23 M": (320, 8, 5), "49 M": (448, 14, 7), "135 M (SmolLM2)": None}
+SHAPES: dict[str, tuple[int, int, int] | None] = {"26 M": (320, 8, 5), "56 M": (448, 14, 7), "135 M (SmolLM2)": None}
 """Width, layers and heads of the random models; None = SmolLM2 itself. The table of words has 49,152 in all."""
 
 
@@ -47,7 +47,7 @@ def points() -> Iterator[Point]:
         for length in LENGTHS:
             yield Point(model, length, max(1, 512 // length))
     for rows in (2, 8, 32):
-        yield Point("23 M", 128, rows)
+        yield Point("26 M", 128, rows)
 
 
 def model_of(name: str) -> Any:

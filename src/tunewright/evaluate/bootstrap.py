@@ -33,8 +33,8 @@ MIN_DIFFERING = 6
 """Fewer units that differ give no decision: below six, even all in one direction are chance (2 x 0.5^5 > 0.05)."""
 _MANY = 200.0
 """Degrees of freedom from which a noncentral t is a shifted normal distribution to three digits."""
-_NEARLY = 0.002
-"""Power that is missing without being looked after."""
+_FEW = 25
+"""Units below which that a difference passes and that enough units differ are two conditions."""
 _ROUNDING = 1e-12
 _MOST = 700.0  # the largest number that exp can take
 _CELLS = 4_000_000  # numbers in one block of weights: 32 MB
@@ -331,27 +331,25 @@ def _detectable(se: float, units: _Units, differing: int) -> float:
 
     The first by the noncentral t distribution. The second counts where few units differ: changes strike units at a rate
     r (share struck = 1 - exp(-r)), each moves the figure by about se / sqrt(all strikes), and that `MIN_DIFFERING`
-    units are struck is a binomial count. Both must happen, and are taken to do so independently.
+    units are struck is a binomial count. The harder condition decides; of few units both do, as if independent
+    (simulated: of many units, what passes the one nearly always meets the other).
     """
     bias = 1 - 1 / (4 * units.freedom)  # a standard deviation of few values is on average too small by that
-    least = _found_at(units.freedom) / bias
+    passing = _found_at(units.freedom) / bias
     if not 0 < differing < units.count or units.count <= MIN_DIFFERING:
-        return least * se
-    strikes = -units.count * math.log1p(-differing / units.count)
-
-    def struck(errors: float) -> float:
-        share = -math.expm1(-max(strikes, errors * math.sqrt(strikes)) / units.count)
-        return float(stats.binom.sf(MIN_DIFFERING - 1, units.count, share))
+        return passing * se
+    now = -units.count * math.log1p(-differing / units.count)
+    share = float(stats.beta.ppf(POWER, MIN_DIFFERING, units.count - MIN_DIFFERING + 1))
+    hardest = max(passing, -units.count * math.log1p(-share) / math.sqrt(now))
+    if units.count >= _FEW:
+        return hardest * se
 
     def short(errors: float) -> float:
-        return _found(units.freedom, errors * bias) * struck(errors) - POWER
+        struck = -math.expm1(-max(now, errors * math.sqrt(now)) / units.count)
+        enough = float(stats.binom.sf(MIN_DIFFERING - 1, units.count, struck))
+        return _found(units.freedom, errors * bias) * enough - POWER
 
-    most = least
-    while short(most) < -_NEARLY:
-        most *= 1.25
-    if most > least:
-        least = optimize.brentq(short, most / 1.25, most, rtol=1e-4) if short(most) > 0 else most
-    return least * se
+    return se * (float(optimize.brentq(short, hardest, 4 * hardest, rtol=1e-4)) if short(hardest) < 0 else hardest)
 
 
 def _found(freedom: float, shift: float) -> float:
