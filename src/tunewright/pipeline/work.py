@@ -254,10 +254,11 @@ class Size:
         """Bytes that the widest forward keeps for its backward.
 
         A layer keeps, of each position, its two inputs and their normed forms, queries, keys and values before and
-        after rotation, what attention gave, and three of the feed-forward width; the head its log-probabilities and
+        after rotation, what attention gave, and three of the feed-forward width; with what the backward itself needs
+        at its height that is about 14 and 3.5 widths (measured: docs/cost.md). The head keeps log-probabilities and
         their gradient. So many `frozen` layers at the bottom keep nothing.
         """
-        a_layer = 9 * self.width + 3 * self.feed_forward
+        a_layer = 14 * self.width + 3.5 * self.feed_forward
         return 4.0 * (work.widest * (self.layers - frozen) * a_layer + 2 * work.most_predicted * self.vocabulary)
 
     def logits(self, work: Work) -> float:
