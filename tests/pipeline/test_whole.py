@@ -149,7 +149,7 @@ def events(run: Path) -> list[dict[str, object]]:
 def long_words(place, run):
     """A run long enough to be interrupted anywhere."""
     return ["train", place / "rows.csv", "--model", place / "model", "--out", run, *FAST, "--set", "save_steps=4",
-            "--set", "method.lora_dropout=0.1", "--set", "train.num_train_epochs=6"]  # fmt: skip
+            "--set", "method.lora_dropout=0.1", "--set", "train.num_train_epochs=4"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
