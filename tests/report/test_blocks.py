@@ -114,6 +114,15 @@ def test_any_text_survives_markdown_as_one_plain_line(text: str) -> None:
     assert plain == " ".join(text.split())
 
 
+def test_cells_of_a_narrow_table_stand_one_under_another_in_a_terminal() -> None:
+    lines = markdown.render_block(make("table", {"columns": ["who", "n"], "rows": [["a", 7], ["longer", 1000]]}))
+    assert lines.splitlines()[2:] == [
+        "| Who    |     n |", "| ------ | ----: |", "| a      |     7 |", "| longer | 1,000 |"
+    ]  # fmt: skip
+    wide = markdown.render_block(make("table", {"columns": ["a", "b"], "rows": [["x", "y" * 300], ["x", "y"]]}))
+    assert wide.endswith("| x   | y   |")
+
+
 def test_a_code_fence_is_longer_than_any_fence_inside() -> None:
     assert markdown.render_block(make("code", SAMPLES["code"])).rstrip().endswith("\n`````")
 

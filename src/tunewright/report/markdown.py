@@ -11,6 +11,8 @@ from tunewright.core.words import titled
 from tunewright.report import tables
 from tunewright.report.contracts import Report
 
+WIDEST = 160
+"""Tables that would be wider than so many columns are not padded."""
 _SPECIAL = re.compile(r"([\\`*\[\]~|$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 _MARK = re.compile(r"(#{1,6}|[-+])(\s|$)|=+$|-+$|>")  # starts a heading, list, rule or quote
 _ITEM = re.compile(r"^(\d+)(?=[.)](\s|$))")  # starts a numbered list
@@ -70,10 +72,26 @@ def _body(block: Block) -> str:
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     if not rows:
         return "Nothing to show."
-    sides = ["---:" if right else "---" for right in tables.numeric(columns, rows)]
-    cells = [[escape(tables.cell(one)) for one in row] for row in rows]
-    lines = [[escape(titled(column)) for column in columns], sides, *cells]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    right = tables.numeric(columns, rows)
+    cells = [
+        [escape(titled(column)) for column in columns],
+        *([escape(tables.cell(one)) for one in row] for row in rows),
+    ]
+    widths = [max(3, *(len(line[k]) for line in cells if k < len(line))) for k in range(len(columns))]
+    if sum(widths) + 3 * len(widths) + 1 > WIDEST:
+        widths = [3] * len(widths)
+    lines = [_line(line, widths, right) for line in cells]
+    rule = [f"{'-' * (width - 1)}:" if side else "-" * width for width, side in zip(widths, right, strict=True)]
+    return "\n".join([lines[0], _line(rule, widths, right), *lines[1:]])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    """A row of a table, its cells one under another where a terminal shows the text as it is."""
+    padded = [
+        cell.rjust(width) if side else cell.ljust(width)
+        for cell, width, side in zip(cells, widths, right, strict=False)
+    ]
+    return f"| {' | '.join([*padded, *cells[len(padded) :]])} |"
 
 
 def _fence(text: str) -> str:
