@@ -33,3 +33,16 @@ def test_json_of_another_kind_is_no_file_of_a_run(run, content):
     (run.folder / "info.json").write_text(content)
     with pytest.raises(UserError, match="gone or damaged"):
         run.must_read("info.json")
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x1c"])
+def test_events_of_rows_whose_ids_hold_a_foreign_line_mark_are_all_read(run, mark):
+    run.append({"type": "step", "rows": [[f"a{mark}b", 1.0, 1.0]]})
+    run.append({"type": "end", "step": 1})
+    assert [event["type"] for event in run.events()] == ["step", "end"]
+
+
+def test_a_sentence_is_kept_once_however_often_a_resumed_run_says_it(run):
+    for sentence in ("One.", "Two.", "One."):
+        run.note(sentence)
+    assert (run.folder / "notes.txt").read_text() == "One.\nTwo.\n"

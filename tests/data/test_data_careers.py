@@ -243,3 +243,14 @@ def test_a_title_that_is_only_written_in_doubled_braces_or_converted_is_no_title
     for line in ("{year}{facts}: {title!s}", "{year}: {{title}}"):
         with pytest.raises(ValueError, match="title"):
             Careers(line=line)
+
+
+def test_out_of_time_a_pool_trains_on_no_year_that_is_held_out(tmp_path):
+    path, pool = table(tmp_path, *people(20)), table(tmp_path, *people(7), name="others.csv")
+    late = DataSettings(path=str(path), format="careers", pool=str(pool), options={"test_from": 1993})
+    found = open_dataset(late)
+    assert {row.id[-4:] for row in found.train if from_pool(row)} == {"1991"}
+    assert found.facts["dropped"]["late_pool"] == 7 * 2
+    whole = open_dataset(late.model_copy(update={"options": {}}))
+    assert whole.facts["dropped"]["late_pool"] == 0
+    assert sum(map(from_pool, whole.train)) == 7 * 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -182,3 +184,47 @@ def test_drawn_titles_follow_the_law():
     counts = np.bincount([title for _, title in found], minlength=len(TITLES))
     kept = expected >= 5
     assert ((counts - expected)[kept] ** 2 / expected[kept]).sum() < 2 * kept.sum()
+
+
+def surveyed(examples: list[Example], weights: list[float]) -> list[Example]:
+    return [replace(one, survey_weight=weight) for one, weight in zip(examples, weights, strict=True)]
+
+
+def test_moves_count_by_their_survey_weight_and_leaving_a_person_out_takes_that_off():
+    pairs = [("Cook", "Cook"), ("Cook", "Nurse"), ("Cook", "Nurse"), ("Nurse", "Baker"), ("Cook", "Baker")]
+    train = surveyed(rows(pairs), [8.0, 1.0, 1.0, 4.0, 6.0])
+    train = [replace(one, unit="abbab"[n]) for n, one in enumerate(train)]
+    steps = steps_of(train, LABELS)
+    whole = Bigram.fitted(steps, 3)
+    np.testing.assert_allclose(whole.counts[1], [1.5, 2.0, 0.5])
+    for n in range(len(train)):
+        counts = whole.counts.copy()
+        for other in np.flatnonzero(steps.unit == steps.unit[n]):
+            counts[steps.last[other], steps.next[other]] -= steps.weight[other]
+        less = Bigram(counts, whole.backoff, whole.strength).shares()
+        assert whole.without(steps)[n] == pytest.approx(less[steps.last[n], steps.next[n]])
+    assert Cells.fitted(steps, 3).bigram.strength == whole.strength
+
+
+def test_weights_that_are_all_alike_and_rows_that_count_for_nothing_change_nothing():
+    train = rows([("Cook", "Cook")] * 6 + [("Cook", "Nurse")] * 3, gender="x") + rows(
+        [("Nurse", "Baker")] * 4, gender="y"
+    )
+    train = [replace(one, unit=str(n)) for n, one in enumerate(train)]
+    plain = Cells.fitted(steps_of(train, LABELS), 3).shares(train, LABELS)
+    heavy = surveyed(train, [3.0] * len(train))
+    silent = surveyed(rows([("Cook", "Baker")] * 2), [0.0, 0.0])
+    for given_rows in (heavy, [*train, *silent]):
+        found = Cells.fitted(steps_of(given_rows, LABELS), 3).shares(train, LABELS)
+        if len(given_rows) == len(train):
+            np.testing.assert_allclose(found, plain)
+        assert np.isfinite(np.log(found)).all()
+
+
+@pytest.mark.parametrize("name", ["prior", "majority"])
+def test_the_trivial_baselines_count_people_not_rows(name):
+    train = surveyed(rows([("Cook", "Cook")] * 3 + [("Cook", "Nurse")]), [1.0, 1.0, 1.0, 9.0])
+    (found,) = build("baselines", name).outcomes(train, train[:1], LABELS)
+    assert LABELS[int(found.choices.argmax())] == "Nurse"
+    if name == "prior":
+        np.testing.assert_allclose(np.exp(found.choices), np.array([1, 2, 4]) / 7)

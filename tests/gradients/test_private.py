@@ -264,3 +264,9 @@ def test_a_table_adds_up_positions_that_read_the_same_entry():
     assert looked.squares().tolist() == [34.0, 49.0]
     assert looked.weighted(torch.tensor([1.0, 10.0])).flatten().tolist() == [0.0, 5.0, 0.0, 73.0]
     assert torch.equal(looked.squares(), looked.dense().squares())
+
+
+@pytest.mark.parametrize("name", ["private", "private_reference"])
+def test_a_model_in_which_rows_see_one_another_is_refused_in_every_mode(name):
+    with pytest.raises(UserError, match="BatchNorm2d"):
+        picture_grads(Net(mixing=True), torch.randn(3, 1, 9, 9), torch.zeros(3, dtype=torch.long), name, {})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -130,3 +132,25 @@ def test_with_the_terminator_a_title_and_its_longer_brother_share_no_mass(open_t
         first, second = (titles.index(title) for title in (shorter, longer))
         assert without[first] >= without[second]
         assert with_stop[first] <= without[first] - without[second] + 1e-9
+
+
+class Fresh(Sequence):
+    """Answers that are made when they are asked for, as rows on disk are."""
+
+    def __init__(self, sets):
+        self.sets = sets
+
+    def __len__(self):
+        return len(self.sets)
+
+    def __getitem__(self, place):
+        if not 0 <= place < len(self.sets):
+            raise IndexError
+        return [list(ids) for ids in self.sets[place]]
+
+
+def test_answers_that_are_made_when_asked_for_are_not_taken_for_one_another(open_tiny):
+    model, draw = open_tiny("qwen2", torch.float32), np.random.default_rng(5)
+    contexts = [draw.integers(300, size=6).tolist() for _ in range(12)]
+    sets = [[draw.integers(4, 300, size=2).tolist() for _ in range(3)] for _ in contexts]
+    np.testing.assert_array_equal(list(score_ids(model, contexts, Fresh(sets))), list(score_ids(model, contexts, sets)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,12 @@ import torch
 from tiny import KINDS
 from tunewright.core.errors import UserError
 from tunewright.core.plugins import build
+from tunewright.core.settings import PlanSettings
+from tunewright.core.store import Run
 from tunewright.models.collate import packed
 from tunewright.models.reference import Reference
 from tunewright.objectives.constrained import places, weights
+from tunewright.pipeline import scratch
 
 
 @pytest.mark.parametrize(
@@ -111,3 +116,16 @@ def test_a_row_that_was_not_kept_stops_the_run_and_so_does_no_reference(open_tin
         objective.loss(model, model.family.collate(model, rows), 0)
     with pytest.raises(UserError, match="before training"):
         build("objectives", "constrained").loss(model, model.family.collate(model, rows), 0)
+
+
+def test_from_scratch_there_is_nothing_to_hold_to_so_the_plain_loss_trains(open_tiny, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(scratch, "loop", lambda job, *_: asked.append(job.objective))
+    run = Run(tmp_path)
+    run.append({"type": "end", "step": 2})
+    held = build("objectives", {"name": "constrained", "loss_on": "last"})
+    prepared = SimpleNamespace(
+        model=open_tiny("qwen2"), settings=PlanSettings(), objective=held, train=(), test=()
+    )  # fmt: skip
+    scratch.scratch_outcomes(prepared, run, SimpleNamespace(ask=lambda *_: []), lambda *_: None)
+    assert asked == [build("objectives", {"name": "next_token", "loss_on": "last"})]

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from train.test_loop import make_job, weights
 from tunewright.core.errors import UserError
 from tunewright.core.plugins import build
-from tunewright.core.records import Example
-from tunewright.core.settings import PrivacySettings, TrainSettings
-from tunewright.pipeline.guarantee import delta_of, private_job
+from tunewright.core.records import Example, Turn, text_part
+from tunewright.core.settings import PlanSettings, PrivacySettings, TrainSettings
+from tunewright.models import fused
+from tunewright.models.contracts import LoadedModel, Origin
+from tunewright.models.per_unit import Units, outer
+from tunewright.pipeline.guarantee import delta_of, private_job, prove
+from tunewright.pipeline.mitigate import faults
 from tunewright.train import accountant
 from tunewright.train.loop import Job
 
@@ -19,15 +26,8 @@ from tunewright.train.loop import Job
 def job(units, batch=32, steps=50):
     rows = [SimpleNamespace(example=Example((), (), id=f"r{n}", unit=unit)) for n, unit in enumerate(units)]
     settings = TrainSettings(per_device_train_batch_size=batch, max_steps=steps)
-    model = SimpleNamespace()
+    model = LoadedModel(None, None, None, Origin("none", None, ""))
     return Job(model, None, None, build("gradients", "plain"), rows, (), settings, 0)
-
-
-@pytest.fixture(autouse=True)
-def plain_model(monkeypatch):
-    monkeypatch.setattr("tunewright.pipeline.guarantee.replace", lambda one, **new: (
-        replace(one, **new) if isinstance(one, Job) else one
-    ))  # fmt: skip
 
 
 def test_noise_is_solved_for_the_target_over_units():
@@ -65,3 +65,68 @@ def test_the_nearest_promise_is_kept_when_it_is_asked_for():
 def test_delta_is_far_below_one_over_the_units():
     assert delta_of(PrivacySettings(target_epsilon=1), 1000) == pytest.approx(1000**-1.1)
     assert delta_of(PrivacySettings(target_epsilon=1, delta=1e-6), 1000) == 1e-6
+
+
+def test_rows_that_a_mitigation_adds_are_nobodys(monkeypatch):
+    monkeypatch.setattr(accountant, "sigma_for", lambda *_: 1.0)
+    own = job([f"p{n // 2}" for n in range(400)] + [None] * 12)
+    made = private_job(replace(own, woven=12), PrivacySettings(target_epsilon=3, unit="patient"))
+    assert made.sampler.units == 212
+
+
+def proven(open_tiny, units=None, **fields):
+    """A job on a tiny model, its rows of the given units (else each its own)."""
+    whole = make_job(open_tiny)
+    rows = [
+        replace(row, example=replace(row.example, unit=units(number) if units else None))
+        for number, row in enumerate(whole.train)
+    ]
+    how = build("gradients", {"name": "private", "sigma": 0.0, "expected": 1.0})
+    shared = {"train": tuple(rows), "model": replace(whole.model, apart=True), "gradients": how}
+    return replace(whole, **shared | fields)
+
+
+def test_sound_gradients_are_proven_and_the_weights_stay_as_they_were(open_tiny):
+    for units in (None, lambda number: "ab"[number > 5]):
+        sound = proven(open_tiny, units)
+        before = weights(sound)
+        prove(sound)
+        assert all(torch.equal(before[name], value) for name, value in weights(sound).items())
+        assert all(weight.grad is None for weight in sound.method.trained(sound.model).values())
+
+
+def test_units_that_are_not_told_apart_are_found_though_the_first_rows_are_of_one(open_tiny, monkeypatch):
+    monkeypatch.setattr(Units, "_unit_M", lambda self, leading: torch.arange(prod(leading)) % len(self.names))
+    with pytest.raises(UserError, match="not those of the definition"):
+        prove(proven(open_tiny, lambda number: "ab"[number > 5]))
+
+
+def test_a_wrong_rule_for_the_half_of_an_adapter_that_has_no_gradient_at_first_is_found(open_tiny, monkeypatch):
+    low = build("methods", {"name": "lora", "r": 4}).r
+    monkeypatch.setattr(
+        fused, "outer", lambda out, into, owner: outer(out * (2.0 if out.shape[-1] == low else 1.0), into, owner)
+    )
+    with pytest.raises(UserError, match="lora_A"):
+        prove(proven(open_tiny))
+
+
+def test_an_objective_that_reads_more_than_the_batch_is_told_and_trains_by_the_definition(open_tiny):
+    wider = build("objectives", "guise_consistency")
+    with pytest.raises(UserError, match=r"guise_consistency.*mode=reference"):
+        prove(proven(open_tiny, objective=wider))
+    how = build("gradients", {"name": "private_reference", "sigma": 0.0, "expected": 1.0})
+    prove(proven(open_tiny, objective=wider, gradients=how))
+
+
+@pytest.mark.parametrize(
+    ("train", "objective", "sentence"),
+    [({"mitigations": ("counterfactual",)}, "next_token", "a second time"), ({}, "constrained", "kept on disk")],
+)
+def test_what_would_say_a_row_twice_or_keep_it_is_refused(train, objective, sentence):
+    rows = [Example((Turn("user", (text_part("He is working today."),)),), (), id="r")]
+    built, method = build("objectives", objective), build("methods", "lora")
+    for privacy in (PrivacySettings(), PrivacySettings(target_epsilon=3)):
+        settings = PlanSettings(train=TrainSettings(**train), privacy=privacy)
+        found = faults(settings, rows, SimpleNamespace(), method, built)
+        assert len(found) == privacy.on
+        assert not privacy.on or sentence in found[0]

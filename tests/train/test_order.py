@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunewright.core.plugins import build
 from tunewright.core.records import Answer, Example, Turn, text_part
+from tunewright.core.settings import TrainSettings
 from tunewright.data.encoder import Encoded
+from tunewright.train.loop import Job
 from tunewright.train.order import MICRO_TOKENS, Order, equal_prompts
 
 prompts = st.lists(st.integers(0, 8), min_size=1, max_size=60)
@@ -112,3 +118,13 @@ def test_long_rows_meet_in_micro_batches_of_bounded_tokens():
 def test_rows_of_one_prompt_stay_in_one_micro_batch_whatever_their_length():
     order = Order(6, 6, 1, np.array([0, 0, 0, 3, 3, 5]), length_R=np.full(6, 700, dtype=np.int32))
     assert sorted(map(sorted, order.micro_batches(0, 6))) == [[0, 1, 2], [3, 4], [5]]
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(0.7, 7), (1.1, 11), (0.71, 8), (2, 20), (0.01, 1)])
+def test_parts_of_epochs_are_no_step_longer_than_they_say(epochs, steps):
+    rows = [SimpleNamespace(example=Example((), (), id=f"r{n}"), length=3) for n in range(20)]
+    settings = TrainSettings(num_train_epochs=epochs, per_device_train_batch_size=2)
+    job = Job(None, None, None, build("gradients", "plain"), rows, (), settings, 0)
+    assert job.steps == steps
+    longer = replace(job, settings=TrainSettings(max_steps=100, warmup_ratio=0.07))
+    assert longer.schedule.warmup == 7

@@ -6,6 +6,7 @@ import json
 import stat
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -98,3 +99,12 @@ def test_micro_batches_of_any_size_give_the_same_step(open_tiny, tmp_path, micro
         found.append(weights(job))
     for name, value in found[0].items():
         assert torch.allclose(found[1][name], value, atol=1e-4), name
+
+
+def test_units_are_looked_up_once_a_run(open_tiny, tmp_path, monkeypatch):
+    split, calls = np.split, []
+    monkeypatch.setattr("tunewright.train.poisson.np.split", lambda *words: (calls.append(1), split(*words))[1])
+    job = private_job(open_tiny, max_steps=5)
+    calls.clear()
+    train(job, new_run(tmp_path / "run"), quiet, StopRequest())
+    assert len(calls) <= 1

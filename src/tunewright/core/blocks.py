@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -145,3 +146,8 @@ class Media(_Block):
 Block = Annotated[Text | Table | Bars | Lines | Reliability | Pairs | Mask | Code | Media, Field(discriminator="kind")]
 blocks: TypeAdapter[list[Block]] = TypeAdapter(list[Block])
 """Reads and writes lists of blocks: `blocks.validate_python(...)`, `blocks.dump_python(...)`."""
+
+
+def dumped(some: Sequence[Block]) -> list[dict[str, Any]]:
+    """Blocks as a run's files hold them."""
+    return [block.model_dump(mode="json") for block in some]

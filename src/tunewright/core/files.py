@@ -45,6 +45,11 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a text file; `str.splitlines` would also cut at U+2028, U+0085 and others that stand inside JSON."""
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def digest(*values: Any) -> str:
     """A short hash of JSON-able values: the key of anything kept by content."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=False, default=str)

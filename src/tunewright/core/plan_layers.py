@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from tunewright.core import aliases, plan_text, plugins, private_plan
 from tunewright.core.errors import UserError, nearest
-from tunewright.core.settings import FORMS, PlanSettings, Section
+from tunewright.core.settings import FORMS, TRAINED_BASELINES, PlanSettings, Section
 
 COMMAND_LINE = "command line"
 DEFAULT = "default"
@@ -35,7 +35,7 @@ _NAMED = {
     "evaluate.metrics": ("metrics", ()),
     "evaluate.primary": ("metrics", ()),
     "evaluate.probes": ("probes", FORMS),
-    "evaluate.baselines": ("baselines", ("scratch", "frozen_logit", "tuned_logit")),
+    "evaluate.baselines": ("baselines", TRAINED_BASELINES),
     "train.mitigations": ("mitigations", ()),
 }
 """Key whose value names plugins -> their kind, and the words that are no plugin but allowed."""

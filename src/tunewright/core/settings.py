@@ -6,6 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+LOGITS = ("frozen_logit", "tuned_logit")
+"""Words of `evaluate.baselines`: a logit on the base model's features, and on the tuned model's."""
+TRAINED_BASELINES = ("scratch", *LOGITS)
+"""Words of `evaluate.baselines` that are no plugin but made with the run's model."""
 FORMS = ("quick", "full")
 """Words of `evaluate.probes` that stand for every probe that has such a form."""
 

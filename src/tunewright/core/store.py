@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tunewright.core.errors import UserError
-from tunewright.core.files import read_json, write_json
+from tunewright.core.files import lines_of, read_json, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +133,12 @@ class Run:
             os.fsync(file.fileno())
 
     def note(self, sentence: str) -> None:
-        """Tells the user something that is no event of the run itself, and keeps it in notes.txt."""
+        """Tells the user something that is no event of the run itself, and keeps it in notes.txt, once."""
         logging.getLogger("tunewright").warning(sentence)
-        with open(self.folder / "notes.txt", "a", encoding="utf-8") as file:
+        path = self.folder / "notes.txt"
+        if path.is_file() and sentence in lines_of(path.read_text(encoding="utf-8")):
+            return  # a resumed run notes again what it had noted
+        with open(path, "a", encoding="utf-8") as file:
             file.write(sentence + "\n")
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
@@ -143,7 +146,7 @@ class Run:
         if not self.events_file.is_file():
             return []
         found: list[dict[str, Any]] = []
-        for line in self.events_file.read_text(encoding="utf-8").splitlines():
+        for line in lines_of(self.events_file.read_text(encoding="utf-8")):
             try:
                 event = json.loads(line)
             except json.JSONDecodeError:

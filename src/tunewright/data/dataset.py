@@ -64,6 +64,8 @@ class _Collected:
     lines: array[int] = field(default_factory=lambda: array("L"))
     splits: list[str | None] = field(default_factory=list)
     bad: list[Bad] = field(default_factory=list)
+    late: int = 0
+    """Rows of the pool from years that are held out, which do not train either."""
     file_facts: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -173,7 +175,9 @@ def _collect_file(name: str, path: Path, settings: DataSettings, read: _Collecte
             read.bad.append(item.result)
             continue
         good += 1
-        if name == POOL:
+        if name == POOL and opened.by_time and item.split != "train":
+            good, read.late = good - 1, read.late + 1
+        elif name == POOL:
             read.add(str(path), item.line, pooled(item.result), POOL)
         else:
             read.add(str(path), item.line, item.result, name or item.split)
@@ -294,6 +298,7 @@ def _facts(read: _Collected, settings: DataSettings) -> dict[str, Any]:
         "files": read.file_facts,
         "rows": len(read.numbers),
         "bad": [asdict(bad) for bad in read.bad],
+        "late_pool": read.late,
         **stated,
         "use": settings.use,
     }
@@ -324,6 +329,7 @@ def _assemble(
             "bad_rows": len({(b["file"], b["line"]) for b in facts["bad"]}),
             "overlap": split.count(""),
             "max_train_rows": cut,
+            "late_pool": facts.pop("late_pool"),
         },
         "splits_given": len(facts["splits_made"]) < 2,
         "fingerprint": fingerprint,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -15,13 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.errors import UserError
-from tunewright.core.files import cache_folder, digest, write_atomic
+from tunewright.core.files import cache_folder, digest, lines_of, write_atomic
 from tunewright.core.records import Example
 from tunewright.core.store import Run
 from tunewright.evaluate.compare import metric_name, unit_name
-from tunewright.evaluate.contracts import Metric, Outcome
-
-Arrays = Mapping[str, NDArray[Any]]
+from tunewright.evaluate.contracts import Answers, Metric, Outcome
 
 PASSING = "passing"
 """Answers with an array of this name are not kept: something was absent (a judge's endpoint) that may come back."""
@@ -41,7 +39,7 @@ def dump(outcomes: Sequence[Outcome]) -> str:
 def load(text: str, examples: Sequence[Example]) -> list[Outcome] | None:
     """What `dump` wrote, joined with the examples; None when it is torn or of other examples."""
     try:
-        lines = [json.loads(line) for line in text.splitlines()]
+        lines = [json.loads(line) for line in lines_of(text)]
         if [line.pop("id") for line in lines] != [example.id for example in examples]:
             return None
         outcomes = [Outcome(example, **line) for example, line in zip(examples, lines, strict=True)]
@@ -68,7 +66,7 @@ class Parts:
 
     folder: Path
 
-    def __call__(self, name: str, make: Callable[[], Arrays]) -> Arrays:
+    def __call__(self, name: str, make: Callable[[], Answers]) -> Answers:
         """The piece of that name, from the folder or made now."""
         path = self.folder / f"{digest(name)}.npz"
         found = _read_arrays(path)
@@ -83,7 +81,7 @@ def is_kept(name: str) -> bool:
     return (cache_folder() / "evaluations" / name).is_file()
 
 
-def arrays_by_content(key: str, ask: Callable[[Parts], Arrays], folder: Path | None = None) -> tuple[Arrays, Path]:
+def arrays_by_content(key: str, ask: Callable[[Parts], Answers], folder: Path | None = None) -> tuple[Answers, Path]:
     """A probe's answers as kept (npz without pickles), or asked now and kept; and the file they are kept in.
 
     Args:
@@ -103,7 +101,7 @@ def arrays_by_content(key: str, ask: Callable[[Parts], Arrays], folder: Path | N
     return found, path
 
 
-def _read_arrays(path: Path) -> Arrays | None:
+def _read_arrays(path: Path) -> Answers | None:
     if not path.is_file():
         return None
     try:
@@ -114,11 +112,10 @@ def _read_arrays(path: Path) -> Arrays | None:
         return None
 
 
-def _keep_arrays(path: Path, arrays: Arrays) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".tmp.npz")
-    np.savez(beside, **arrays)  # type: ignore[arg-type]  # numpy's stub takes no mapping of arrays
-    beside.replace(path)
+def _keep_arrays(path: Path, arrays: Answers) -> None:
+    content = BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]  # numpy's stub takes no mapping of arrays
+    write_atomic(path, content.getvalue())
 
 
 def rows_key(examples: Sequence[Example]) -> str:
@@ -140,20 +137,26 @@ class RowRecords:
     """[rows, numbers]"""
 
     @classmethod
+    def by_metric(cls, run: Run) -> dict[str, RowRecords]:
+        """Those of every metric that was measured; the file is read once."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for line in _lines_of(run):
+            found.setdefault(line["metric"], []).append(line)
+        return {metric: cls._of(lines) for metric, lines in found.items()}
+
+    @classmethod
     def of_run(cls, run: Run, metric: str) -> RowRecords:
         """Empty when the metric was not measured."""
-        lines = [line for line in _lines_of(run) if line["metric"] == metric]
+        return cls.by_metric(run).get(metric) or cls._of([])
+
+    @classmethod
+    def _of(cls, lines: Sequence[dict[str, Any]]) -> RowRecords:
         return cls(
             [line["id"] for line in lines],
             [unit_name(line["id"], line["unit"]) for line in lines],
             np.array([line.get("weight", 1.0) for line in lines]),
             np.array([line["record"] for line in lines], dtype=float),
         )
-
-    @staticmethod
-    def ids_of_run(run: Run) -> set[str]:
-        """The rows that were asked."""
-        return {line["id"] for line in _lines_of(run)}
 
     def only(self, ids: Sequence[str]) -> RowRecords:
         """Some rows, in that order."""
@@ -165,7 +168,7 @@ class RowRecords:
 def _lines_of(run: Run) -> list[dict[str, Any]]:
     path = run.evaluations / "tuned.jsonl"
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        return [json.loads(line) for line in lines_of(path.read_text(encoding="utf-8")) if line]
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is gone or damaged ({error}). Run: tunewright evaluate {run.folder}") from None
 

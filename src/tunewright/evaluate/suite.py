@@ -11,7 +11,7 @@ import torch
 from tunewright.core.files import digest
 from tunewright.core.records import Example
 from tunewright.core.seeds import key
-from tunewright.data.encoder import Encoded
+from tunewright.data.encoder import Encoded, Unencodable, encode_all
 from tunewright.evaluate.contracts import Need, Outcome, Progress
 from tunewright.models.contracts import EncodeSettings, LoadedModel, Objective
 
@@ -55,7 +55,7 @@ class Suite:
         if not examples:
             return outcomes
         encoder = model.family.encoder(model, replace(self.encode, loss_on="last"))
-        encoded = [list(encoder.encode(example)) for example in examples]
+        encoded = [_pieces(found) for found in encode_all(encoder, examples)]
         if "choices" in self.needs and self.labels:
             outcomes = self._choices(model, outcomes, encoded, progress, what)
         elif "answer" in self.needs:
@@ -67,7 +67,12 @@ class Suite:
         return outcomes
 
     def _choices(
-        self, model: LoadedModel, outcomes: list[Outcome], encoded: list[list[Encoded]], progress: Progress, what: str
+        self,
+        model: LoadedModel,
+        outcomes: list[Outcome],
+        encoded: Sequence[Sequence[Encoded]],
+        progress: Progress,
+        what: str,
     ) -> list[Outcome]:
         options = [self.labels] * len(outcomes)
         contexts = [outcome.example for outcome in outcomes]
@@ -89,7 +94,12 @@ class Suite:
         return answered
 
     def _answers(
-        self, model: LoadedModel, outcomes: list[Outcome], encoded: list[list[Encoded]], progress: Progress, what: str
+        self,
+        model: LoadedModel,
+        outcomes: list[Outcome],
+        encoded: Sequence[Sequence[Encoded]],
+        progress: Progress,
+        what: str,
     ) -> list[Outcome]:
         sums, counts = np.zeros(len(outcomes)), np.zeros(len(outcomes), dtype=int)
         for owners, rows in _batches(encoded):
@@ -111,7 +121,12 @@ class Suite:
         ]
 
     def _losses(
-        self, model: LoadedModel, outcomes: list[Outcome], encoded: list[list[Encoded]], progress: Progress, what: str
+        self,
+        model: LoadedModel,
+        outcomes: list[Outcome],
+        encoded: Sequence[Sequence[Encoded]],
+        progress: Progress,
+        what: str,
     ) -> list[Outcome]:
         sums, counts = np.zeros(len(outcomes)), np.zeros(len(outcomes))
         for owners, rows in _batches(encoded):
@@ -134,6 +149,12 @@ class Suite:
             outcomes[index] = replace(outcomes[index], text=answer.text, stopped=answer.stopped)
             progress(f"{what}: answering freely", done, len(chosen))
         return outcomes
+
+
+def _pieces(found: Sequence[Encoded] | Unencodable) -> Sequence[Encoded]:
+    if isinstance(found, Unencodable):
+        raise found
+    return found
 
 
 def _batches(encoded: Sequence[Sequence[Encoded]]) -> Iterator[tuple[list[int], list[Encoded]]]:

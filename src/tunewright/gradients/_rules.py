@@ -48,13 +48,18 @@ def refusals(model: nn.Module, trained: Mapping[str, nn.Parameter]) -> list[str]
         for identity, name in names.items()
         if owners[identity] > 1
     ]
-    mixing = sorted({type(part).__name__ for part in model.modules() if isinstance(part, _MIXING)})
-    if mixing:
-        found.append(
-            f"privacy: the model has {', '.join(mixing)}, in which rows see one another, so no row has a gradient of "
-            "its own. Use a model with group or layer norm."
-        )
-    return found
+    return found + mixing(model)
+
+
+def mixing(model: nn.Module) -> list[str]:
+    """A sentence when the model has norms that mix rows."""
+    kinds = sorted({type(part).__name__ for part in model.modules() if isinstance(part, _MIXING)})
+    if not kinds:
+        return []
+    return [
+        f"privacy: the model has {', '.join(kinds)}, in which rows see one another, so no row has a gradient of "
+        "its own. Use a model with group or layer norm."
+    ]
 
 
 _MIXING = (nn.modules.batchnorm._BatchNorm,)

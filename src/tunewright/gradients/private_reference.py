@@ -9,7 +9,9 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from tunewright.core.errors import UserError
 from tunewright.gradients._noise import Clipped, ClippedSum
+from tunewright.gradients._rules import mixing
 from tunewright.gradients._units import unit_losses
 from tunewright.models.contracts import Batch, LoadedModel, Loss
 from tunewright.models.per_unit import Units, wide
@@ -22,7 +24,14 @@ class PrivateReference(Clipped):
 
     @contextmanager
     def begin(self, model: LoadedModel, trained: Mapping[str, nn.Parameter], secret: str) -> Iterator[Looped]:
-        """Leaves the model as it is."""
+        """Leaves the model as it is.
+
+        Raises:
+            UserError: The model mixes rows.
+        """
+        faults = mixing(model.module)
+        if faults:
+            raise UserError(faults)
         yield Looped(self, trained, secret)
 
 

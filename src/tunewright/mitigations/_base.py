@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
@@ -22,6 +22,9 @@ class Effect:
 
 class Mitigation(Plugin):
     """Base of mitigations."""
+
+    doubles: ClassVar[bool] = False
+    """Whether the rows that it adds say once more what stands in training rows."""
 
     def check(self, train: Sequence[Example], model: LoadedModel, method: str) -> list[str]:
         """What stands in its way, a sentence each; empty when all is well."""

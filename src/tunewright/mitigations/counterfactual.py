@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -21,6 +22,8 @@ class Counterfactual(Mitigation):
     Counterfactual data augmentation (Lu et al. 2020; Zmigrod et al. 2019): whoever asks, the answer is the same. Rows
     in which no rule fits have no counterpart.
     """
+
+    doubles: ClassVar[bool] = True
 
     share: float = Field(1.0, gt=0, le=1)
     """Of the rows that have a counterpart, how many get it."""

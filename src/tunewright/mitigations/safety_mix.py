@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from tunewright.core.errors import UserError
-from tunewright.core.files import digest
+from tunewright.core.files import digest, lines_of
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.mitigations._base import Mitigation
 from tunewright.models.contracts import LoadedModel
@@ -69,7 +69,7 @@ def refusals(path: Path) -> list[tuple[str, str]]:
             f"safety_mix.rows: {path} does not exist. Give a file of JSON lines with prompt and completion."
         )
     pairs, faults = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(lines_of(path.read_text(encoding="utf-8-sig")), 1):
         if not line.strip():
             continue
         try:

@@ -97,6 +97,8 @@ class Origin:
     digest: str
     """Hash of the weight files and the configuration."""
     licence: str = "not stated"
+    reading: str = ""
+    """Hash of what reads rows for it: tokenizer or processor, chat template, how answers are generated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ RECORD = "tunewright.json"
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_READS = (".json", ".jinja", ".txt", ".model")
+"""Endings of the files of tokenizers, processors and chat templates."""
 _CONVERSION = 1
 """Counted up when the conversion changes, so that older folders are not taken for its result."""
 
@@ -122,7 +124,7 @@ def resolve_model(name: str) -> Origin:
             f"{folder} is not what `tunewright fetch {name}` left there: a weight file or the configuration has "
             f"changed. Delete that folder and run `tunewright fetch {name}` again."
         )
-    return Origin(name=name, folder=folder, digest=found, licence=licence_of(folder))
+    return Origin(name=name, folder=folder, digest=found, licence=licence_of(folder), reading=_reading(folder))
 
 
 def model_faults(folder: Path) -> list[str]:
@@ -207,6 +209,13 @@ def _known_types() -> frozenset[str]:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # slow to import, rarely needed
 
     return frozenset(CONFIG_MAPPING_NAMES)
+
+
+def _reading(folder: Path) -> str:
+    """Hash of the files by which rows are read; an edited chat template makes another model of the same weights."""
+    known = {"config.json", "model.safetensors.index.json", RECORD}
+    files = [path for path in folder.iterdir() if path.suffix in _READS and path.name not in known]
+    return file_digest(sorted([*files, *folder.glob("chat_templates/*.jinja")]))
 
 
 def _digest(folder: Path) -> str:

@@ -35,11 +35,11 @@ def score(contexts: Sequence[Ids], answers: Sequence[Sequence[Ids]], logits: Log
     size = 0
     parts_of: list[int] = []
     done: list[NDArray[np.float64]] = []
-    tries: dict[int, list[Trie]] = {}
+    tries: dict[int, tuple[Sequence[Ids], list[Trie]]] = {}  # with the answers, lest another set gets their identity
     for context, choices in zip(contexts, answers, strict=True):
         if id(choices) not in tries:
-            tries[id(choices)] = _tries(choices)
-        pieces = tries[id(choices)]
+            tries[id(choices)] = choices, _tries(choices)
+        pieces = tries[id(choices)][1]
         parts_of.append(len(pieces))
         for piece in pieces:
             own = len(context) - _common(waiting[-1][0], context) if waiting else len(context)

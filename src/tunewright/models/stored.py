@@ -43,20 +43,21 @@ class Stored:
         Raises:
             OSError: The folder cannot be written.
         """
-        known = set(self.folder.glob("*.safetensors"))
+        known = {path.name.split(".")[0]: path for path in self.folder.glob("*.safetensors")}
+        stale = set(known.values())
         for chunk in chunks(rows, _CHUNK_POSITIONS):
             keys = [content_key(row) for row in chunk]
             name = digest(self.recipe, keys)
-            path = next((p for p in known if p.name.startswith(name) and _whole(p)), None)
-            if path is None:
+            path = known.get(name)
+            if path is None or not _whole(path):
                 content = save({key: t.contiguous() for key, t in zip(keys, compute(chunk), strict=True)})
                 path = self.folder / f"{name}.{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
                 write_atomic(path, content)
-            known.discard(path)
+            stale.discard(path)
             self._file_of.update(dict.fromkeys(keys, path))
             yield len(self._file_of)
-        for stale in known:  # of other rows or weights, or torn
-            stale.unlink()
+        for path in stale:  # of other rows or weights, or torn
+            path.unlink()
 
     def get(self, row: Encoded) -> Tensor | None:
         """The row's tensor [length, ...]; None when it was not filled."""
@@ -109,11 +110,13 @@ def within(rows: Iterable[Encoded], position_bytes: int, room: float) -> list[En
 def chunks(rows: Iterable[Encoded], positions: int) -> Iterator[list[Encoded]]:
     """The rows in order, at most so many positions at a time (or one row)."""
     chunk: list[Encoded] = []
+    size = 0
     for row in rows:
-        if chunk and sum(r.length for r in chunk) + row.length > positions:
+        if chunk and size + row.length > positions:
             yield chunk
-            chunk = []
+            chunk, size = [], 0
         chunk.append(row)
+        size += row.length
     if chunk:
         yield chunk
 

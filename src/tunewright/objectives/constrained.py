@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -15,6 +15,7 @@ from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.models.contracts import Batch, LoadedModel, Loss, LossOn
 from tunewright.models.reference import Reference
+from tunewright.objectives._likelihood import likelihood_loss, log_probs
 
 _LEAST = 1e-3
 
@@ -40,10 +41,14 @@ class Constrained(Plugin):
     early: int = Field(5, ge=1)
     """How many tokens of an answer are early."""
 
+    @property
+    def plain(self) -> Any:
+        """The objective without its hold: what a model is trained by that has no answers from before."""
+        return plugins.build("objectives", {"name": "next_token", "loss_on": self.loss_on})
+
     def check(self, examples: Sequence[Example]) -> list[str]:
         """As the next-token objective."""
-        plain = plugins.build("objectives", {"name": "next_token", "loss_on": self.loss_on})
-        return list(plain.check(examples))
+        return list(self.plain.check(examples))
 
     def loss(self, model: LoadedModel, batch: Batch, seed: int) -> Loss:
         """Cannot be computed without what the model said before.
@@ -86,16 +91,10 @@ class ConstrainedTo:
         Returns:
             `sum_S` and `count_S` [segments]; `count_S` is the sum of the targets' own weights, as in next_token.
         """
-        log_prob_T = model.family.token_log_probs(model, batch)
-        log_prob_T = log_prob_T.to(torch.promote_types(log_prob_T.dtype, torch.float32))
+        log_prob_T = log_probs(model, batch)
         before_T = self.reference.log_probs(batch).to(log_prob_T)
         held_T = weights(log_prob_T.detach() - before_T, self.objective.beta_T(batch).to(log_prob_T))
-        weight_T, segment_T = batch.targets.weight_T.to(log_prob_T), batch.targets.segment_T.to(log_prob_T.device)
-        zero_S = log_prob_T.new_zeros(len(batch.segments))
-        return Loss(
-            sum_S=zero_S.index_add(0, segment_T, -weight_T * held_T * log_prob_T),
-            count_S=zero_S.index_add(0, segment_T, weight_T),
-        )
+        return likelihood_loss(batch, log_prob_T, held_T)
 
 
 def weights(rise_T: Tensor, beta_T: Tensor) -> Tensor:

@@ -7,11 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-import torch
-
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.models.contracts import Batch, LoadedModel, Loss, LossOn
+from tunewright.objectives._likelihood import likelihood_loss, log_probs
 
 
 class NextToken(Plugin):
@@ -40,15 +39,7 @@ class NextToken(Plugin):
             `sum_S` and `count_S` [segments], float32 (float64 if the log-probabilities are); `count_S` is the sum of
             the targets' weights.
         """
-        log_prob_T = model.family.token_log_probs(model, batch)
-        dtype = torch.promote_types(log_prob_T.dtype, torch.float32)
-        log_prob_T, weight_T = log_prob_T.to(dtype), batch.targets.weight_T.to(log_prob_T.device, dtype)
-        segment_T = batch.targets.segment_T.to(log_prob_T.device)
-        zero_S = log_prob_T.new_zeros(len(batch.segments))
-        return Loss(
-            sum_S=zero_S.index_add(0, segment_T, -weight_T * log_prob_T),
-            count_S=zero_S.index_add(0, segment_T, weight_T),
-        )
+        return likelihood_loss(batch, log_probs(model, batch))
 
     def _faults(self, example: Example) -> Iterator[str]:
         if not example.answers:

@@ -10,6 +10,7 @@ import torch
 
 from tunewright.core import plugins
 from tunewright.core.records import Example
+from tunewright.core.settings import LOGITS
 from tunewright.data.pool import from_pool
 from tunewright.evaluate.contracts import Need
 from tunewright.evaluate.kept import is_kept
@@ -17,9 +18,8 @@ from tunewright.evaluate.probes._protocol import Probe
 from tunewright.evaluate.suite import Suite
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.features import last_hidden
-from tunewright.pipeline.embedding import LOGITS
 from tunewright.pipeline.prepare import Prepared
-from tunewright.pipeline.probe import planned_probes, probe_key
+from tunewright.pipeline.probe import base_identity, planned_probes, probe_key
 from tunewright.pipeline.work import Size, Work, countable, of_contexts, of_probe, of_suite
 from tunewright.train.loop import Job
 
@@ -40,9 +40,8 @@ def suite_of(prepared: Prepared) -> Suite:
 
 
 def identity_of(prepared: Prepared) -> tuple[Any, ...]:
-    """What base answers depend on beside the questions: weights, kind, precision, threads."""
-    model = prepared.model
-    return (model.origin.digest, model.family.plugin_name(), str(prepared.dtype), torch.get_num_threads())
+    """What base answers depend on beside the questions."""
+    return base_identity(prepared.model, prepared.dtype)
 
 
 def without_texts(suite: Suite) -> Suite:

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from functools import partial
 
 from tunewright.core import plugins
+from tunewright.core.blocks import dumped
 from tunewright.core.config import Plan
 from tunewright.core.settings import PlanSettings
 from tunewright.core.store import Run
@@ -102,7 +103,7 @@ def _seeds(settings: PlanSettings, run: Run) -> list[str]:
         runs[seed] = Run(run.folder / "children" / f"seed-{seed}").must_read("verdict.json")["metrics"]
     found = spread(runs)
     run.write("verdict.json", verdict | {"seeds": found})
-    blocks = [block.model_dump(mode="json") for block in spread_blocks(found)]
+    blocks = dumped(spread_blocks(found))
     run.write("evaluations/seeds.json", {"figures": found, "blocks": blocks})
     return spread_sentences(found)
 
@@ -120,7 +121,7 @@ def _curve(prepared: Prepared, run: Run) -> list[str]:
     found = [_forecast(settings, run, runs, [*counts, rows], name) for name in settings.evaluate.primary or ()]
     figures = [asdict(one) for one in found]
     run.write("verdict.json", run.must_read("verdict.json") | {"learning_curve": figures})
-    blocks = [block.model_dump(mode="json") for block in curve_blocks(found)]
+    blocks = dumped(curve_blocks(found))
     run.write("evaluations/learning_curve.json", {"figures": figures, "blocks": blocks})
     return [curve_sentence(one) for one in found]
 

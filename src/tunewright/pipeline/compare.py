@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ _NOTE = (
     "Each interval is over the same test rows, drawn by unit; those against the first run are each alone, so of many "
     "runs some stand out by chance."
 )
+
+Records = Mapping[str, RowRecords]
+"""A run's records by metric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +81,24 @@ def compare(folders: Sequence[Path], out: Path | None = None, progress: Progress
         UserError: A run is not evaluated, or the runs were tested on different rows.
     """
     runs = [Run.open(folder) for folder in folders]
-    _require_same_rows(runs)
+    _require_evaluated(runs)
+    records = [RowRecords.by_metric(run) for run in runs]
+    _require_same_rows(runs, records)
     names = _names(runs)
     lines = []
     for number, run in enumerate(runs):
         progress("comparing", number, len(runs))
-        lines += [_line(names[number], run, runs[0], metric) for metric in run.must_read("verdict.json")["metrics"]]
+        for metric in run.must_read("verdict.json")["metrics"]:
+            against = _against(metric["name"], records[number], records[0]) if number else None
+            lines.append(_Line(names[number], _method(run), metric, against))
     told = _text([_HEADER, *(line.cells() for line in lines)])
     if out is not None:
-        write_page(out, f"{len(runs)} runs on the same test rows", [_NOTE], _blocks(lines, names, runs))
+        write_page(out, f"{len(runs)} runs on the same test rows", [_NOTE], _blocks(lines, names, records))
         told.append(f"Written: {out}")
     return Result(0, tuple(told))
 
 
-def _require_same_rows(runs: Sequence[Run]) -> None:
+def _require_evaluated(runs: Sequence[Run]) -> None:
     faults = [
         f"{run.folder} is not evaluated yet. Run: tunewright evaluate {run.folder}"
         for run in runs
@@ -99,10 +106,14 @@ def _require_same_rows(runs: Sequence[Run]) -> None:
     ]
     if faults:
         raise UserError(faults)
-    first = _tested(runs[0])
-    for run in runs[1:]:
+
+
+def _require_same_rows(runs: Sequence[Run], records: Sequence[Records]) -> None:
+    faults = []
+    first, *others = map(_tested, runs, records)
+    for run, theirs in zip(runs[1:], others, strict=True):
         # Runs of an older version knew no hash of the rows: then the ids must do.
-        ours, theirs = first, _tested(run)
+        ours = first
         known = ours[0] is not None and theirs[0] is not None
         if (ours[0] != theirs[0]) if known else (ours[1] != theirs[1]):
             faults.append(
@@ -113,10 +124,10 @@ def _require_same_rows(runs: Sequence[Run]) -> None:
         raise UserError(faults)
 
 
-def _tested(run: Run) -> tuple[str | None, set[str]]:
+def _tested(run: Run, records: Records) -> tuple[str | None, set[str]]:
     """The hash of the test rows, and their ids."""
     comparison = run.read("evaluations/comparison.json") or {}
-    return comparison.get("test"), RowRecords.ids_of_run(run)
+    return comparison.get("test"), {name for kept in records.values() for name in kept.ids}
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
@@ -125,15 +136,16 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return [name if names.count(name) == 1 else str(run.folder) for name, run in zip(names, runs, strict=True)]
 
 
-def _line(name: str, run: Run, first: Run, metric: dict[str, Any]) -> _Line:
+def _method(run: Run) -> str:
     method = Plan.load(run.plan_file).settings.method
-    against = None if run is first else _against(metric["name"], run, first)
-    return _Line(name, method if isinstance(method, str) else str(method["name"]), metric, against)
+    return method if isinstance(method, str) else str(method["name"])
 
 
-def _against(metric: str, run: Run, first: Run) -> Paired | None:
+def _against(metric: str, run: Records, first: Records) -> Paired | None:
     """The tuned model of a run against that of the first, on the rows that both have a record of."""
-    ours, theirs = (RowRecords.of_run(one, metric) for one in (run, first))
+    if metric not in run or metric not in first:
+        return None
+    ours, theirs = run[metric], first[metric]
     shared = sorted(set(ours.ids) & set(theirs.ids))
     if not shared:
         return None
@@ -141,15 +153,14 @@ def _against(metric: str, run: Run, first: Run) -> Paired | None:
     return paired(plugins.build("metrics", metric), theirs.records, ours.records, ours.units, 0, 2000, ours.weights)
 
 
-def _blocks(lines: Sequence[_Line], names: Sequence[str], runs: Sequence[Run]) -> list[Block]:
+def _blocks(lines: Sequence[_Line], names: Sequence[str], records: Sequence[Records]) -> list[Block]:
     found: list[Block] = []
     primary = {line.metric["name"]: line.metric for line in lines if line.metric["primary"]}
     for name, metric in primary.items():
         at_first = {line.metric["base"] for line in lines if line.metric["name"] == name}
         bars = [Bar(label="base", value=at_first.pop(), role="base")] if len(at_first) == 1 else []
-        for run_name, run in zip(names, runs, strict=True):
-            kept = RowRecords.of_run(run, name)
-            if kept.ids:
+        for run_name, measured in zip(names, records, strict=True):
+            if (kept := measured.get(name)) is not None:
                 value, low, high = estimate(
                     plugins.build("metrics", name), kept.records, kept.units, 0, 2000, kept.weights
                 )

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tunewright.core.errors import UserError
 from tunewright.core.records import Example
+from tunewright.core.settings import LOGITS
 from tunewright.data.pool import from_pool
 from tunewright.evaluate.baselines._labels import FLOOR, label_indices
 from tunewright.evaluate.contracts import Floats, Outcome, Progress
@@ -24,8 +25,6 @@ from tunewright.models.contracts import LoadedModel
 from tunewright.models.features import last_hidden
 from tunewright.pipeline.prepare import Prepared
 
-LOGITS = ("frozen_logit", "tuned_logit")
-"""Names in `evaluate.baselines`: on the base model's features, and on the tuned model's."""
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 """Inverse penalties, among which the validation rows choose."""
 

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 from tunewright.core import plugins
+from tunewright.core.blocks import dumped
 from tunewright.core.config import Plan, override
+from tunewright.core.errors import UserError
 from tunewright.core.files import write_atomic
 from tunewright.core.records import Example
-from tunewright.core.settings import PlanSettings
+from tunewright.core.settings import LOGITS, PlanSettings
 from tunewright.core.store import Run
 from tunewright.data.canaries import Canaries
 from tunewright.evaluate.blocks import outcome_blocks
@@ -29,7 +31,7 @@ from tunewright.models.opening import open_model
 from tunewright.pipeline import asked
 from tunewright.pipeline.children import finish_children
 from tunewright.pipeline.discretion import without_rows
-from tunewright.pipeline.embedding import LOGITS, embedding_outcomes
+from tunewright.pipeline.embedding import embedding_outcomes
 from tunewright.pipeline.looks import closer_looks
 from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.prepare import Prepared, prepare, reread_rows
@@ -63,8 +65,6 @@ def evaluate(folder: Path, overrides: Sequence[str] = (), progress: Progress = s
 
 def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
     """A run prepared again: the same rows, threads and precision, or a sentence on what changed."""
-    from tunewright.core.errors import UserError
-
     plan = Plan.load(run.plan_file)
     if overrides:
         plan = override(plan, overrides)
@@ -80,9 +80,12 @@ def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
         )
     canaries = Canaries.read(run.folder) if plan.settings.audit.canaries else Canaries()
     prepared = prepare(rows, progress, canaries)
-    if prepared.model.origin.digest != found["model"]["digest"]:
+    origin, known = prepared.model.origin, found["model"]
+    # Runs of an older version knew no hash of the tokenizer.
+    if (origin.digest, origin.reading) != (known["digest"], known.get("reading", origin.reading)):
+        what = "The model" if origin.digest != known["digest"] else "The tokenizer or chat template of the model"
         raise UserError(
-            f"The model '{plan.settings.model}' is another one than {run.folder} was trained on. "
+            f"{what} '{plan.settings.model}' is another one than {run.folder} was trained on. "
             "Bring the old one back, or start a new run."
         )
     return prepared
@@ -152,11 +155,11 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
         {
             "test": rows_key(prepared.test),
             "metrics": [asdict(comparison) for comparison in comparisons],
-            "blocks": [block.model_dump(mode="json") for block in blocks],
+            "blocks": dumped(blocks),
         },
     )
     shown = [] if private else row_blocks(prepared, run)
-    run.write("rows.json", {"blocks": [block.model_dump(mode="json") for block in shown]})
+    run.write("rows.json", {"blocks": dumped(shown)})
     run.write("verdict.json", verdict)
     write_report(run)
     return ended(prepared, run)

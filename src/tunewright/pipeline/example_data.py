@@ -90,6 +90,11 @@ class ExampleData:
         return cache_folder() / "data" / f"{self.name}-{made_from}"
 
 
+def shipped(name: str) -> bool:
+    """Whether a path names example data, or a file of it (`labour-market/pool.csv`); a path that exists is itself."""
+    return name.partition("/")[0] in EXAMPLES and not Path(name).exists()
+
+
 def example(name: str) -> Path:
     """The prepared rows of an example data set: a folder with splits, or one file.
 

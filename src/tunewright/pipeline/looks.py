@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tunewright.core.blocks import Block
+from tunewright.core.blocks import Block, dumped
 from tunewright.core.store import Run
 from tunewright.evaluate.compare import How, metric_name
 from tunewright.evaluate.contracts import Metric, Outcome
@@ -41,5 +41,4 @@ def closer_looks(run: Run, answered: Answered, how: How, private: bool) -> list[
 
 
 def _write(run: Run, name: str, figures: Any, blocks: Sequence[Block]) -> None:
-    shown = [block.model_dump(mode="json") for block in blocks]
-    run.write(f"evaluations/{name}.json", {"figures": figures, "blocks": shown})
+    run.write(f"evaluations/{name}.json", {"figures": figures, "blocks": dumped(blocks)})

@@ -45,6 +45,7 @@ def info(origin: Origin, dtype: torch.dtype, threads: int, data_hash: str) -> di
             "name": origin.name,
             "folder": str(origin.folder),
             "digest": origin.digest,
+            "reading": origin.reading,
             "licence": origin.licence,
         },
         "data": data_hash,

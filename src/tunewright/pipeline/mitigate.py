@@ -28,10 +28,25 @@ def planned(settings: PlanSettings) -> list[Mitigation]:
     return [plugins.build("mitigations", word) for word in settings.train.mitigations]
 
 
-def faults(settings: PlanSettings, examples: Sequence[Any], model: LoadedModel, method: Any) -> list[str]:
-    """What stands in the way of the planned mitigations."""
-    name = method.plugin_name()
-    return [fault for one in planned(settings) for fault in one.check(examples, model, name)]
+def faults(
+    settings: PlanSettings, examples: Sequence[Any], model: LoadedModel, method: Any, objective: Any
+) -> list[str]:
+    """What stands in the way of the planned mitigations, and of an objective that holds to the untrained model."""
+    name, every = method.plugin_name(), planned(settings)
+    found = [fault for one in every for fault in one.check(examples, model, name)]
+    if settings.privacy.on:
+        found += [
+            f"train.mitigations: {one.plugin_name()} trains on what a row says a second time, as another row, so the "
+            "promise for one row would not hold. Leave it out under privacy."
+            for one in every
+            if one.doubles
+        ]
+        if hasattr(objective, "against"):
+            found.append(
+                f"objective: '{objective.plugin_name()}' keeps what the untrained model says of every row; under "
+                "privacy nothing made of private rows is kept on disk. Use next_token."
+            )
+    return found
 
 
 def with_more(
@@ -72,8 +87,10 @@ def held(job: Job, objective: Objective, run: Run, progress: Progress) -> Job:
 
 def protect(job: Job, settings: PlanSettings, run: Run) -> None:
     """Projects the trained weights by the planned mitigations, and records what they did and what that cost."""
-    added = int(lengths(job.train)[len(job.train) - job.woven :].sum())
-    if job.woven:
+    if job.woven and job.private:  # their share of the tokens would tell of the rows
+        _tell(run, "rows", Effect(f"{job.woven} rows were mixed in, drawn as the others.", {"rows": job.woven}))
+    elif job.woven:
+        added = int(lengths(job.train)[len(job.train) - job.woven :].sum())
         share = added / max(1, int(lengths(job.train).sum()) - added)
         _tell(run, "rows", Effect(
             f"{job.woven} rows were mixed in evenly in every epoch: {share:.1%} more tokens a pass.",
@@ -89,7 +106,7 @@ def protect(job: Job, settings: PlanSettings, run: Run) -> None:
 
 
 def _loss(job: Job) -> float | None:
-    if not job.valid:
+    if not job.valid or job.private:
         return None
     total, count = validation_loss(job)
     return total / count

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from tunewright.core import plugins
+from tunewright.core.blocks import dumped
 from tunewright.core.config import DataShape, Plan, Request, plan_of
 from tunewright.core.errors import UserError
 from tunewright.core.records import Example, text_part
-from tunewright.core.settings import FORMS, PlanSettings
+from tunewright.core.settings import FORMS, TRAINED_BASELINES, PlanSettings
 from tunewright.data.canaries import Canaries, Mould
 from tunewright.data.checks import EncodingFacts, measure_encoding
 from tunewright.data.dataset import Dataset, open_dataset
@@ -32,7 +33,7 @@ from tunewright.models.opening import open_model
 from tunewright.models.precision import resolve as resolve_dtype
 from tunewright.pipeline import mitigate
 from tunewright.pipeline.discretion import public
-from tunewright.pipeline.example_data import EXAMPLES, example
+from tunewright.pipeline.example_data import EXAMPLES, example, shipped
 from tunewright.recipes import Recipe, choose_recipe
 
 
@@ -123,7 +124,7 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
     model = _opened(settings, dtype, progress)
     learned = folded(rows.dataset.train)
     faults = _beyond(model, settings, method, objective) or objective.check(learned)
-    if faults := faults or mitigate.faults(settings, learned, model, method):
+    if faults := faults or mitigate.faults(settings, learned, model, method, objective):
         raise UserError(faults)
     encoder = model.family.encoder(model, encode_settings(settings, objective, rows.dataset.labels))
     encoding = _Encoding(encoder, progress)
@@ -165,7 +166,7 @@ def _shown(rows: Rows, measured: EncodingFacts) -> dict[str, Any]:
     data = {
         "facts": rows.dataset.facts,
         "encoding": measured.facts,
-        "blocks": [block.model_dump(mode="json") for block in measured.blocks],
+        "blocks": dumped(measured.blocks),
     }
     return public(data) if rows.plan.settings.privacy.on else data
 
@@ -213,7 +214,7 @@ def _beyond(model: LoadedModel, settings: PlanSettings, method: Any, objective: 
         need = NEEDS.get(plugins.build("metrics", name).needs)
         planned.append(("metric", name, frozenset({need} if need else ())))
     for name in settings.evaluate.baselines or ():
-        if name not in ("scratch", "frozen_logit", "tuned_logit"):
+        if name not in TRAINED_BASELINES:
             planned.append(("baseline", name, getattr(plugins.build("baselines", name), "needs", nothing)))
     for word in settings.evaluate.probes:
         name = word["name"] if isinstance(word, dict) else word
@@ -230,9 +231,9 @@ def _beyond(model: LoadedModel, settings: PlanSettings, method: Any, objective: 
 
 def data_path(name: str) -> Path:
     """A path, or shipped example data by its name: `icd10`, or a file beside it, `labour-market/pool.csv`."""
-    head, _, file = name.partition("/")
-    if head not in EXAMPLES or Path(name).exists():
+    if not shipped(name):
         return Path(name)
+    head, _, file = name.partition("/")
     return EXAMPLES[head].folder / file if file and example(head) else example(head)
 
 

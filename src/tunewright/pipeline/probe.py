@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from tunewright.core import plugins
-from tunewright.core.blocks import Text
+from tunewright.core.blocks import Text, dumped
 from tunewright.core.config import Plan, ProbeRequest
 from tunewright.core.errors import NotMeasured, UserError, unknown
 from tunewright.core.files import digest, file_digest, write_json
@@ -46,7 +46,7 @@ def probe(question: ProbeRequest, progress: Progress = silent) -> Result:
     if asked.needs - base.family.capabilities:
         lacks = ", ".join(sorted(asked.needs - base.family.capabilities))
         raise UserError(f"Probe '{question.name}' needs {lacks}, which {name} doesn't have.")
-    identity: tuple[Any, ...] = (base.origin.digest, base.family.plugin_name(), str(dtype), torch.get_num_threads())
+    identity = base_identity(base, dtype)
     first = _answers(ask_probe(asked, base, identity, progress))
     written: dict[str, Any] = {
         "probe": {"name": question.name, "version": asked.version, "settings": _settings(asked)},
@@ -67,6 +67,12 @@ def probe(question: ProbeRequest, progress: Progress = silent) -> Result:
         lines = [result.sentence, f"{question.name}: base, tuned and what changed are in {question.out}."]
     write_json(question.out, written)
     return Result(0, (*written.get("sentences", ()), *lines))
+
+
+def base_identity(model: LoadedModel, dtype: torch.dtype) -> tuple[Any, ...]:
+    """What answers of an untuned model depend on beside the questions."""
+    origin, family = model.origin, model.family.plugin_name()
+    return origin.digest, origin.reading, family, str(dtype), torch.get_num_threads()
 
 
 def planned_probes(words: Sequence[str | dict[str, Any]], capabilities: frozenset[str]) -> dict[str, Probe]:
@@ -114,7 +120,7 @@ def compare_probe(
         return (), {"figures": [], "blocks": blocks, "sentence": sentence, "not_measured": str(reason)}
     return result.figures, {
         "figures": [asdict(figure) for figure in result.figures],
-        "blocks": [block.model_dump(mode="json") for block in result.blocks],
+        "blocks": dumped(result.blocks),
         "sentence": result.sentence,
     }
 

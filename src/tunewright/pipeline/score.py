@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tunewright.core.errors import UserError
-from tunewright.core.files import write_json
+from tunewright.core.files import lines_of, write_json
 from tunewright.core.records import Example, Turn, text_part
 from tunewright.core.store import Run
 from tunewright.evaluate.contracts import Progress
@@ -80,7 +80,7 @@ def _read(path: Path) -> Iterator[tuple[Any, list[str]]]:
     if not path.is_file():
         raise UserError(f"--rows {path} does not exist.")
     faults, rows = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(lines_of(path.read_text(encoding="utf-8-sig")), 1):
         if not line.strip():
             continue
         try:

@@ -14,7 +14,7 @@ from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import LoadedModel
 from tunewright.pipeline import mitigate
 from tunewright.pipeline.advice import safety_advice
-from tunewright.pipeline.example_data import EXAMPLES
+from tunewright.pipeline.example_data import shipped
 from tunewright.pipeline.forecast import by_dry_step
 from tunewright.pipeline.guarantee import guarantee, privacy_lines, private_job, prove
 from tunewright.pipeline.inside import further_lines
@@ -70,8 +70,7 @@ def _absolute(plan: Plan) -> Plan:
     """The plan with a data path that holds from any working directory."""
 
     def whole(path: str) -> str:
-        shipped = path.partition("/")[0] in EXAMPLES and not Path(path).exists()
-        return path if shipped else str(Path(path).resolve())
+        return path if shipped(path) else str(Path(path).resolve())
 
     pool = plan.settings.data.pool
     absolute = {"path": whole(plan.settings.data.path), "pool": whole(pool) if pool else None}

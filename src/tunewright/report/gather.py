@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from tunewright.core.blocks import Bars, Block, Mask, Text, blocks
 from tunewright.core.errors import UserError
+from tunewright.core.files import lines_of
 from tunewright.core.store import Run
 from tunewright.core.words import decimals, duration, name_of
 from tunewright.report.advice import limit_blocks, use_blocks
@@ -81,7 +82,7 @@ class _Files:
 
     def _read_notes(self) -> list[str]:
         path = self.run.folder / "notes.txt"
-        return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        return lines_of(path.read_text(encoding="utf-8")) if path.is_file() else []
 
     def _read_plan(self) -> Json:
         if not self.run.plan_file.is_file():

@@ -74,13 +74,13 @@ class Job:
         """Optimiser steps in all."""
         if self.settings.max_steps is not None:
             return self.settings.max_steps
-        return max(1, math.ceil((self.settings.num_train_epochs or 1) * self.order.steps_an_epoch))
+        return max(1, _up((self.settings.num_train_epochs or 1) * self.order.steps_an_epoch))
 
     @property
     def schedule(self) -> Schedule:
         """Learning rate by step."""
         s = self.settings
-        warmup = s.warmup_steps if s.warmup_steps is not None else math.ceil(s.warmup_ratio * self.steps)
+        warmup = s.warmup_steps if s.warmup_steps is not None else _up(s.warmup_ratio * self.steps)
         return Schedule(s.lr_scheduler_type, s.learning_rate or 1e-4, warmup, self.steps)
 
     @property
@@ -141,12 +141,14 @@ def train(job: Job, run: Run, progress: Progress, stop: StopRequest) -> dict[str
         _checkpoint(job, run, trained, optimiser, state)  # the secret must be the same if it is begun again
     if not state.finished(job):
         state.below = _stored(job, run, progress, stop)
+    order = job.order.keyed(state.secret) if isinstance(job.order, Poisson) else job.order
     with job.gradients.begin(job.model, trained, state.secret) as making:
+        one = _Step(job, order, trained, optimiser, making, state)
         while not state.finished(job):
             if stop.requested:
                 _checkpoint(job, run, trained, optimiser, state)
                 raise Interrupted(f"Stopped after step {state.step}. Go on with: tunewright resume {run.folder}")
-            _take(_Step(job, trained, optimiser, making, state), run, progress)
+            _take(one, run, progress)
     ended = {
         "type": "end",
         "step": state.step,
@@ -162,9 +164,11 @@ def train(job: Job, run: Run, progress: Progress, stop: StopRequest) -> dict[str
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What one step works on."""
+    """What every step works on."""
 
     job: Job
+    order: Order | Poisson
+    """Of a private run with its secret."""
     trained: dict[str, nn.Parameter]
     optimiser: Optimiser
     making: Making
@@ -198,9 +202,8 @@ def _step(one: _Step) -> dict[str, Any]:
     """One optimiser step; nothing is changed when loss or gradient is not finite."""
     job, weights, step = one.job, list(one.trained.values()), one.state.step
     job.model.module.train()
-    order = job.order.keyed(one.state.secret) if isinstance(job.order, Poisson) else job.order
     micro = [
-        [job.train[i] for i in rows] for rows in order.micro_batches(step, job.settings.per_device_train_batch_size)
+        [job.train[i] for i in rows] for rows in one.order.micro_batches(step, job.settings.per_device_train_batch_size)
     ]
     count = float(sum(row.weights.sum(dtype="float64") for rows in micro for row in rows))
     rows_seen: list[tuple[str, float, float]] = []
@@ -231,6 +234,11 @@ def _step(one: _Step) -> dict[str, Any]:
         "tokens": tokens,
         "rows": rows_seen,
     }
+
+
+def _up(number: float) -> int:
+    """The next whole number, not counting what floating point added: 0.7 epochs of 10 steps are 7 steps."""
+    return math.ceil(round(number, 6))
 
 
 def _loss(job: Job, below: Below | None, rows: Sequence[Encoded], seed: int) -> tuple[Batch, Loss]:

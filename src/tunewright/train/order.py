@@ -77,7 +77,7 @@ class Order:
         if not self.woven:
             return []
         start, stop = (self.woven * edge // self.steps_an_epoch for edge in (place, place + 1))
-        shuffled = stream(self.seed, "woven", epoch).permutation(self.woven)[start:stop]
+        shuffled = _permutation(self.woven, self.seed, epoch, "woven")[start:stop]
         return [[self.rows + row] for row in shuffled.tolist()]
 
     @cached_property
@@ -97,9 +97,9 @@ def equal_prompts(rows: Sequence[Encoded], count: int | None = None) -> Numbers 
     return None if (first == np.arange(len(first))).all() else first
 
 
-@lru_cache(maxsize=2)
-def _permutation(rows: int, seed: int, epoch: int) -> Numbers:
-    return stream(seed, "order", epoch).permutation(rows).astype(np.int32)
+@lru_cache(maxsize=4)
+def _permutation(rows: int, seed: int, epoch: int, purpose: str = "order") -> Numbers:
+    return stream(seed, purpose, epoch).permutation(rows).astype(np.int32)
 
 
 def _fillings(prompts: Sequence[int], most: int) -> list[list[int]]:

@@ -32,7 +32,20 @@ def label_indices(train: Sequence[Example], labels: Sequence[str]) -> NDArray[np
     return np.array(found, dtype=np.int64)
 
 
-def log_prior(indices: NDArray[np.int64], count: int) -> Floats:
-    """[labels] log share of each label, with Laplace's add-one so that an unseen label stays possible."""
-    seen = np.bincount(indices[indices >= 0], minlength=count) + 1.0
+def survey_weights(examples: Sequence[Example]) -> Floats:
+    """[examples] how much each counts, 1 on average; all alike where none counts."""
+    weight = np.array([example.survey_weight for example in examples], dtype=np.float64)
+    return weight / weight.mean() if weight.any() else np.ones(len(weight))
+
+
+def log_prior(indices: NDArray[np.int64], weights: Floats, count: int) -> Floats:
+    """[labels] log share of each label, with Laplace's add-one so that an unseen label stays possible.
+
+    Args:
+        indices: [rows] the label of each; -1 = none of the list.
+        weights: [rows] how much each counts.
+        count: How many labels there are.
+    """
+    known = indices >= 0
+    seen = np.bincount(indices[known], weights[known], minlength=count) + 1.0
     return np.asarray(np.log(seen / seen.sum()))

@@ -7,7 +7,6 @@ rows are needed and people who repeat themselves teach no false certainty.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from tunewright.core.records import Example
 from tunewright.data.pool import from_pool
-from tunewright.evaluate.baselines._labels import label_indices
+from tunewright.evaluate.baselines._labels import label_indices, survey_weights
 from tunewright.evaluate.contracts import Floats
 from tunewright.evaluate.history import history_of, previous
 
@@ -36,6 +35,8 @@ class Steps:
     """[n]"""
     unit: Numbers
     """[n] the person."""
+    weight: Floats
+    """[n] how much each counts, 1 on average: its survey weight."""
     examples: Sequence[Example]
 
 
@@ -51,7 +52,7 @@ def steps_of(train: Sequence[Example], labels: Sequence[str]) -> Steps:
     examples = [train[row] for row in kept]
     people = [example.unit or f"\0{row}" for row, example in enumerate(examples)]
     unit = np.asarray(np.unique(people, return_inverse=True)[1], dtype=np.int64)
-    return Steps(lasts(examples, labels), found[kept], unit, examples)
+    return Steps(lasts(examples, labels), found[kept], unit, survey_weights(examples), examples)
 
 
 def lasts(examples: Sequence[Example], labels: Sequence[str]) -> Numbers:
@@ -72,7 +73,7 @@ class Bigram:
     def fitted(cls, steps: Steps, labels: int) -> Bigram:
         """Counts, pulled to staying as often as all do and else to the titles that people move to."""
         counts = np.zeros((labels + 1, labels))
-        np.add.at(counts, (steps.last, steps.next), 1.0)
+        np.add.at(counts, (steps.last, steps.next), steps.weight)
         square = counts[:labels]
         stayed, total = np.trace(square), square.sum()
         stay = (stayed + 1) / (total + 2)
@@ -86,8 +87,11 @@ class Bigram:
         backoff[labels] = whole / whole.sum()
         if labels == 1:
             backoff[:] = 1.0
-        best = max(STRENGTHS, key=lambda strength: np.log(cls(counts, backoff, strength).without(steps)).sum())
-        return cls(counts, backoff, best)
+
+        def left_out(strength: float) -> float:
+            return float(steps.weight @ np.log(cls(counts, backoff, strength).without(steps)))
+
+        return cls(counts, backoff, max(STRENGTHS, key=left_out))
 
     def shares(self) -> Floats:
         """[labels + 1, labels] smoothed shares."""
@@ -97,8 +101,8 @@ class Bigram:
     def without(self, steps: Steps) -> Floats:
         """[n] the share of each row's next title with the rows of its person taken out of the counts."""
         last, next = steps.last, steps.next
-        others = self.counts[last, next] - _alike(steps.unit, last, next)
-        total = self.counts[last].sum(axis=1) - _alike(steps.unit, last)
+        others = _rest(self.counts[last, next], steps, last, next)
+        total = _rest(self.counts[last].sum(axis=1), steps, last)
         return np.asarray((others + self.strength * self.backoff[last, next]) / (total + self.strength))
 
 
@@ -108,7 +112,7 @@ class Cells:
 
     names: tuple[str, ...]
     bigram: Bigram
-    counts: dict[tuple[tuple[str, ...], int], Counter[int]]
+    counts: dict[tuple[tuple[str, ...], int], dict[int, float]]
     strength: float
 
     @classmethod
@@ -116,19 +120,19 @@ class Cells:
         """Groups are the combinations of those facts that have few values."""
         bigram = Bigram.fitted(steps, labels)
         names = _countable(steps.examples)
-        counts: dict[tuple[tuple[str, ...], int], Counter[int]] = {}
+        counts: dict[tuple[tuple[str, ...], int], dict[int, float]] = {}
         keys = [(_cell(example, names), int(last)) for example, last in zip(steps.examples, steps.last, strict=True)]
-        for key, next in zip(keys, steps.next.tolist(), strict=True):
-            counts.setdefault(key, Counter())[next] += 1
+        for key, next, weight in zip(keys, steps.next.tolist(), steps.weight.tolist(), strict=True):
+            cell = counts.setdefault(key, {})
+            cell[next] = cell.get(next, 0.0) + weight
         places = {key: place for place, key in enumerate(counts)}
         place = np.array([places[key] for key in keys])
-        every = np.zeros_like(steps.unit)
-        others = _alike(every, place, steps.next) - _alike(steps.unit, place, steps.next)
-        total = _alike(every, place) - _alike(steps.unit, place)
+        others = _rest(_alike(steps.weight, place, steps.next), steps, place, steps.next)
+        total = _rest(_alike(steps.weight, place), steps, place)
         rest = bigram.without(steps)
 
         def left_out(strength: float) -> float:
-            return float(np.log((others + strength * rest) / (total + strength)).sum())
+            return float(steps.weight @ np.log((others + strength * rest) / (total + strength)))
 
         return cls(names, bigram, counts, max(STRENGTHS, key=left_out))
 
@@ -137,15 +141,20 @@ class Cells:
         last_N = lasts(examples, labels)
         found = self.strength * self.bigram.shares()[last_N]
         for row, (example, last) in enumerate(zip(examples, last_N.tolist(), strict=True)):
-            for next, count in self.counts.get((_cell(example, self.names), last), Counter()).items():
+            for next, count in self.counts.get((_cell(example, self.names), last), {}).items():
                 found[row, next] += count
         return np.asarray(found / found.sum(axis=1, keepdims=True))
 
 
-def _alike(*columns: Numbers) -> Floats:
-    """[n] how many rows agree with each in all columns, itself among them."""
-    _, group, counts = np.unique(np.column_stack(columns), axis=0, return_inverse=True, return_counts=True)
-    return np.asarray(counts[group.ravel()], dtype=np.float64)
+def _alike(weight: Floats, *columns: Numbers) -> Floats:
+    """[n] what the rows count for that agree with each in all columns, itself among them."""
+    group = np.unique(np.column_stack(columns), axis=0, return_inverse=True)[1].ravel()
+    return np.asarray(np.bincount(group, weight)[group], dtype=np.float64)
+
+
+def _rest(counted: Floats, steps: Steps, *columns: Numbers) -> Floats:
+    """[n] what is counted without the rows of each row's person that agree in all columns."""
+    return np.maximum(counted - _alike(steps.weight, steps.unit, *columns), 0.0)
 
 
 def _facts(example: Example) -> dict[str, str]:

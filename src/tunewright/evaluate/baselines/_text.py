@@ -39,7 +39,7 @@ def text_log_probs(
     known = np.unique(indices)
     tokens = [words(text) for text in train]
     if len(known) < 2 or not any(tokens):
-        return np.tile(log_prior(indices, count), (len(test), 1))
+        return np.tile(log_prior(indices, np.ones(len(indices)), count), (len(test), 1))
     # Words come ready from `words`, so any script is split; the analyser only pairs them.
     tfidf = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), tokenizer=words, token_pattern=None, lowercase=False)
     model = Pipeline([("tfidf", tfidf), ("regression", LogisticRegression(C=strength, max_iter=1000))])

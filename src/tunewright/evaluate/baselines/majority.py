@@ -9,7 +9,7 @@ import numpy as np
 
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
-from tunewright.evaluate.baselines._labels import FLOOR, label_indices, log_prior
+from tunewright.evaluate.baselines._labels import FLOOR, label_indices, log_prior, survey_weights
 from tunewright.evaluate.contracts import Outcome
 
 
@@ -25,5 +25,6 @@ class Majority(Plugin):
             UserError: No training row has a label of the list.
         """
         choices = np.full(len(labels), FLOOR)
-        choices[np.argmax(log_prior(label_indices(train, labels), len(labels)))] = 0.0
+        shares = log_prior(label_indices(train, labels), survey_weights(train), len(labels))
+        choices[np.argmax(shares)] = 0.0
         return [Outcome(example, choices=choices) for example in test]

@@ -11,8 +11,8 @@ import torch
 from pydantic import Field
 
 from tunewright.core.errors import NotMeasured, nearest
-from tunewright.core.files import file_digest
 from tunewright.core.plugins import Plugin
+from tunewright.evaluate.classifiers import open_classifier, weights_of
 from tunewright.evaluate.contracts import Progress
 from tunewright.evaluate.judging import Exchange, Reads, Ruling
 from tunewright.models.contracts import LoadedModel
@@ -64,22 +64,16 @@ class Classifier(Plugin):
     def __repr_args__(self) -> Any:
         """Answers are kept under this: another classifier in the same folder is another judge."""
         yield from super().__repr_args__()
-        files = sorted(Path(self.folder).expanduser().glob("*.safetensors")) if self.folder else []
-        yield "content", file_digest(files) if files else "absent"
+        yield "content", (weights_of(Path(self.folder)) if self.folder else "") or "absent"
 
     def _open(self) -> tuple[Any, Any, int]:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
         folder = Path(self.folder).expanduser()
         if not self.folder or not (folder / "config.json").is_file():
             raise NotMeasured(f"no classifier lies in '{self.folder}'; set the judge's 'folder'")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            module = AutoModelForSequenceClassification.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
-            ).eval()
-        except (OSError, ValueError) as error:
-            raise NotMeasured(f"{folder} does not open as a classifier: {str(error).splitlines()[0]}") from None
+            tokenizer, module = open_classifier(folder)
+        except ValueError as error:
+            raise NotMeasured(str(error)) from None
         labels = {str(name): int(number) for number, name in module.config.id2label.items()}
         if self.refusal_label not in labels or len(labels) < 2:
             hint = nearest(self.refusal_label, list(labels))

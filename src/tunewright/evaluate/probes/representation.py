@@ -15,10 +15,11 @@ from pydantic import Field
 
 from tunewright.core.blocks import Bar, Bars, Block, Text
 from tunewright.core.errors import NotMeasured, UserError
-from tunewright.core.files import digest, file_digest
+from tunewright.core.files import digest
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example, Turn, text_part
 from tunewright.core.seeds import stream
+from tunewright.evaluate.classifiers import open_classifier, weights_of
 from tunewright.evaluate.contracts import Answers, Figure, Floats, Part, ProbeResult, Progress, afresh
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.modes import evaluating
@@ -51,8 +52,8 @@ class Representation(Plugin):
     def version(self) -> str:
         """Of the word lists and of the classifier's weights."""
         subjects, lists = _lists(self.words)
-        weights = sorted(self.toxicity.glob("*.safetensors")) if self.toxicity else []
-        return f"1-{digest(subjects, {group: sorted(words) for group, words in lists.items()}, file_digest(weights))}"
+        weights = weights_of(self.toxicity) if self.toxicity else ""
+        return f"1-{digest(subjects, {group: sorted(words) for group, words in lists.items()}, weights)}"
 
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """`texts` of each subject, UTF-8 in one array with `ends`, and `toxicity` where there is a classifier.
@@ -176,16 +177,10 @@ def _toxicity(folder: Path, texts: Sequence[str]) -> Floats:
     Raises:
         UserError: The folder does not open.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        classifier = AutoModelForSequenceClassification.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(f"representation.toxicity: {folder} does not open as a text classifier: {error}") from None
-    classifier.eval()
+        tokenizer, classifier = open_classifier(folder)
+    except ValueError as error:
+        raise UserError(f"representation.toxicity: {error}. Give the folder of one, with its tokenizer.") from None
     found = []
     with torch.inference_mode():
         for text in texts:

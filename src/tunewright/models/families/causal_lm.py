@@ -227,10 +227,11 @@ class RawTexts:
 
         Both are taken as they stand: no template, no terminator. Holds all contexts, and shares what they begin with.
         """
-        kinds = {id(options): self.continuation_ids(options) for options in answers}
+        every = [tuple(options) for options in answers]
+        kinds = {options: self.continuation_ids(options) for options in dict.fromkeys(every)}
         ids = [plain_ids(self.model.tokenizer, context) for context in contexts]
         order = sorted(range(len(ids)), key=lambda index: ids[index])
-        scores = score_ids(self.model, [ids[index] for index in order], [kinds[id(answers[index])] for index in order])
+        scores = score_ids(self.model, [ids[index] for index in order], [kinds[every[index]] for index in order])
         found = dict(zip(order, scores, strict=True))
         yield from (found[index] for index in range(len(ids)))
 
