@@ -131,7 +131,7 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
     canaries = canaries or Canaries.draw(settings.audit.canaries)
     planted = canaries.included(mould_of(rows)) if canaries.coins else ()
     train = encoding.pieces(learned, "training", planted)
-    valid = encoding.pieces(folded(rows.dataset.valid), "validation")
+    valid = _able_to_choose(encoding.pieces(folded(rows.dataset.valid), "validation"))
     test = encoding.whole(rows.dataset.test, "test")
     measured = measure_encoding(
         train,
@@ -159,6 +159,16 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
         _shown(rows, measured),
         canaries,
     )
+
+
+def _able_to_choose(valid: EncodedRows) -> EncodedRows:
+    """Validation rows of which one at least has a loss."""
+    if len(valid) and not any(row.weights.any() for row in valid):
+        raise UserError(
+            f"All {len(valid)} validation rows have weight 0, so they have no loss and cannot choose the best step. "
+            "Give them a weight above 0, or do without them."
+        )
+    return valid
 
 
 def _shown(rows: Rows, measured: EncodingFacts) -> dict[str, Any]:
