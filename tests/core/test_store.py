@@ -35,7 +35,7 @@ def test_json_of_another_kind_is_no_file_of_a_run(run, content):
         run.must_read("info.json")
 
 
-@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x1c"])
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85"])
 def test_events_of_rows_whose_ids_hold_a_foreign_line_mark_are_all_read(run, mark):
     run.append({"type": "step", "rows": [[f"a{mark}b", 1.0, 1.0]]})
     run.append({"type": "end", "step": 1})
