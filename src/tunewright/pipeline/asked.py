@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from tunewright.core import plugins
 from tunewright.core.records import Example
 from tunewright.core.settings import LOGITS
