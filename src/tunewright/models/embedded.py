@@ -215,15 +215,19 @@ def _reading(folder: Path) -> str:
     """Hash of the files by which rows are read; an edited chat template makes another model of the same weights."""
     known = {"config.json", "model.safetensors.index.json", RECORD}
     files = [path for path in folder.iterdir() if path.suffix in _READS and path.name not in known]
-    return file_digest(sorted([*files, *folder.glob("chat_templates/*.jinja")]))
+    return _kept_digest(folder, sorted([*files, *folder.glob("chat_templates/*.jinja")]))
 
 
 def _digest(folder: Path) -> str:
-    """Hash of weights and configuration, kept in the cache under the files' sizes and times so that it is quick.
+    """Hash of weights and configuration."""
+    return _kept_digest(folder, [*sorted(folder.glob("*.safetensors")), folder / "config.json"])
+
+
+def _kept_digest(folder: Path, files: Sequence[Path]) -> str:
+    """Hash of some files of a folder, kept in the cache under their sizes and times so that it is quick.
 
     The change time is part of the key because the modification time can be set back.
     """
-    files = [*sorted(folder.glob("*.safetensors")), folder / "config.json"]
     seen = [(path.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for path in files for stat in (path.stat(),)]
     kept = cache_folder() / "digests" / f"{digest(str(folder.resolve()), seen)}.json"
     try:
