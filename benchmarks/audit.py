@@ -5,8 +5,9 @@ control), a private run, and two private runs with a planted fault that training
 
 - the control's bound is 2 or more;
 - no private run's bound lies above its epsilon;
-- each fault is caught (bound above epsilon) in 18 of 20 seeds or more. This is not reached yet: on one seed the bound
-  rises to 0.8 with a layer unclipped and to 0.3 with a tenth of the noise, below the claimed 1.
+- each fault is caught (bound above epsilon) in 18 of 20 seeds or more.
+
+Few rows, so that 80 runs take minutes; the control is trained longer, since it is looked at from outside alone.
 """
 
 from __future__ import annotations
@@ -31,15 +32,18 @@ from tunewright.models.families.image_classifier import ImageClassifier
 from tunewright.pipeline import train as train_module
 from tunewright.pipeline.audit import canaried, claim_of
 from tunewright.pipeline.digits import shape, write_digits
+from tunewright.pipeline.evaluate import reopen
 from tunewright.pipeline.result import silent
 
-EPSILON, CANARIES = 1.0, 500
+EPSILON, CANARIES, ROWS = 1.0, 200, 80
 SETS = (
-    f"audit.canaries={CANARIES}", "train.threads=1", "train.per_device_train_batch_size=64", "train.max_steps=800",
-    "train.save_steps=800", "train.lr_scheduler_type=constant", "train.early_stopping_patience=0", "method=full",
-    "train.learning_rate=0.005", "train.eval_steps=800", "train.weight_decay=0", "data.splits=[0.8, 0.0, 0.2]",
+    f"audit.canaries={CANARIES}", "train.threads=1", "train.lr_scheduler_type=constant", "method=full",
+    "train.early_stopping_patience=0", "train.weight_decay=0", "data.splits=[0.8, 0.0, 0.2]",
 )  # fmt: skip
-PRIVATE = (f"privacy.target_epsilon={EPSILON}", "privacy.clip=0.01")
+CONTROL = ("train.per_device_train_batch_size=64", "train.max_steps=400", "train.save_steps=400",
+           "train.eval_steps=400", "train.learning_rate=0.005")  # fmt: skip
+PRIVATE = (f"privacy.target_epsilon={EPSILON}", "privacy.clip=0.01", "privacy.delta=1e-5", "train.learning_rate=0.002",
+           "train.per_device_train_batch_size=8", "train.max_steps=30", "train.save_steps=30")  # fmt: skip
 KEYS = {"control": "control", "private": "above", "layer unclipped": "layer", "sigma / 10": "sigma"}
 """What is run -> the key of how often its bound lay above the limit."""
 LAYER = "body.2.0.weight"
@@ -91,16 +95,15 @@ def planted(kind: str) -> Iterator[None]:
 
 
 def measure(place: Path, kind: str, seed: int) -> dict[str, float]:
-    """Trains and audits once: the bound, the claim, exposure."""
-    sets = (*SETS, f"seed={seed}", *(() if kind == "control" else PRIVATE))
+    """Trains and audits once: the bound, the claim, the noise found over the promised one."""
+    sets = (*SETS, f"seed={seed}", *(CONTROL if kind == "control" else PRIVATE))
     out = place / f"{kind.split()[0]}-{seed}"
     request = Request(str(place / "rows.jsonl"), None, sets, (), out, None, str(place / "model"))
     with planted(kind):
         train_module.train(request, silent)
     run = Run.open(out)
-    claim = claim_of(run)
-    found = canaried(run, claim, silent)
-    return {"bound": found.bound.epsilon, "claim": claim.epsilon, "exposure": found.exposure}
+    found = canaried(reopen(run, (), silent), run, silent)
+    return {"bound": found.bound.epsilon, "claim": claim_of(run).epsilon, "noise": found.noise or 0.0}
 
 
 def main() -> None:
@@ -115,7 +118,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         os.environ["TUNEWRIGHT_CACHE"] = str(place / "cache")
-        write_digits(place / "rows.jsonl", range(5, 10))
+        lines = write_digits(place / "all.jsonl", range(5, 10)).read_text().splitlines(keepends=True)
+        (place / "rows.jsonl").write_text("".join(lines[:ROWS]))
         ImageClassifier().fresh(place / "model", shape("56789"), 0)
         for kind in asked.kinds:
             found = [measure(place, kind, seed) for seed in range(asked.seeds)]

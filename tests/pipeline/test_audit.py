@@ -169,7 +169,7 @@ def test_units_count_once():
 
 
 def test_a_private_run_is_held_to_its_epsilon_and_its_control_has_none(place):
-    private = "privacy.target_epsilon=3", "train.max_steps=25", "audit.canaries=40"
+    private = "privacy.target_epsilon=3", "train.max_steps=25", "audit.canaries=40", "audit.steps=4"
     train(_request(place, "digits.jsonl", "network", "private", *private), silent)
     result = audit(place / "private", None, 0, True)
     run = Run.open(place / "private")

@@ -132,6 +132,8 @@ class AuditSettings(Section):
 
     canaries: int = Field(0, ge=0)
     """Made-up rows, each put in or left out by a coin, so that `tunewright audit` can bound epsilon from below."""
+    steps: int = Field(64, gt=0)
+    """Steps of a private run with canaries, evenly spread, kept for the audit: weights and what was released."""
 
 
 class PrivacySettings(Section):

@@ -16,6 +16,8 @@ from tunewright.evaluate.exposure import chance, exposures
 from tunewright.evaluate.membership import Share, auc, found_at
 from tunewright.evaluate.one_run_audit import Bound, audit
 
+_ENOUGH = 0.9
+"""Noise over the promised one below which something is wrong; measuring it is far more exact than this."""
 FALSE_ALARMS = (0.01, 0.1)
 """Rates at which members are looked for."""
 
@@ -57,6 +59,10 @@ class Canaried:
     by_chance: float
     exceeds: bool
     """Whether the bound lies above the claimed epsilon."""
+    steps: int = 0
+    """Steps that the attack watched; 0 = it saw the finished model alone."""
+    noise: float | None = None
+    """The noise found in those steps over the promised one; None = not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +116,17 @@ class Leaks:
         return found
 
 
-def of_canaries(losses: Losses, coins: Sequence[bool], claim: Claim) -> Canaried:
-    """The bound and the exposure that canaries show; the score of each is how far training brought its loss down."""
+def of_canaries(losses: Losses, coins: Sequence[bool], claim: Claim, score_C: Floats | None = None) -> Canaried:
+    """The bound and the exposure that canaries show.
+
+    Args:
+        losses: Of all canaries.
+        coins: Which were in.
+        claim: What is tested.
+        score_C: How surely each was in, to whom watched training; None = how far training brought its loss down.
+    """
     included_C: NDArray[np.bool_] = np.array(coins, dtype=bool)
-    bound = audit(losses.fall, included_C, claim.delta if claim.made else 0.0)
+    bound = audit(losses.fall if score_C is None else score_C, included_C, claim.delta if claim.made else 0.0)
     left_out = losses.fall[~included_C]
     seen = exposures(losses.fall[included_C], left_out)
     mean = float(seen.mean()) if len(seen) else 0.0
@@ -144,6 +157,10 @@ def sentences(leaks: Leaks) -> list[str]:
         bound = leaks.control.bound.epsilon
         sees = "so this audit sees leaks" if bound > 0 else "so this audit is too weak to see leaks: add canaries"
         said.append(f"The same audit of a twin trained without privacy proves epsilon of at least {bound:.2f}, {sees}.")
+    if leaks.canaries and leaks.canaries.noise is not None:
+        noise = leaks.canaries.noise
+        fits = "as it should be" if noise >= _ENOUGH else "LESS than was promised; please report the fault"
+        said.append(f"The noise found in the released sums is {noise:.2f} times the promised one: {fits}.")
     for cost in leaks.price:
         said.append(
             f"What privacy costs, {cost.name}: {cost.tuned:.3f}, and {cost.base:.3f} for the twin without it ("
@@ -175,7 +192,10 @@ def _epsilon(leaks: Leaks) -> str:
         return f"Epsilon was not bounded from below, since no canaries were trained on ({claimed})."
     bound = found.bound
     where = " of a twin trained alike" if leaks.twin else ""
-    proof = f"{bound.correct} of {bound.guesses} guesses right, {bound.canaries} canaries{where}, 95 % confidence"
+    seen = f"{found.steps} steps watched" if found.steps else "from the finished model alone"
+    proof = (
+        f"{bound.correct} of {bound.guesses} guesses right, {bound.canaries} canaries{where}, {seen}, 95 % confidence"
+    )
     if found.exceeds:
         return (
             f"The privacy claim is BROKEN: epsilon is at least {bound.epsilon:.2f} ({proof}); {claimed}. Do not give "
@@ -228,6 +248,8 @@ def _canary_rows(leaks: Leaks) -> list[list[Cell]]:
                 bound.canaries,
             ]
         )
+    if leaks.canaries and leaks.canaries.noise is not None:
+        rows.append(["Noise found over noise promised", round(leaks.canaries.noise, 3), "", "1", leaks.canaries.steps])
     return rows or [["Lower bound of epsilon", "not measured", "", "0", 0]]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +14,10 @@ from tunewright.core.records import Example
 from tunewright.core.seeds import key
 from tunewright.data.encoder import Encoded, Unencodable, encode_all
 from tunewright.evaluate.contracts import Need, Outcome, Progress
+
+
+from tunewright.data.encoder import Encoded
+from tunewright.evaluate.contracts import Floats, Need, Outcome, Progress
 from tunewright.models.contracts import EncodeSettings, LoadedModel, Objective
 
 _BATCH_TOKENS = 2048
@@ -128,13 +133,8 @@ class Suite:
         progress: Progress,
         what: str,
     ) -> list[Outcome]:
-        sums, counts = np.zeros(len(outcomes)), np.zeros(len(outcomes))
-        for owners, rows in _batches(encoded):
-            with torch.inference_mode():
-                loss = self.objective.loss(model, model.family.collate(model, rows), key(self.seed, "evaluation"))
-            np.add.at(sums, owners, loss.sum_S.double().numpy())
-            np.add.at(counts, owners, loss.count_S.double().numpy())
-            progress(f"{what}: loss", max(owners) + 1, len(outcomes))
+        seed = key(self.seed, "evaluation")
+        sums, counts = losses(self.objective, model, encoded, seed, partial(progress, f"{what}: loss"))
         return [
             replace(outcome, loss_sum=float(total), loss_count=float(count))
             for outcome, total, count in zip(outcomes, sums, counts, strict=True)
@@ -155,6 +155,25 @@ def _pieces(found: Sequence[Encoded] | Unencodable) -> Sequence[Encoded]:
     if isinstance(found, Unencodable):
         raise found
     return found
+
+
+def losses(
+    objective: Objective,
+    model: LoadedModel,
+    encoded: Sequence[Sequence[Encoded]],
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> tuple[Floats, Floats]:
+    """[rows] sum and count of the objective over each row's pieces."""
+    model.module.eval()
+    sums, counts = np.zeros(len(encoded)), np.zeros(len(encoded))
+    for owners, rows in _batches(encoded):
+        with torch.inference_mode():
+            loss = objective.loss(model, model.family.collate(model, rows), seed)
+        np.add.at(sums, owners, loss.sum_S.double().numpy())
+        np.add.at(counts, owners, loss.count_S.double().numpy())
+        progress(max(owners) + 1, len(encoded))
+    return sums, counts
 
 
 def _batches(encoded: Sequence[Sequence[Encoded]]) -> Iterator[tuple[list[int], list[Encoded]]]:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tunewright.core.errors import UserError
 from tunewright.gradients._noise import Clipped, ClippedSum
 from tunewright.gradients._rules import refusals, watch_module
 from tunewright.gradients._units import unit_losses
 from tunewright.models.contracts import Batch, LoadedModel, Loss
-from tunewright.models.per_unit import Units, Watch
+from tunewright.models.per_unit import Gradient, Units, Watch
 
 
 class Private(Clipped):
@@ -66,11 +66,7 @@ class Watched(ClippedSum):
 
     def accumulate(self, loss: Loss, count: float, batch: Batch) -> None:
         """Adds the clipped gradients of a micro-batch's units; a unit's rows must all be in it."""
-        units = Units.of(batch)
-        self.watch.begin(units)
-        loss_U = unit_losses(loss, units)
-        loss_U.sum().backward()  # type: ignore[no-untyped-call]
-        found = self.watch.end()
+        loss_U, found = self.by_unit(loss, batch)
         missing = [name for name, weight in self.trained.items() if id(weight) not in found]
         if missing:
             raise UserError(
@@ -87,3 +83,11 @@ class Watched(ClippedSum):
         factor_U = self.how.factors(square_U)
         for name, weight in self.trained.items():
             self.add(name, found.pop(id(weight)).weighted(factor_U))
+
+    def by_unit(self, loss: Loss, batch: Batch) -> tuple[Tensor, dict[int, Gradient]]:
+        """[units] the loss of each unit, and what each gives to each weight, by the weight's identity; unclipped."""
+        units = Units.of(batch)
+        self.watch.begin(units)
+        loss_U = unit_losses(loss, units)
+        loss_U.sum().backward()  # type: ignore[no-untyped-call]
+        return loss_U, self.watch.end()

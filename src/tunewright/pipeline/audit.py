@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-
-import numpy as np
-import torch
 
 from tunewright.core.errors import UserError
 from tunewright.core.files import write_json
@@ -18,15 +16,17 @@ from tunewright.data.canaries import Canaries
 from tunewright.data.encoder import Encoded, Unencodable, encode_all
 from tunewright.evaluate import leaks
 from tunewright.evaluate.compare import compare_outcomes
-from tunewright.evaluate.contracts import Comparison, Floats, Progress
+from tunewright.evaluate.contracts import Comparison, Progress
 from tunewright.evaluate.exposure import extracted
 from tunewright.evaluate.leaks import Canaried, Claim, Extraction, Leaks, Losses
 from tunewright.evaluate.membership import Share
+from tunewright.evaluate.suite import losses
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
 from tunewright.pipeline.evaluate import how_of, reopen, suite_of
 from tunewright.pipeline.prepare import Prepared, mould_of
 from tunewright.pipeline.result import Result, silent
+from tunewright.pipeline.traced import look_inside
 from tunewright.pipeline.twins import twin_of
 from tunewright.report import write as write_report
 from tunewright.runs.opening import open_tuned
@@ -37,7 +37,6 @@ MOST_ROWS = 1_000
 MOST_SECRETS = 32
 """Secrets of each side that the model is asked to continue."""
 _SECRET_LETTERS, _SECRET_TOKENS = 48, 48
-_BATCH_POSITIONS = 2048
 _WITHOUT_PRIVACY = {"privacy.target_epsilon": None, "privacy.rows_per_unit": None, "privacy.noise_seed": None}
 
 
@@ -71,13 +70,13 @@ def audit(
     with run.writing():
         audited = twin_of(run, "audited", {"audit.canaries": twin}, progress) if twin else run
         _as_many(audited, twin)
-        canaries = canaried(audited, claim_of(audited), progress) if twin or prepared.canaries.coins else None
+        canaries = canaried(prepared, audited, progress) if twin or prepared.canaries.coins else None
         beside, price = None, tuple[Comparison, ...]()
         if control:
             count = twin or len(prepared.canaries.coins) or _usual(prepared)
             sets = {"audit.canaries": count, **_WITHOUT_PRIVACY}
             plain = twin_of(run, "control", sets, progress)
-            beside, price = canaried(plain, Claim(), progress), _price(prepared, run, plain, progress)
+            beside, price = canaried(prepared, plain, progress), _price(prepared, run, plain, progress)
         asked = _Asked.of(prepared, run, progress)
         found = Leaks(claim, canaries, asked.membership(), tuple(asked.extractions()), beside, price, bool(twin))
         run.write(
@@ -135,28 +134,38 @@ def _usual(prepared: Prepared) -> int:
     return min(500, max(100, len(prepared.dataset.train) // 4))
 
 
-def canaried(run: Run, claim: Claim, progress: Progress) -> Canaried:
-    """What the canaries of a run tell against a claim; nothing is written."""
-    prepared = reopen(run, (), progress)
-    rows = prepared.canaries.rows(mould_of(prepared))
-    measured = losses(prepared, run, [rows], progress)[0]
-    return leaks.of_canaries(measured, prepared.canaries.coins, claim)
+def canaried(prepared: Prepared, run: Run, progress: Progress) -> Canaried:
+    """What the canaries of a run tell against its claim; nothing is written.
 
-
-def losses(prepared: Prepared, run: Run, groups: Sequence[Sequence[Example]], progress: Progress) -> list[Losses]:
-    """The loss of each row of each group under base and tuned.
+    Where training was watched, how surely each was in is told from its steps, else from the model: by that rule, never
+    by which of the two proves more.
 
     Args:
-        prepared: The run prepared again; its model is the base, nothing attached.
-        run: Its folder.
-        groups: Rows that can be encoded.
+        prepared: The run, or the one that it is a twin of, prepared again; its model is the base, nothing attached.
+        run: Whose canaries are asked.
         progress: Told what is going on.
     """
-    encoded = [[_pieces(prepared, row) for row in rows] for rows in groups]
-    base = [_sums(prepared, prepared.model, rows, progress, "base") for rows in encoded]
-    tuned_model = open_tuned(run, prepared.dtype, open_model(prepared.model.origin, prepared.dtype))
-    tuned = [_sums(prepared, tuned_model, rows, progress, "tuned") for rows in encoded]
-    return [Losses(before[0], after[0], after[1]) for before, after in zip(base, tuned, strict=True)]
+    canaries = Canaries.read(run.folder)
+    pieces = [_pieces(prepared, row) for row in canaries.rows(mould_of(prepared))]
+    measured = _fallen(prepared, run, [pieces], progress)[0]
+    inside = look_inside(prepared, run, [found[0] for found in pieces], progress)
+    if inside is None:
+        return leaks.of_canaries(measured, canaries.coins, claim_of(run))
+    found = leaks.of_canaries(measured, canaries.coins, claim_of(run), inside.score_C)
+    return replace(found, steps=inside.steps, noise=inside.noise)
+
+
+def _fallen(
+    prepared: Prepared, run: Run, groups: Sequence[Sequence[Sequence[Encoded]]], progress: Progress
+) -> list[Losses]:
+    """The loss of each row of each group under base and tuned, from the rows' pieces."""
+    tuned = open_tuned(run, prepared.dtype, open_model(prepared.model.origin, prepared.dtype))
+    seed = key(prepared.settings.seed, "audit")
+    base, after = (
+        [losses(prepared.objective, model, rows, seed, partial(progress, f"{what}: loss of rows")) for rows in groups]
+        for what, model in (("base", prepared.model), ("tuned", tuned))
+    )
+    return [Losses(before[0], now[0], now[1]) for before, now in zip(base, after, strict=True)]
 
 
 def _pieces(prepared: Prepared, row: Example) -> Sequence[Encoded]:
@@ -164,31 +173,6 @@ def _pieces(prepared: Prepared, row: Example) -> Sequence[Encoded]:
     if isinstance(found, Unencodable):
         raise UserError(f"{row.source}: {found}.")
     return found
-
-
-def _sums(
-    prepared: Prepared, model: LoadedModel, rows: Sequence[Sequence[Encoded]], progress: Progress, what: str
-) -> tuple[Floats, Floats]:
-    """[rows] sum and count of the objective."""
-    model.module.eval()
-    sums, counts = np.zeros(len(rows)), np.zeros(len(rows))
-    flat = [(owner, piece) for owner, pieces in enumerate(rows) for piece in pieces]
-    at = 0
-    while at < len(flat):
-        size, stop = 0, at
-        while stop < len(flat) and (stop == at or size + flat[stop][1].length <= _BATCH_POSITIONS):
-            size += flat[stop][1].length
-            stop += 1
-        owners, pieces = zip(*flat[at:stop], strict=True)
-        with torch.inference_mode():
-            loss = prepared.objective.loss(
-                model, model.family.collate(model, pieces), key(prepared.settings.seed, "audit")
-            )
-        np.add.at(sums, list(owners), loss.sum_S.double().cpu().numpy())
-        np.add.at(counts, list(owners), loss.count_S.double().cpu().numpy())
-        at = stop
-        progress(f"{what}: loss of rows", at, len(flat))
-    return sums, counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,13 +193,13 @@ class _Asked:
 
     def membership(self) -> leaks.Membership | None:
         """None when one side has no row."""
-        encodable = [
-            [row for row in rows if not isinstance(next(encode_all(self.prepared.encoder, [row])), Unencodable)]
+        encoded = [
+            [pieces for pieces in encode_all(self.prepared.encoder, rows) if not isinstance(pieces, Unencodable)]
             for rows in (self.members, self.others)
         ]
-        if not all(encodable):
+        if not all(encoded):
             return None
-        return leaks.of_members(*losses(self.prepared, self.run, encodable, self.progress))
+        return leaks.of_members(*_fallen(self.prepared, self.run, encoded, self.progress))
 
     def extractions(self) -> list[Extraction]:
         """Of canaries and of long answers, where the model answers freely."""

@@ -22,6 +22,7 @@ from tunewright.pipeline.machine import fix_threads, folder_size, info, peak_mem
 from tunewright.pipeline.prepare import Prepared, Rows, prepare, read_rows
 from tunewright.pipeline.result import Result
 from tunewright.pipeline.summary import data_lines, forecast_line, tell
+from tunewright.pipeline.traced import traced
 from tunewright.pipeline.verify import verify
 from tunewright.runs.opening import serve
 from tunewright.train.loop import Job
@@ -118,7 +119,7 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
         tell([forecast_line(forecast), *_further(prepared, run, forecast.training_seconds)])
         run.write("forecast.json", {"forecast": forecast.to_json()})
     with StopRequest().listening() as stop:
-        ended = loop(job, run, progress, stop)
+        ended = loop(traced(job, prepared, run), run, progress, stop)
     mitigate.protect(job, prepared.settings, run)
     progress("saving, and opening again", 0, 1)
     reopened, findings = save_verified(job, prepared, run)
