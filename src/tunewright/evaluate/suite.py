@@ -13,10 +13,6 @@ from tunewright.core.files import digest
 from tunewright.core.records import Example
 from tunewright.core.seeds import key
 from tunewright.data.encoder import Encoded, Unencodable, encode_all
-from tunewright.evaluate.contracts import Need, Outcome, Progress
-
-
-from tunewright.data.encoder import Encoded
 from tunewright.evaluate.contracts import Floats, Need, Outcome, Progress
 from tunewright.models.contracts import EncodeSettings, LoadedModel, Objective
 
