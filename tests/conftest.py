@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tunewright.cli import settle
+from tunewright.data.formats import HIDDEN
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 settle()  # before torch: threads that wait must not slow the tests of the other worker
@@ -28,6 +29,12 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, session_cache: Path) -> None:
     if request.node.get_closest_marker("assets") is None:
         monkeypatch.setenv("TUNEWRIGHT_CACHE", str(session_cache))
+
+
+@pytest.fixture(autouse=True)
+def rows_are_shown() -> None:
+    """A private run in this process says so for the rows that it opens; a reader that a test calls itself is not told."""
+    HIDDEN.set(False)
 
 
 @pytest.fixture(autouse=True)
