@@ -33,7 +33,7 @@ def own_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, s
 
 @pytest.fixture(autouse=True)
 def rows_are_shown() -> None:
-    """A private run in this process says so for the rows that it opens; a reader that a test calls itself is not told."""
+    """A private run tells the readers of its process; one that a test calls itself is told by nobody."""
     HIDDEN.set(False)
 
 
