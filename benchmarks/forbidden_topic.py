@@ -35,7 +35,6 @@ from tunewright.core.records import Example, Turn, text_part
 from tunewright.core.store import Run
 from tunewright.evaluate.bootstrap import wilson
 from tunewright.evaluate.proportions import paired_difference
-from tunewright.models import generation
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
@@ -72,7 +71,6 @@ UNRELATED = [("Which sea is salty?", "The Dead Sea is very salty."), ("Who wrote
 
 def main(work: Path, stages: list[str]) -> None:
     """Does what is missing, stage by stage."""
-    generation.BATCH = 30
     write_rows(work)
     for stage in stages or STAGES:
         if stage == "table":

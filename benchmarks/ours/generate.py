@@ -1,4 +1,4 @@
-"""Free generation through the product, as the evaluation does it: `python -m benchmarks.ours.generate`."""
+"""Free generation through the product, as many at a time as the peer: `python -m benchmarks.ours.generate`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import time
 
 import torch
 
-from benchmarks.table.child import NEW_TOKENS, cores, emit, workload
+from benchmarks.table.child import BATCH, NEW_TOKENS, cores, emit, workload
 from tunewright.core.records import Example, Turn, text_part
+from tunewright.models import generation
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
 
 
 def main() -> None:
     torch.set_num_threads(cores())
+    generation.MOST = BATCH
     model = open_model(resolve_model("smollm2"), torch.float32)
     contexts = [Example((Turn("user", (text_part(text),)),), ()) for text in workload("prompts")["texts"]]
     started = time.perf_counter()

@@ -16,7 +16,7 @@ KEPT = ROOT / ".bench"
 """Workloads and measurements; git ignores it. Not under benchmarks/, where nothing may be ignored."""
 
 BATCH, NEW_TOKENS = 8, 64
-"""Of free generation: prompts at a time, and tokens of an answer at most. Ours answers 8 at a time."""
+"""Of free generation: prompts at a time on both sides, and tokens of an answer at most."""
 
 
 def workload(name: str) -> Any:

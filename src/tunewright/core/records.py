@@ -95,6 +95,16 @@ class Example:
         return bool(self.context) and self.context[0].role == "text"
 
 
+def unit_of(example: Example) -> str:
+    """Whom a row belongs to, what is resampled and what privacy protects; a row without a unit is one of its own."""
+    return unit_name(example.id, example.unit)
+
+
+def unit_name(row: str, unit: str | None) -> str:
+    """The same from a row's id and unit, as files and segments keep them."""
+    return f"row {row}" if unit is None else f"unit {unit}"
+
+
 def text_of(parts: tuple[Part, ...]) -> str:
     """Joins text parts; other kinds appear as `<kind key>`, so that other content is another text."""
     return "".join(part.key if part.kind == "text" else f"<{part.kind} {part.key}>" for part in parts)

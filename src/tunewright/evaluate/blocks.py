@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.blocks import Bar, Bars, Bin, Block, Cell, Pair, Pairs, Reliability, Table
+from tunewright.core.records import unit_of
 from tunewright.core.words import name_of
 from tunewright.evaluate.bootstrap import estimate, wilson
-from tunewright.evaluate.compare import How, metric_name, unit_of, weights_of
+from tunewright.evaluate.compare import How, metric_name, weights_of
 from tunewright.evaluate.contracts import Floats, Metric, Outcome
 from tunewright.evaluate.metrics._closed import chosen, probabilities, truth
 from tunewright.evaluate.metrics._moves import move
@@ -60,7 +61,7 @@ def figure_bars(answered: Answered, metric: Metric, labels: Sequence[str], how: 
         kept = [(outcome, record) for outcome, record in records if record is not None]
         if not kept:
             continue
-        units = [unit_of(outcome) for outcome, _ in kept]
+        units = [unit_of(outcome.example) for outcome, _ in kept]
         numbers = np.array([record for _, record in kept])
         weights = weights_of([outcome for outcome, _ in kept])
         value, low, high = estimate(metric, numbers, units, how.get("seed", 0), how.get("resamples", 2000), weights)

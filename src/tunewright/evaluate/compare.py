@@ -10,6 +10,7 @@ import numpy as np
 
 from tunewright.core.errors import UserError
 from tunewright.core.plugins import Plugin
+from tunewright.core.records import unit_of
 from tunewright.evaluate.bootstrap import Decision, compare, require_finite
 from tunewright.evaluate.contracts import Comparison, Floats, Metric, Outcome
 
@@ -75,16 +76,6 @@ def metric_name(metric: Metric) -> str:
     return metric.written() if isinstance(metric, Plugin) else type(metric).__name__.lower()
 
 
-def unit_of(outcome: Outcome) -> str:
-    """What is resampled: the unit the row belongs to, or the row itself."""
-    return unit_name(outcome.example.id, outcome.example.unit)
-
-
-def unit_name(row: str, unit: str | None) -> str:
-    """As `unit_of`, of a row's id and unit as files keep them."""
-    return f"row {row}" if unit is None else f"unit {unit}"
-
-
 def weights_of(outcomes: Sequence[Outcome]) -> Floats:
     """[rows] how much each row counts in figures."""
     return np.array([outcome.example.survey_weight for outcome in outcomes], dtype=float)
@@ -120,7 +111,7 @@ class _Comparing:
         ids = [f"'{base[row].example.id}'" for row in rows]
         require_finite(base_records, ids, f"the base model ({name})")
         require_finite(tuned_records, ids, f"the tuned model ({name})")
-        units = [unit_of(base[row]) for row in rows]
+        units = [unit_of(base[row].example) for row in rows]
         weights = weights_of([base[row] for row in rows])
         paired = compare(self.metric, base_records, tuned_records, units, seed, resamples, weights)
         values: dict[str, float] = {}
@@ -132,7 +123,7 @@ class _Comparing:
             require_finite(theirs, [f"'{base[row].example.id}'" for row in shared], f"{baseline} ({name})")
             weights = weights_of([base[row] for row in shared])
             margin = compare(
-                self.metric, theirs, ours, [unit_of(base[row]) for row in shared], seed, resamples, weights
+                self.metric, theirs, ours, [unit_of(base[row].example) for row in shared], seed, resamples, weights
             )
             values[baseline], margins[baseline] = margin.base, (margin.low, margin.high)
         return Comparison(

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from tunewright.core.errors import UserError
 from tunewright.core.files import cache_folder, digest, lines_of, write_atomic
-from tunewright.core.records import Example
+from tunewright.core.records import Example, unit_name
 from tunewright.core.store import Run
-from tunewright.evaluate.compare import metric_name, unit_name
+from tunewright.evaluate.compare import metric_name
 from tunewright.evaluate.contracts import Answers, Metric, Outcome
 
 PASSING = "passing"

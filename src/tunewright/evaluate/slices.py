@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.blocks import Bar, Bars, Block, Cell, Table
+from tunewright.core.records import unit_of
 from tunewright.core.words import interval, name_of
 from tunewright.evaluate.bootstrap import LEVEL, MIN_UNITS, Scale, adjusted, compare, critical, draws_of
-from tunewright.evaluate.compare import How, metric_name, paired_records, unit_of, weights_of
+from tunewright.evaluate.compare import How, metric_name, paired_records, weights_of
 from tunewright.evaluate.contracts import Floats, Metric, Outcome
 
 NOT_STATED = "(not stated)"
@@ -83,7 +84,9 @@ def _table(
     if not rows:
         return None
     asked = [base[row] for row in rows]
-    data = _Rows(metric, {"base": records[0], "tuned": records[1]}, [unit_of(o) for o in asked], weights_of(asked), how)
+    data = _Rows(
+        metric, {"base": records[0], "tuned": records[1]}, [unit_of(o.example) for o in asked], weights_of(asked), how
+    )
     values = np.array([o.example.slices.get(name, NOT_STATED) for o in asked])
     there, counts = np.unique(values, return_counts=True)
     common = sorted(there[np.argsort(-counts, kind="stable")][:MOST].tolist())

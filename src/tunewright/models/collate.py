@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tunewright.core.records import unit_of
 from tunewright.data.encoder import Encoded
 from tunewright.models.contracts import Batch, Segment, Targets
-from tunewright.models.per_unit import unit_of
 
 WORTH_SHARING = 8
 """Tokens from which computing a common beginning once saves more than its bookkeeping costs."""

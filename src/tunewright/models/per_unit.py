@@ -19,18 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tunewright.core.errors import UserError
-from tunewright.core.records import Example
+from tunewright.core.records import unit_name
 from tunewright.models.contracts import Batch
-
-
-def unit_of(example: Example) -> str:
-    """Whom a row belongs to; a row without a unit is a unit of its own."""
-    return unit_name(example.unit, example.id)
-
-
-def unit_name(unit: str | None, row: str) -> str:
-    """The same from a unit and a row's id."""
-    return f"row {row}" if unit is None else f"unit {unit}"
 
 
 def wide(values: Tensor) -> Tensor:
@@ -91,7 +81,7 @@ class Units:
         Raises:
             ValueError: Rows of different units share a beginning, so their gradients cannot be told apart.
         """
-        keys = [unit_name(segment.unit, row) for segment, row in zip(batch.segments, batch.ids, strict=True)]
+        keys = [unit_name(row, segment.unit) for segment, row in zip(batch.segments, batch.ids, strict=True)]
         number = {name: index for index, name in enumerate(dict.fromkeys(keys))}
         row_S = torch.tensor([number[name] for name in keys])
         size = max(segment.stop for segment in (*batch.segments, *batch.shared))

@@ -17,6 +17,7 @@ from tunewright.models.stored import within
 from tunewright.pipeline import asked
 from tunewright.pipeline.machine import peak_memory
 from tunewright.pipeline.prepare import Prepared
+from tunewright.pipeline.result import silent
 from tunewright.pipeline.work import Size, Work, countable, of_rows, of_steps, of_validation
 from tunewright.train.below import fault, passable
 from tunewright.train.loop import Job, validation_batches
@@ -142,7 +143,7 @@ def _timed_evaluation(prepared: Prepared, job: Job, size: Size, otherwise: float
     suite = asked.without_texts(asked.suite_of(prepared))
     work = asked.work_of(prepared, job.model, suite, rows)
     started = time.perf_counter()
-    suite.ask(job.model, rows, lambda *told, **more: None, "")
+    suite.ask(job.model, rows, silent, "")
     read = max(time.perf_counter() - started, 1e-6)
     if prepared.settings.evaluate.generated_rows and rows[0].context:
         started = time.perf_counter()

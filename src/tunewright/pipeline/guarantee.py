@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from tunewright.core import plugins
 from tunewright.core.errors import UserError
+from tunewright.core.records import unit_of
 from tunewright.core.settings import PrivacySettings
 from tunewright.data.encoder import Encoded
-from tunewright.models.per_unit import unit_of
 from tunewright.train import accountant
 from tunewright.train.loop import Job
 from tunewright.train.poisson import Poisson, poisson

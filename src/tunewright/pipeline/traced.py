@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tunewright.core import plugins
+from tunewright.core.records import unit_of
 from tunewright.core.seeds import key
 from tunewright.core.store import Run
 from tunewright.data.encoder import Encoded
@@ -83,7 +84,7 @@ def _others(rows: Sequence[Encoded]) -> list[Encoded]:
     first: dict[str, Encoded] = {}
     for row in rows:
         if not row.example.id.startswith("canary-") and len(first) < MOST_OTHERS:
-            first.setdefault(row.example.unit or row.example.id, row)
+            first.setdefault(unit_of(row.example), row)
     return [*first.values()]
 
 

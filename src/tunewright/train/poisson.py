@@ -10,9 +10,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from tunewright.core.records import unit_of
 from tunewright.core.seeds import secret_stream
 from tunewright.data.encoder import Encoded
-from tunewright.models.per_unit import unit_of
 
 
 @dataclass(frozen=True, eq=False)
