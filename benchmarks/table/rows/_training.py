@@ -19,10 +19,10 @@ def ours(method: str, name: str = "tunewright", *more: str) -> Side:
 def trl(method: str, configuration: str, *more: str) -> Side:
     """The same run by TRL under a named configuration.
 
-    Its defaults multiply in bf16, minutes a step where the machine has no such products: two steps, once.
+    Its defaults multiply in bf16, minutes a step where the machine has no such products: one step, once.
     """
     slow = configuration == "defaults"
-    arguments = (method, configuration, *(("--steps", "2") if slow else ()), *more)
+    arguments = (method, configuration, *(("--steps", "1") if slow else ()), *more)
     return Side(f"TRL {configuration}", TRL, arguments, peer=True, once=slow)
 
 
