@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.core import plugins
-from tunewright.core.config import Plan, Request
+from tunewright.core.config import Request
 from tunewright.core.store import Run
 from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import LoadedModel
 from tunewright.pipeline import mitigate
 from tunewright.pipeline.advice import safety_advice
-from tunewright.pipeline.example_data import shipped
 from tunewright.pipeline.forecast import by_dry_step
 from tunewright.pipeline.guarantee import guarantee, privacy_lines, private_job, prove
 from tunewright.pipeline.inside import further_lines
 from tunewright.pipeline.machine import fix_threads, folder_size, info, peak_memory
+from tunewright.pipeline.places import absolute
 from tunewright.pipeline.prepare import Prepared, Rows, prepare, read_rows
 from tunewright.pipeline.result import Result
 from tunewright.pipeline.summary import data_lines, forecast_line, tell
@@ -48,7 +48,7 @@ def begin(request: Request, verb: str, progress: Progress) -> tuple[Prepared, Ru
 def set_up(rows: Rows, out: Path | None, verb: str, progress: Progress) -> tuple[Prepared, Run]:
     """Opens everything for rows that were read, and makes the run folder: `out`, or one under runs/."""
     threads = fix_threads(rows.plan.settings.train.threads)
-    prepared = prepare(replace(rows, plan=_absolute(rows.plan)), progress)
+    prepared = prepare(replace(rows, plan=absolute(rows.plan)), progress)
     method = prepared.method.plugin_name()  # type: ignore[attr-defined]
     run = Run.create(out, f"{Path(prepared.settings.data.path).stem}-{method}")
     if prepared.canaries.coins:
@@ -65,18 +65,6 @@ def begin_folder(prepared: Prepared, run: Run, verb: str, threads: int) -> None:
     run.write("info.json", {**found, "verb": verb, "capabilities": capabilities})
     run.write("data.json", prepared.data)
     prepared.plan.write(run.plan_file)  # last: a folder with a plan is a run
-
-
-def _absolute(plan: Plan) -> Plan:
-    """The plan with a data path that holds from any working directory."""
-
-    def whole(path: str) -> str:
-        return path if shipped(path) else str(Path(path).resolve())
-
-    pool = plan.settings.data.pool
-    absolute = {"path": whole(plan.settings.data.path), "pool": whole(pool) if pool else None}
-    data = plan.settings.data.model_copy(update=absolute)
-    return replace(plan, settings=plan.settings.model_copy(update={"data": data}))
 
 
 def job_of(prepared: Prepared) -> Job:

@@ -1,0 +1,51 @@
+"""The paths of a plan, made to hold from any working directory: a run is resumed from wherever its user stands."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tunewright.core.config import Plan
+from tunewright.models.embedded import EMBEDDED
+from tunewright.pipeline.example_data import shipped
+
+
+def absolute(plan: Plan) -> Plan:
+    """The plan with absolute paths: of the rows, the model's folder, and the files that plugins are given."""
+    settings = plan.settings
+    pool = settings.data.pool
+    data = {"path": _rows(settings.data.path), "pool": _rows(pool) if pool else None}
+    changed = {
+        "data": settings.data.model_copy(update=data),
+        "model": settings.model if settings.model in EMBEDDED else _there(settings.model),
+        "method": _files(settings.method),
+        "objective": _files(settings.objective),
+        "train": settings.train.model_copy(update={"mitigations": _files(settings.train.mitigations)}),
+        "evaluate": settings.evaluate.model_copy(update={"probes": _files(settings.evaluate.probes)}),
+    }
+    return replace(plan, settings=settings.model_copy(update=changed))
+
+
+def _rows(path: str) -> str:
+    return path if shipped(path) else str(Path(path).resolve())
+
+
+def _there(name: str) -> str:
+    place = os.path.expanduser(name)  # takes any text, as os.path.exists does; Path's own raise on some
+    return str(Path(place).resolve()) if os.path.exists(place) else name
+
+
+def _files(value: Any) -> Any:
+    """A plugin's options with the files among them absolute.
+
+    A word alone ("magnitude") stays what it is, even beside a file of that name: a path has a separator or a suffix.
+    """
+    if isinstance(value, dict):
+        return {key: _files(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_files(one) for one in value)
+    if isinstance(value, str) and (os.sep in value or os.path.splitext(value)[1]):
+        return _there(value)
+    return value

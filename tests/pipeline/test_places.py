@@ -1,0 +1,51 @@
+"""A plan's paths hold from any working directory; words that only look like paths stay words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tunewright.core.config import Request, plan_of
+from tunewright.pipeline.places import absolute
+
+
+@pytest.fixture
+def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("rows.csv", "asked.txt", "refusals.jsonl", "magnitude"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "own-model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path.resolve()
+
+
+def plan_with(*sets: str, model: str = "smollm2"):
+    return absolute(plan_of(Request(data="rows.csv", sets=sets, model=model))).settings
+
+
+def test_rows_and_the_models_folder_become_absolute(there):
+    settings = plan_with(model="own-model")
+    assert settings.data.path == str(there / "rows.csv")
+    assert settings.model == str(there / "own-model")
+
+
+def test_names_of_models_and_shipped_rows_stay(there):
+    (there / "smollm2").mkdir()
+    assert plan_with().model == "smollm2"
+    assert plan_with(model="some/one-on-the-hub").model == "some/one-on-the-hub"
+    assert absolute(plan_of(Request(data="icd10"))).settings.data.path == "icd10"
+
+
+def test_files_among_the_options_of_plugins_become_absolute(there):
+    settings = plan_with(
+        'evaluate.probes=[{"name": "safety", "prompts": "asked.txt"}]',
+        'train.mitigations=[{"name": "safety_mix", "rows": "refusals.jsonl", "share": 0.1}]',
+    )
+    assert settings.evaluate.probes == ({"name": "safety", "prompts": str(there / "asked.txt")},)
+    (mix,) = settings.train.mitigations
+    assert mix == {"name": "safety_mix", "rows": str(there / "refusals.jsonl"), "share": 0.1}
+
+
+def test_a_word_stays_a_word_beside_a_file_of_that_name(there):
+    settings = plan_with('method={"name": "sparse", "policy": "magnitude"}')
+    assert settings.method["policy"] == "magnitude"
