@@ -150,7 +150,7 @@ def _timed(job: Any, multiplied: float, threads: int) -> dict[str, float]:
         for row in job.train:
             model.family.token_log_probs(model, model.family.collate(model, [row]))
     reading = clock() - started
-    size = Size.of(model.module, sum(p.numel() for p in job.method.trained(model).values()))
+    size = Size.of(model, sum(p.numel() for p in job.method.trained(model).values()))
     work = of_steps(job)
     return {
         "training": tokens / training,

@@ -150,7 +150,7 @@ def test_a_dry_step_measures_rates_and_leaves_the_weights(place):
 
 def test_operations_are_two_a_weight_and_position_and_twice_that_back(place):
     job = job_of(prepared_of(place, "rows.csv"))
-    size = Size.of(job.model.module, 100)
+    size = Size.of(job.model, 100)
     weights = sum(p.numel() for p in job.model.module.parameters())
     assert size.body + size.head == weights, "a tied head is one with the embedding"
     work = Work(positions=10, predicted=3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
+from benchmarks.table.machine import multiplies_bf16
 from benchmarks.table.row import Figure, Result, Round, Row, Side, each
 
 TRL = "benchmarks.peers.trl_train"
@@ -19,9 +20,9 @@ def ours(method: str, name: str = "tunewright", *more: str) -> Side:
 def trl(method: str, configuration: str, *more: str) -> Side:
     """The same run by TRL under a named configuration.
 
-    Its defaults multiply in bf16, minutes a step where the machine has no such products: one step, once.
+    Its defaults multiply in bf16, minutes a step where the machine has no such products: there one step, once.
     """
-    slow = configuration == "defaults"
+    slow = configuration == "defaults" and not multiplies_bf16()
     arguments = (method, configuration, *(("--steps", "1") if slow else ()), *more)
     return Side(f"TRL {configuration}", TRL, arguments, peer=True, once=slow)
 

@@ -15,6 +15,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TUNEWRIGHT_CACHE") or Path.home() / ".cache" / "tunewright")
 
 
+def existing(name: str) -> Path | None:
+    """The absolute path of the file or folder a text names, `~` understood; None when nothing lies there."""
+    place = os.path.expanduser(name)  # takes any text, as os.path.exists does; Path's own raise on some
+    return Path(place).resolve() if os.path.exists(place) else None
+
+
 def write_atomic(path: Path, content: str | bytes, mode: int = 0o666) -> None:
     """Writes beside the target, flushes to disk, then renames: readers see the old file or the new one.
 

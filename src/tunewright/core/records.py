@@ -80,6 +80,15 @@ class Example:
     """How much the row counts in figures (how many people it stands for); what is trained knows nothing of it."""
 
     @property
+    def content(self) -> list[Any]:
+        """All that a model is shown and what is wanted of it, JSON-able: what makes two questions the same."""
+        return [
+            [[t.role, _content(t.parts), t.weight, t.extra] for t in self.context],
+            [[_content(a.parts), a.rank, a.weight, a.extra] for a in self.answers],
+            self.tools,
+        ]
+
+    @property
     def answer(self) -> Answer:
         """The wanted answer (the first of lowest rank)."""
         return min(self.answers, key=lambda answer: answer.rank)
@@ -108,6 +117,10 @@ def unit_name(row: str, unit: str | None) -> str:
 def text_of(parts: tuple[Part, ...]) -> str:
     """Joins text parts; other kinds appear as `<kind key>`, so that other content is another text."""
     return "".join(part.key if part.kind == "text" else f"<{part.kind} {part.key}>" for part in parts)
+
+
+def _content(parts: tuple[Part, ...]) -> list[tuple[str, str]]:
+    return [(part.kind, part.key) for part in parts]
 
 
 def text_part(text: str) -> Part:

@@ -121,7 +121,7 @@ def _keep_arrays(path: Path, arrays: Answers) -> None:
 def rows_key(examples: Sequence[Example]) -> str:
     """A hash of what is asked and wanted in these rows, whose they are and how much they count: what a test is."""
     return digest([
-        (e.id, e.unit, e.survey_weight, [(t.role, t.text) for t in e.context], [a.text for a in e.answers])
+        (e.id, e.unit, e.survey_weight, e.content)
         for e in sorted(examples, key=lambda example: example.id)
     ])  # fmt: skip
 

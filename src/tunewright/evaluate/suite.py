@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tunewright.core.files import digest
-from tunewright.core.records import Answer, Example, Turn
+from tunewright.core.records import Example
 from tunewright.core.seeds import key
 from tunewright.data.encoder import Encoded, Unencodable, encode_all
 from tunewright.evaluate.contracts import Floats, Need, Outcome, Progress
@@ -35,10 +35,6 @@ class Suite:
 
     def key(self, examples: Sequence[Example], *more: object) -> str:
         """A content key: the same suite on the same examples."""
-        rows = [
-            (e.id, [(t.role, _said(t), t.weight, t.extra) for t in e.context], [_said(a) for a in e.answers], e.tools)
-            for e in examples
-        ]
         return digest(
             VERSION,
             sorted(self.needs),
@@ -48,7 +44,7 @@ class Suite:
             self.generated_rows,
             self.max_new_tokens,
             self.seed,
-            rows,
+            [(example.id, example.content) for example in examples],
             *more,
         )
 
@@ -148,10 +144,6 @@ class Suite:
             outcomes[index] = replace(outcomes[index], text=answer.text, stopped=answer.stopped)
             progress(f"{what}: answering freely", done, len(chosen))
         return outcomes
-
-
-def _said(turn: Turn | Answer) -> list[tuple[str, str]]:
-    return [(part.kind, part.key) for part in turn.parts]
 
 
 def _pieces(found: Sequence[Encoded] | Unencodable) -> Sequence[Encoded]:

@@ -112,6 +112,8 @@ class LoadedModel:
     origin: Origin
     packs: bool = True
     """Whether packed rows were measured to equal rows alone; otherwise batches are padded."""
+    answers_by_head: bool = False
+    """Whether the logits were measured to be what the output head says, so that it may be read slice by slice."""
     apart: bool = False
     """Whether what rows of different units begin with alike is computed for each of them (private training)."""
 

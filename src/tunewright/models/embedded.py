@@ -7,7 +7,6 @@ must have been brought by `tunewright fetch NAME`. Only safetensors weights with
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ from typing import Any
 import yaml
 
 from tunewright.core.errors import MissingPart, UserError, nearest
-from tunewright.core.files import cache_folder, digest, file_digest, read_json, write_json
+from tunewright.core.files import cache_folder, digest, existing, file_digest, read_json, write_json
 from tunewright.models._hub import cached_snapshot
 from tunewright.models.contracts import Origin
 
@@ -111,10 +110,8 @@ def resolve_model(name: str) -> Origin:
         folder = EMBEDDED[name].folder
         if not (folder / RECORD).is_file():
             raise MissingPart(f"The model '{name}' is not fetched. Run `tunewright fetch {name}`.")
-    elif os.path.exists(os.path.expanduser(name)):  # these two take any text; Path's own raise on some
-        folder = Path(os.path.expanduser(name)).resolve()
     else:
-        folder = _from_hub(name)
+        folder = existing(name) or _from_hub(name)
     faults = model_faults(folder)
     if faults:
         raise UserError(faults)

@@ -10,21 +10,13 @@ from numpy.typing import NDArray
 
 from tunewright.models.attention import Layout, attention, plain_attention
 from tunewright.models.contracts import LoadedModel
-from tunewright.models.scoring import TOKENS_A_BATCH, Ids, Laid
+from tunewright.models.scoring import TOKENS_A_BATCH, Ids, Laid, batches
 
 
 def last_hidden(model: LoadedModel, contexts: Sequence[Ids]) -> Iterator[NDArray[np.float32]]:
     """[width] the last layer's output at the last token of each context, in order."""
-    waiting: list[Ids] = []
-    size = 0
-    for context in contexts:
-        if waiting and size + len(context) > TOKENS_A_BATCH:
-            yield from _read(model, waiting)
-            waiting, size = [], 0
-        waiting.append(context)
-        size += len(context)
-    if waiting:
-        yield from _read(model, waiting)
+    for rows in batches(contexts, TOKENS_A_BATCH):
+        yield from _read(model, rows)
 
 
 def _read(model: LoadedModel, contexts: Sequence[Ids]) -> Iterator[NDArray[np.float32]]:

@@ -16,6 +16,7 @@ from transformers import GenerationConfig
 
 from tunewright.models.attention import Layout, attention, packed_logits, plain_attention
 from tunewright.models.contracts import Generation, LoadedModel
+from tunewright.models.head import best
 from tunewright.models.held import Continuing, Filling, Held
 from tunewright.models.scoring import Laid
 
@@ -111,8 +112,8 @@ def _continue(model: LoadedModel, held: Held, going: Sequence[_Answer]) -> None:
 def _write(
     model: LoadedModel, ids: Tensor, position: Tensor, layout: Filling | Continuing, keep: Tensor, to: Sequence[_Answer]
 ) -> None:
-    best = packed_logits(model.module, ids, position, layout, keep).argmax(-1).tolist()
-    for answer, token in zip(to, best, strict=True):
+    tokens = best(model, lambda: packed_logits(model.module, ids, position, layout, keep)).tolist()
+    for answer, token in zip(to, tokens, strict=True):
         answer.tokens.append(token)
 
 

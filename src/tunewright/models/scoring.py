@@ -15,17 +15,15 @@ from tunewright.models.contracts import Segment
 from tunewright.models.trie import Trie, build
 
 Ids = Sequence[int]
-Logits = Callable[[Tensor, tuple[Segment, ...], Tensor], Tensor]
-"""(ids [N], segments, positions to keep [K]) -> logits [K, vocabulary]."""
+Picked = Callable[[Tensor, tuple[Segment, ...], Tensor, Tensor, Tensor], Tensor]
+"""(ids [N], segments, positions [K], which of them each target reads [T], targets [T]) -> log-probabilities [T]."""
 
-TOKENS_A_BATCH = 3072
+TOKENS_A_BATCH = 2048
 _WORTH = 4
 """Tokens from which computing a common beginning of contexts once saves more than its bookkeeping costs."""
-LOGIT_ROWS = 512
-"""Positions whose log-sum-exp is taken at once, to bound memory."""
 
 
-def score(contexts: Sequence[Ids], answers: Sequence[Sequence[Ids]], logits: Logits) -> Iterator[NDArray[np.float64]]:
+def score(contexts: Sequence[Ids], answers: Sequence[Sequence[Ids]], picked: Picked) -> Iterator[NDArray[np.float64]]:
     """Summed log-probability of each answer after its context, contexts in order.
 
     What contexts of one batch begin with alike is computed once, as a tree; each carries the trie of its answers.
@@ -44,14 +42,28 @@ def score(contexts: Sequence[Ids], answers: Sequence[Sequence[Ids]], logits: Log
         for piece in pieces:
             own = len(context) - _common(waiting[-1][0], context) if waiting else len(context)
             if waiting and size + own + piece.size > TOKENS_A_BATCH:
-                done.extend(_score_batch(waiting, logits))
+                done.extend(_score_batch(waiting, picked))
                 waiting, size, own = [], 0, len(context)
                 yield from _whole(done, parts_of)
             waiting.append((context, piece))
             size += own + piece.size
     if waiting:
-        done.extend(_score_batch(waiting, logits))
+        done.extend(_score_batch(waiting, picked))
     yield from _whole(done, parts_of)
+
+
+def batches(contexts: Sequence[Ids], most: int) -> Iterator[list[Ids]]:
+    """Contexts in order, at most so many at once, and of no more tokens than a batch has (or one context)."""
+    waiting: list[Ids] = []
+    size = 0
+    for context in contexts:
+        if waiting and (len(waiting) == most or size + len(context) > TOKENS_A_BATCH):
+            yield waiting
+            waiting, size = [], 0
+        waiting.append(context)
+        size += len(context)
+    if waiting:
+        yield waiting
 
 
 def _whole(done: list[NDArray[np.float64]], parts_of: list[int]) -> Iterator[NDArray[np.float64]]:
@@ -124,7 +136,7 @@ class Laid:
             self._grow(rows, longer, end, segment, ends)
 
 
-def _score_batch(rows: Sequence[tuple[Ids, Trie]], logits: Logits) -> list[NDArray[np.float64]]:
+def _score_batch(rows: Sequence[tuple[Ids, Trie]], picked: Picked) -> list[NDArray[np.float64]]:
     laid = Laid()
     ends = laid.contexts([context for context, _ in rows])
     sources: list[int] = []
@@ -139,7 +151,7 @@ def _score_batch(rows: Sequence[tuple[Ids, Trie]], logits: Logits) -> list[NDArr
             else:
                 sources.append(laid.segments[edges[predecessor[0]]].start + predecessor[1])
             targets.append(token)
-    found = _log_probs(torch.tensor(laid.ids), tuple(laid.segments), sources, targets, logits)
+    found = _log_probs(torch.tensor(laid.ids), tuple(laid.segments), sources, targets, picked)
     results, start = [], 0
     for _, trie in rows:
         steps = found[start : start + len(trie.predictions)]
@@ -149,11 +161,8 @@ def _score_batch(rows: Sequence[tuple[Ids, Trie]], logits: Logits) -> list[NDArr
 
 
 def _log_probs(
-    ids_N: Tensor, segments: tuple[Segment, ...], sources: list[int], targets: list[int], logits: Logits
+    ids_N: Tensor, segments: tuple[Segment, ...], sources: list[int], targets: list[int], picked: Picked
 ) -> NDArray[np.float64]:
     keep, inverse = np.unique(np.array(sources), return_inverse=True)
-    logits_KV = logits(ids_N, segments, torch.from_numpy(keep))
-    lse_K = torch.cat([part.float().logsumexp(-1) for part in torch.split(logits_KV, LOGIT_ROWS)])
-    row = torch.from_numpy(inverse)
-    chosen = logits_KV[row, torch.tensor(targets)].float() - lse_K[row]
-    return chosen.double().numpy()
+    found_T = picked(ids_N, segments, torch.from_numpy(keep), torch.from_numpy(inverse), torch.tensor(targets))
+    return found_T.double().numpy()

@@ -175,7 +175,7 @@ class _Stored:
 
 
 def _size(job: Job) -> Size:
-    return Size.of(job.model.module, sum(p.numel() for p in job.method.trained(job.model).values()))
+    return Size.of(job.model, sum(p.numel() for p in job.method.trained(job.model).values()))
 
 
 @dataclass(frozen=True, slots=True)

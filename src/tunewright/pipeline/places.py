@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.core.config import Plan
+from tunewright.core.files import existing
 from tunewright.models.embedded import EMBEDDED
 from tunewright.pipeline.example_data import shipped
 
@@ -33,8 +34,7 @@ def _rows(path: str) -> str:
 
 
 def _there(name: str) -> str:
-    place = os.path.expanduser(name)  # takes any text, as os.path.exists does; Path's own raise on some
-    return str(Path(place).resolve()) if os.path.exists(place) else name
+    return str(existing(name) or name)
 
 
 def _files(value: Any) -> Any:

@@ -22,6 +22,7 @@ from tunewright.data.encoder import Encoded
 from tunewright.evaluate.suite import Suite
 from tunewright.models.attention import Layout
 from tunewright.models.contracts import Batch, LoadedModel
+from tunewright.models.head import SLICE, sliced_head
 from tunewright.pipeline.result import silent
 
 NARROW = 32
@@ -210,12 +211,14 @@ class Size:
     layers: int
     feed_forward: int
     """Width between the two products of a feed-forward part."""
-    vocabulary: int
+    said: int
+    """Numbers a predicted position holds of the head: logits and their log-probabilities, or a slice of both."""
     weight_bytes: int
 
     @classmethod
-    def of(cls, module: Any, trained: int) -> Size:
-        """Of a module; parts that it does not tell are guessed from its weights."""
+    def of(cls, model: LoadedModel, trained: int) -> Size:
+        """Of a model; parts that it does not tell are guessed from its weights."""
+        module = model.module
         config = getattr(module, "config", None)
 
         def told(name: str, other: int) -> int:
@@ -225,6 +228,7 @@ class Size:
         embedding = module.get_input_embeddings().weight if hasattr(module, "get_input_embeddings") else None
         output = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
         head = 0 if output is None else output.weight
+        said = 0 if embedding is None else 2 * (SLICE if sliced_head(model) else int(embedding.shape[0]))
         width = told("hidden_size", max(16, math.isqrt(every) // 8))
         outside = {id(w): w.numel() for w in (embedding, head) if isinstance(w, Tensor)}
         return cls(
@@ -234,7 +238,7 @@ class Size:
             width=width,
             layers=told("num_hidden_layers", 4),
             feed_forward=told("intermediate_size", 4 * width),
-            vocabulary=0 if embedding is None else int(embedding.shape[0]),
+            said=said,
             weight_bytes=sum(p.numel() * p.element_size() for p in module.parameters()),
         )
 
@@ -255,12 +259,12 @@ class Size:
 
         A layer keeps, of each position, its two inputs and their normed forms, queries, keys and values before and
         after rotation, what attention gave, and three of the feed-forward width; with what the backward itself needs
-        at its height that is about 14 and 3.5 widths (measured: docs/cost.md). The head keeps log-probabilities and
-        their gradient. So many `frozen` layers at the bottom keep nothing.
+        at its height that is about 14 and 3.5 widths (measured: docs/cost.md). A head that is not read in slices keeps
+        log-probabilities and their gradient. So many `frozen` layers at the bottom keep nothing.
         """
         a_layer = 14 * self.width + 3.5 * self.feed_forward
-        return 4.0 * (work.widest * (self.layers - frozen) * a_layer + 2 * work.most_predicted * self.vocabulary)
+        return 4.0 * (work.widest * (self.layers - frozen) * a_layer + work.most_predicted * self.said)
 
     def logits(self, work: Work) -> float:
         """Bytes of the most logits that a forward without backward gives, and of their log-probabilities."""
-        return 4.0 * 2 * work.most_predicted * self.vocabulary
+        return 4.0 * work.most_predicted * self.said

@@ -21,19 +21,18 @@ from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.core.seeds import key
 from tunewright.data.encoder import Encoded
-from tunewright.models import collate, scoring
+from tunewright.models import collate, head, scoring
 from tunewright.models.attention import NAME, Layout, attention, packed_logits, plain_attention
 from tunewright.models.chat import Chat
 from tunewright.models.contracts import Batch, EncodeSettings, Generation, LoadedModel, Origin, Segment
 from tunewright.models.encoding import TextEncoder, continued_ids, plain_ids
 from tunewright.models.fused import fuse
 from tunewright.models.generation import greedy
-from tunewright.models.picked import picked_log_probs
 
 PACKED_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 0.2}
 """Largest difference of a log-probability, packed against alone, at which a model counts as able to pack."""
 _PROMPT_TOKENS = 4096
-_ROWS = 16
+_ROWS = 64
 """Contexts whose next tokens are computed together."""
 
 hf_logging.disable_progress_bar()  # our own progress is enough
@@ -119,12 +118,13 @@ class CausalLM(Plugin):
         """[targets] float32 log-probabilities, differentiable."""
         targets = batch.targets
         keep_K, row_T = torch.unique(targets.position_T, return_inverse=True)
-        if model.packs:
-            logits_KV = _packed_logits(model.module, batch.inputs["input_ids"], batch.attended(), keep_K)
-        else:
-            logits_KV = _padded_logits(model.module, batch, keep_K)
-        accurate = logits_KV if logits_KV.dtype == torch.float64 else logits_KV.float()
-        return picked_log_probs(accurate, row_T, targets.target_T)
+
+        def logits() -> Tensor:
+            if model.packs:
+                return _packed_logits(model.module, batch.inputs["input_ids"], batch.attended(), keep_K)
+            return _padded_logits(model.module, batch, keep_K)
+
+        return head.picked(model, logits, row_T, targets.target_T)
 
     def choices(
         self,
@@ -168,21 +168,15 @@ class CausalLM(Plugin):
         if len(given) < positions - 1:
             raise ValueError(f"{positions} positions are asked for, the answer has {len(given)} tokens")
         ids = [[*encoder.context_ids(example, positions), *given] for example in contexts]
-        for start in range(0, len(ids), _ROWS):
-            rows = ids[start : start + _ROWS]
+        for rows in scoring.batches(ids, _ROWS):
             if not model.packs:
                 for row in rows:
                     yield from _plain_logits(model.module, row)[-positions:].float().log_softmax(-1).numpy()
                 continue
-            stops = np.cumsum([len(row) for row in rows])
-            segments = tuple(
-                Segment(i, None, i, int(stop) - len(row), int(stop))
-                for i, (row, stop) in enumerate(zip(rows, stops, strict=True))
-            )
-            flat = torch.tensor([token for row in rows for token in row])[None]
-            keep = torch.from_numpy((stops[:, None] + np.arange(-positions, 0)).ravel())
+            laid = scoring.Laid()
+            keep = torch.cat([laid.tokens(end)[-positions:] for end in laid.contexts(rows)])
             with torch.inference_mode():
-                logits = _packed_logits(model.module, flat, segments, keep)
+                logits = _packed_logits(model.module, torch.tensor([laid.ids]), laid.segments, keep)
             yield from logits.float().log_softmax(-1).numpy()
 
     @property
@@ -195,7 +189,8 @@ class CausalLM(Plugin):
         module.requires_grad_(False)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-        model = LoadedModel(module, tokenizer, self, origin, packs=_packs(module))
+        by_head = head.answers_by_head(module)
+        model = LoadedModel(module, tokenizer, self, origin, packs=_packs(module), answers_by_head=by_head)
         if model.packs:
             _use_packed(module)
         fuse(module)
@@ -245,12 +240,14 @@ def score_ids(
 ) -> Iterator[NDArray[np.float64]]:
     """As `choices`, on token ids."""
 
-    def logits(ids_N: Tensor, segments: tuple[Segment, ...], keep_K: Tensor) -> Tensor:
+    def picked(ids_N: Tensor, segments: tuple[Segment, ...], keep_K: Tensor, row_T: Tensor, target_T: Tensor) -> Tensor:
         with torch.inference_mode():
-            return _packed_logits(model.module, ids_N[None], segments, keep_K)
+            return head.picked(
+                model, lambda: _packed_logits(model.module, ids_N[None], segments, keep_K), row_T, target_T
+            )
 
     if model.packs:
-        yield from scoring.score(contexts, answers, logits)
+        yield from scoring.score(contexts, answers, picked)
         return
     for context, options in zip(contexts, answers, strict=True):
         yield _alone(model, context, options)
