@@ -49,3 +49,8 @@ def test_files_among_the_options_of_plugins_become_absolute(there):
 def test_a_word_stays_a_word_beside_a_file_of_that_name(there):
     settings = plan_with('method={"name": "sparse", "policy": "magnitude"}')
     assert settings.method["policy"] == "magnitude"
+
+
+def test_a_tilde_is_the_home_folder(there, monkeypatch):
+    monkeypatch.setenv("HOME", str(there))
+    assert plan_with(model="~/own-model").model == str(there / "own-model")
