@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
+
+_ROWS = 512
+"""Rows whose log-sum-exp is taken at once where no gradient is kept, to bound memory."""
 
 
 class _Picked(Function):
     @staticmethod
     def forward(ctx: Any, logits_KV: Tensor, row_T: Tensor, target_T: Tensor) -> Tensor:
+        if not ctx.needs_input_grad[0]:  # nothing of the logits' size is needed beside them
+            total_K = torch.cat([part.logsumexp(-1) for part in torch.split(logits_KV, _ROWS)])
+            return logits_KV[row_T, target_T] - total_K[row_T]
         log_prob_KV = logits_KV.log_softmax(-1)
         ctx.save_for_backward(log_prob_KV, row_T, target_T)
         return log_prob_KV[row_T, target_T]

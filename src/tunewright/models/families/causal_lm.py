@@ -32,8 +32,8 @@ from tunewright.models.generation import greedy
 PACKED_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 0.2}
 """Largest difference of a log-probability, packed against alone, at which a model counts as able to pack."""
 _PROMPT_TOKENS = 4096
-_ROWS = 64
-"""Contexts whose next tokens are computed together."""
+_POSITIONS = 64
+"""Positions whose whole distribution is held at once."""
 
 hf_logging.disable_progress_bar()  # our own progress is enough
 hf_logging.set_verbosity_error()
@@ -168,7 +168,7 @@ class CausalLM(Plugin):
         if len(given) < positions - 1:
             raise ValueError(f"{positions} positions are asked for, the answer has {len(given)} tokens")
         ids = [[*encoder.context_ids(example, positions), *given] for example in contexts]
-        for rows in scoring.batches(ids, _ROWS):
+        for rows in scoring.batches(ids, max(1, _POSITIONS // positions)):
             if not model.packs:
                 for row in rows:
                     yield from _plain_logits(model.module, row)[-positions:].float().log_softmax(-1).numpy()
