@@ -17,6 +17,7 @@ from tunewright.core.plugins import build, everything, find, names
 from tunewright.core.records import Example
 from tunewright.data.encoder import Encoded
 from tunewright.models.contracts import LoadedModel
+from tunewright.models.head import sliced_head
 
 METHODS = names("methods")
 IDS = torch.tensor([[1, 70, 90, 110, 4, 33, 77, 250, 12, 2, 81, 60]])
@@ -42,6 +43,13 @@ def log_probs(model: LoadedModel) -> Tensor:
     for weight in training:
         weight.requires_grad_(True)
     return found
+
+
+def assert_same_answers(model: LoadedModel, base: LoadedModel) -> None:
+    """Bit for bit; a head with a change on it is read whole instead of in slices, so its sums may round otherwise."""
+    sliced = [sliced_head(one) is not None for one in (model, base)] if model.answers_by_head else [True, True]
+    rounding = 0 if sliced[0] == sliced[1] else 2e-6
+    torch.testing.assert_close(log_probs(model), log_probs(base), rtol=0, atol=rounding)
 
 
 def plain_log_probs(module: torch.nn.Module) -> Tensor:
@@ -117,8 +125,7 @@ def test_two_attaches_with_one_seed_are_equal_and_leave_the_random_stream_alone(
 @every_kind
 @every_method
 def test_attaching_changes_no_answer(name, kind, open_tiny):
-    base = log_probs(open_tiny(kind))
-    assert torch.equal(log_probs(build("methods", name).attach(open_tiny(kind), seed=1)), base)
+    assert_same_answers(build("methods", name).attach(open_tiny(kind), seed=1), open_tiny(kind))
 
 
 @every_kind
@@ -161,7 +168,7 @@ def test_off_answers_as_the_base_or_refuses(name, kind, open_tiny):
         return
     changed, training = log_probs(model), [w for w in model.module.parameters() if w.requires_grad]
     with method.off(model):
-        assert torch.equal(log_probs(model), log_probs(open_tiny(kind)))
+        assert_same_answers(model, open_tiny(kind))
     assert torch.equal(log_probs(model), changed)
     assert [id(w) for w in model.module.parameters() if w.requires_grad] == [id(w) for w in training]
 

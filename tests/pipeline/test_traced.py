@@ -20,7 +20,7 @@ from tunewright.runs import trace
 from tunewright.train.loop import Job
 
 SETS = (
-    "audit.canaries=120", "audit.steps=12", "train.max_steps=12", "train.threads=1", "method=full", "seed=1",
+    "audit.canaries=240", "audit.steps=12", "train.max_steps=12", "train.threads=1", "method=full", "seed=1",
     "train.per_device_train_batch_size=16", "train.learning_rate=0.002", "data.splits=[0.8, 0.0, 0.2]",
     "privacy.target_epsilon=1", "privacy.clip=0.01", "privacy.delta=1e-5", "train.save_steps=4",
 )  # fmt: skip

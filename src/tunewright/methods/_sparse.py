@@ -159,7 +159,10 @@ class SparseChange(Plugin):
 
     @contextmanager
     def off(self, model: LoadedModel) -> Iterator[None]:
-        """Within it the base's own values stand in the weights: the base answers, bit for bit."""
+        """Within it the base's own values stand in the weights, bit for bit: the base answers.
+
+        Where the output head has changed coordinates it is read whole and not in slices, so answers round otherwise.
+        """
         whole: dict[str, Tensor] = model.module.sparse_whole
         now = {name: model.module.get_parameter(name).detach().clone() for name in whole}
         _switch(model.module, whole, on=False)
