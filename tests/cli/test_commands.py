@@ -105,6 +105,12 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"tunewright {__version__}\n"
 
 
+def test_the_package_runs_as_the_command_does():
+    ran = python("-m", "tunewright", "check", "nowhere.csv")
+    assert ran.returncode == 2
+    assert "nowhere.csv" in ran.stderr
+
+
 # What reaches the pipeline
 
 

@@ -148,6 +148,17 @@ def test_a_dry_step_measures_rates_and_leaves_the_weights(place):
         assert weight.equal(before[name])
 
 
+def test_a_dry_step_counts_the_memory_that_is_held_beside_the_models_still_to_be_opened(place, monkeypatch):
+    prepared = prepared_of(place, "rows.csv")
+    monkeypatch.setattr(forecast, "held_memory", lambda: 10**12)
+    assert forecast.by_formula(prepared, job_of(prepared)).memory_bytes < 10**12
+    prepared = prepared_of(place, "rows.csv")
+    job = job_of(prepared)
+    size = Size.of(job.model, sum(weight.numel() for weight in job.method.trained(job.model).values()))
+    found = forecast.by_dry_step(prepared, job)
+    assert found.memory_bytes == 10**12 + 2 * size.weight_bytes + 16 * size.trained
+
+
 def test_operations_are_two_a_weight_and_position_and_twice_that_back(place):
     job = job_of(prepared_of(place, "rows.csv"))
     size = Size.of(job.model, 100)

@@ -15,7 +15,7 @@ from tunewright.data.encoder import Encoded
 from tunewright.models.precision import measure
 from tunewright.models.stored import within
 from tunewright.pipeline import asked
-from tunewright.pipeline.machine import peak_memory
+from tunewright.pipeline.machine import held_memory, peak_memory
 from tunewright.pipeline.prepare import Prepared
 from tunewright.pipeline.result import silent
 from tunewright.pipeline.work import Size, Work, countable, of_rows, of_steps, of_validation
@@ -230,11 +230,13 @@ def _forecast(
     size, every = _size(job), sum(parts.values(), Work())
     around = _AROUND + _AROUND_A_BYTE * size.weight_bytes
     memory = _memory(size, training, every)
+    if basis == "dry step":  # what it has freed since may stay with the process
+        memory = max(memory, peak_memory(), held_memory() + _compared(size) - size.weight_bytes)
     return Forecast(
         round(sum(seconds) + around, 1),
         round(seconds[0], 1),
         round(seconds[1], 1),
-        max(memory, peak_memory() if basis == "dry step" else 0),
+        memory,
         4 * size.trained * (1 + 1 + 3 * job.settings.save_total_limit),
         job.steps,
         basis,
@@ -250,5 +252,9 @@ def _memory(size: Size, training: _Counted, evaluation: Work) -> int:
     """The largest of: a training step; the trained and the reopened model answering; three models compared."""
     step = size.weight_bytes + 16 * size.trained + size.activations(training.steps, training.frozen_layers)
     answering = 2 * size.weight_bytes + size.logits(evaluation)
-    comparing = 3 * size.weight_bytes + 16 * size.trained
-    return int(LIBRARIES + max(step, answering, comparing))
+    return int(LIBRARIES + max(step, answering, _compared(size)))
+
+
+def _compared(size: Size) -> int:
+    """Bytes of the trained model, the reopened one and the one that another library opens, side by side."""
+    return 3 * size.weight_bytes + 16 * size.trained
