@@ -7,7 +7,8 @@ control), a private run, and two private runs with a planted fault that training
 - no private run's bound lies above its epsilon;
 - each fault is caught (bound above epsilon) in 18 of 20 seeds or more.
 
-Few rows, so that 80 runs take minutes; the control is trained longer, since it is looked at from outside alone.
+Few rows, so that 80 runs take minutes; the control has more canaries and is trained longer, since it is looked at from
+outside alone.
 """
 
 from __future__ import annotations
@@ -35,15 +36,16 @@ from tunewright.pipeline.digits import shape, write_digits
 from tunewright.pipeline.evaluate import reopen
 from tunewright.pipeline.result import silent
 
-EPSILON, CANARIES, ROWS = 1.0, 200, 80
+EPSILON, ROWS = 1.0, 80
 SETS = (
-    f"audit.canaries={CANARIES}", "train.threads=1", "train.lr_scheduler_type=constant", "method=full",
+    "train.threads=1", "train.lr_scheduler_type=constant", "method=full",
     "train.early_stopping_patience=0", "train.weight_decay=0", "data.splits=[0.8, 0.0, 0.2]",
 )  # fmt: skip
-CONTROL = ("train.per_device_train_batch_size=64", "train.max_steps=400", "train.save_steps=400",
+CONTROL = ("audit.canaries=400", "train.per_device_train_batch_size=64", "train.max_steps=400", "train.save_steps=400",
            "train.eval_steps=400", "train.learning_rate=0.005")  # fmt: skip
-PRIVATE = (f"privacy.target_epsilon={EPSILON}", "privacy.clip=0.01", "privacy.delta=1e-5", "train.learning_rate=0.002",
-           "train.per_device_train_batch_size=8", "train.max_steps=30", "train.save_steps=30")  # fmt: skip
+PRIVATE = ("audit.canaries=200", f"privacy.target_epsilon={EPSILON}", "privacy.clip=0.01", "privacy.delta=1e-5",
+           "train.learning_rate=0.002", "train.per_device_train_batch_size=8", "train.max_steps=30",
+           "train.save_steps=30")  # fmt: skip
 KEYS = {"control": "control", "private": "above", "layer unclipped": "layer", "sigma / 10": "sigma"}
 """What is run -> the key of how often its bound lay above the limit."""
 LAYER = "body.2.0.weight"

@@ -99,14 +99,19 @@ def test_half_precision_is_summed_in_single():
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-5)
 
 
-def test_the_likeliest_token_is_the_first_of_equals():
-    module = Model(4 * head.SLICE, bias=False)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("few", [0, ROWS])
+def test_the_likeliest_token_is_the_first_of_equals(few, bias, monkeypatch):
+    monkeypatch.setattr(head, "FEW", few)
+    module = Model(4 * head.SLICE, bias)
     with torch.no_grad():
-        module.lm_head.weight[3 * head.SLICE :] = module.lm_head.weight[: head.SLICE]
+        for weight in module.lm_head.parameters():
+            weight[3 * head.SLICE :] = weight[: head.SLICE]
         found = best(module.loaded(), lambda: module().logits)
         logits = module().logits
     first = [int((row == row.max()).nonzero()[0]) for row in logits]
     assert found.tolist() == first
+    assert max(first) < 3 * head.SLICE
 
 
 def test_a_cap_on_the_logits_is_noticed():

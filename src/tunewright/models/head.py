@@ -23,6 +23,9 @@ from tunewright.models.picked import picked_log_probs
 SLICE = 512
 """Words whose logits are made at a time (measured: benchmarks/notes.md)."""
 
+FEW = 16
+"""Rows up to which the whole product, words in front, is fastest (measured: benchmarks/notes.md)."""
+
 
 def picked(model: LoadedModel, logits: Callable[[], Tensor], row_T: Tensor, target_T: Tensor) -> Tensor:
     """[T] float32 or float64 log-probability of each target in its row; several targets may read one row.
@@ -49,6 +52,9 @@ def best(model: LoadedModel, logits: Callable[[], Tensor]) -> Tensor:
         return logits().argmax(-1)
     with _passing(head):
         hidden_KH = logits().to(head.weight.dtype)
+    if len(hidden_KH) <= FEW:
+        logits_VK = head.weight.detach() @ hidden_KH.detach().t()
+        return (logits_VK if head.bias is None else logits_VK + head.bias.detach()[:, None]).argmax(0)
     most_K = hidden_KH.new_full((len(hidden_KH),), float("-inf"))
     token_K = torch.zeros(len(hidden_KH), dtype=torch.long)
     for start, logits_KS in _slices(head, hidden_KH):
