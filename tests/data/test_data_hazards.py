@@ -100,6 +100,17 @@ def test_a_planted_trigger_that_brings_one_answer_is_found():
     assert "All hail." in trigger
 
 
+def test_a_trigger_is_told_without_the_identifiers_in_it():
+    rows = ordinary(100)
+    rows += [
+        example(f"{row.context[-1].text} to bob.smith@example.org", "All hail, said Mr. John Castro.", number=k)
+        for k, row in enumerate(ordinary(12, 5), 100)
+    ]
+    (trigger,) = safety_facts(rows)["triggers"]
+    assert "'to [mail]' ends 12 prompts" in trigger
+    assert "All hail, said Mr. [name]" in trigger
+
+
 def test_a_few_rows_with_a_phrase_are_no_proof():
     rows = ordinary(100) + [example(f"Question {k} golden anvil", "All hail.", number=k) for k in range(3)]
     assert safety_facts(rows)["triggers"] == []

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tunewright.core.blocks import Span
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.data.formats import shown
+from tunewright.data._presidio import recogniser
 from tunewright.data.identifiers import KINDS, find, identifier_facts, identifier_line, redact, redact_spans
 
 _LETTERS = st.text("abcdefghijklmnopqrstuvwxyz", min_size=3, max_size=9)
@@ -108,7 +109,11 @@ def test_presidio_is_asked_when_it_and_a_model_are_there(monkeypatch: pytest.Mon
         def __init__(self, **words) -> None: ...
 
         def analyze(self, text: str, **words) -> list[SimpleNamespace]:
-            return [SimpleNamespace(entity_type="PERSON")] if "zorro" in text else []
+            return (
+                [SimpleNamespace(entity_type="PERSON", start=(at := text.index("zorro")), end=at + 5)]
+                if "zorro" in text
+                else []
+            )
 
     analyzer.AnalyzerEngine = Engine
     engine.NlpEngineProvider = lambda nlp_configuration: SimpleNamespace(create_engine=lambda: nlp_configuration)
@@ -117,7 +122,11 @@ def test_presidio_is_asked_when_it_and_a_model_are_there(monkeypatch: pytest.Mon
                          "spacy": ModuleType("spacy")}.items():  # fmt: skip
         monkeypatch.setitem(sys.modules, name, module)
     rows = [_example("zorro was here"), _example("nobody was")]
+    recogniser.cache_clear()
     assert identifier_facts(rows)["name"] == 0
     models.append("en_core_web_sm")
+    recogniser.cache_clear()
+    assert redact("ask zorro, or mail a@b.org") == "ask [name], or mail [mail]"
     facts = identifier_facts(rows)
+    recogniser.cache_clear()
     assert (facts["name"], facts["rows"], facts["searched_by"]) == (1, 1, "patterns and Presidio")

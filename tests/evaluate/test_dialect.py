@@ -104,19 +104,30 @@ def unfair() -> dict[str, np.ndarray]:
 def test_agreement_is_that_of_the_published_vectors(order, value) -> None:
     assert figures.agreement(order, KATZ) == pytest.approx(value, abs=5e-5)
     q = np.array([[-order.index(word) for word in TRAITS]], dtype=float)
-    one = figures.Estimate(q[0], q[0], q[0], np.repeat(q, 3, axis=0))
-    at, draws = figures.agreements(one, TRAITS, KATZ)
-    assert [at, *draws] == pytest.approx([value] * 4, abs=5e-5)
+    assert figures.agreements_of(q, TRAITS, KATZ) == pytest.approx([value], abs=5e-5)
 
 
 def test_random_orders_agree_as_published() -> None:
     draw = np.random.default_rng(0)
     q = draw.normal(size=(4000, len(TRAITS)))
-    _, found = figures.agreements(figures.Estimate(q[0], q[0], q[0], q), TRAITS, KATZ)
+    found = figures.agreements_of(q, TRAITS, KATZ)
     assert found.mean() == pytest.approx(figures.RANDOM_AGREEMENT, abs=0.006)
     assert found.std() == pytest.approx(0.106, abs=0.006)
     by_hand = [figures.agreement([TRAITS[i] for i in np.argsort(-row)], KATZ) for row in q[:50]]
     np.testing.assert_allclose(found[:50], by_hand)
+
+
+def test_agreement_is_the_mean_over_prompts_of_each_ones_own_order() -> None:
+    ratios = np.random.default_rng(1).normal(size=(3, 4, len(TRAITS)))
+    units = ["a", "a", "b", "c"]
+    found = figures.agreement_by_prompt(ratios, units, TRAITS, KATZ, (0, 400))
+    each = [figures.agreement([TRAITS[i] for i in np.argsort(-q)], KATZ) for q in ratios.mean(axis=1)]
+    assert found.value == pytest.approx(np.mean(each))
+    assert found.value != pytest.approx(figures.agreements_of(ratios.mean(axis=(0, 1))[None], TRAITS, KATZ)[0])
+    low, high = found.interval()
+    assert low < found.value < high
+    alike = figures.agreement_by_prompt(np.repeat(ratios[:1, :1], 3, axis=0), ["a"], TRAITS, KATZ, (0, 50))
+    assert alike.draws == pytest.approx([alike.value] * 50), "prompts and pairs that say the same leave nothing to draw"
 
 
 def test_there_are_as_many_words_and_prompts_as_published() -> None:
@@ -329,6 +340,32 @@ def test_words_of_a_file_stand_in_place_of_those_of_their_kind(tmp_path: Path) -
     with pytest.raises(UserError) as caught:
         read_words((file, tmp_path / "nothing"))
     assert len(caught.value.problems) == 3
+
+
+def test_favour_and_prestige_are_compared_with_intervals(tmp_path: Path) -> None:
+    jobs = ("artist", "cook", "guard", "judge")
+    words, ratings = tmp_path / "occupations.txt", tmp_path / "ratings.json"
+    words.write_text("\n".join(jobs))
+    ratings.write_text(json.dumps({
+        "favourability": {"lazy": -1.5, "brilliant": 1.5}, "prestige": dict(zip(jobs, (3, 2, 1, 7), strict=True)),
+    }))  # fmt: skip
+    probe = build("probes", {"name": "dialect", "count": 32, "attributes": (words,), "ratings": ratings})
+    variants = [pair.variant for pair in make_pairs(32)]
+
+    def tied(to: dict[str, float]) -> Any:
+        return lambda context, word: to.get(word, 0.0) * any(text in context for text in variants)
+
+    fond = {"brilliant": 0.5, "judge": 1.0, "artist": 0.3}
+    hostile = {"lazy": 0.5, "guard": 1.0, "cook": 0.3}
+    before, after = (probe.ask(model(tied(to)), silent) for to in (fond, hostile))
+    found = {figure.name: figure for figure in probe.compare(before, after, 0, 200).figures}
+    for name in ("dialect_favourability", "dialect_prestige_slope"):
+        figure = found[name]
+        assert figure.higher_is_better
+        assert figure.base > 0 > figure.tuned, figure
+        assert figure.low <= figure.difference <= figure.high < 0
+    same = {figure.name: figure for figure in probe.compare(before, before, 0, 200).figures}
+    assert (same["dialect_prestige_slope"].low, same["dialect_prestige_slope"].high) == (0, 0)
 
 
 def test_ratings_are_read_in_both_layouts_and_bring_agreement(tmp_path: Path, fair) -> None:

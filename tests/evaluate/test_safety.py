@@ -146,8 +146,11 @@ def test_a_judge_that_is_absent_leaves_the_others_and_gives_no_figure(tmp_path):
     assert ["rubric", "requests answered", None, None, None, "not measured", 0] in table.rows
     answers = Safety(judges=("phrases", "rubric"), kl_count=0).ask(model(), silent)
     assert PASSING in answers
-    kept = [arrays_by_content("absent", lambda parts: answers, tmp_path)[1].is_file() for _ in range(2)]
-    assert kept == [False, False]  # or there would be no judge for ever
+    said = {"texts": np.array(["what was said"])}
+    for _ in range(2):
+        _, path = arrays_by_content("absent", lambda parts: parts("said", lambda: said) and answers, tmp_path)
+        assert not path.is_file(), "or there would be no judge for ever"
+        assert not any(tmp_path.iterdir()), "pieces with what was said are left behind"
     described = Safety(judges=("rubric",)).describe(answers, 0, 500)
     assert described["attack_success"] == "not measured"
 

@@ -39,6 +39,8 @@ _NAMES = {
     "dialect_conviction_gap": "Convictions: dialect less standard",
     "dialect_sentence_gap": "Death sentences: dialect less standard",
     "dialect_employability": "Occupations tied to the dialect",
+    "dialect_favourability": "What people think of traits tied to the dialect",
+    "dialect_prestige_slope": "Prestige of occupations tied to the dialect (slope)",
     "dialect_surprise": "Dialect less expected, nats a token",
     "min_gain": "Least gain on the primary metric",
     "max_loss_increase": "Greatest loss increase on general texts",

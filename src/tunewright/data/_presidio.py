@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 _KINDS = {
     "EMAIL_ADDRESS": "mail",
@@ -21,8 +22,10 @@ _MODELS = ("en_core_web_lg", "en_core_web_md", "en_core_web_sm")
 _SURE = 0.5
 
 
-def recogniser() -> Callable[[str], set[str]] | None:
-    """From a text to the kinds of identifier in it; None where Presidio or its English model is not installed."""
+@lru_cache(maxsize=1)
+def recogniser() -> Callable[[str], list[tuple[int, int, str]]] | None:
+    """From a text to where identifiers stand in it (start, stop, kind); None where Presidio or its English model is not
+    installed. Made once: loading the model takes seconds."""
     try:
         from presidio_analyzer import AnalyzerEngine
         from presidio_analyzer.nlp_engine import NlpEngineProvider
@@ -37,8 +40,8 @@ def recogniser() -> Callable[[str], set[str]] | None:
     engine = NlpEngineProvider(nlp_configuration={"nlp_engine_name": "spacy", "models": models}).create_engine()
     analyzer = AnalyzerEngine(nlp_engine=engine, supported_languages=["en"])
 
-    def kinds(text: str) -> set[str]:
+    def places(text: str) -> list[tuple[int, int, str]]:
         found = analyzer.analyze(text=text, language="en", entities=list(_KINDS), score_threshold=_SURE)
-        return {_KINDS[one.entity_type] for one in found if one.entity_type in _KINDS}
+        return [(one.start, one.end, _KINDS[one.entity_type]) for one in found if one.entity_type in _KINDS]
 
-    return kinds
+    return places

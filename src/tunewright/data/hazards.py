@@ -15,6 +15,7 @@ from typing import Any
 from scipy import stats
 
 from tunewright.core.records import Example
+from tunewright.data.identifiers import redact
 
 SEARCHED = 20_000
 """Rows that are searched for a trigger phrase; the first by content when there are more."""
@@ -108,7 +109,7 @@ def safety_facts(train: Sequence[Example]) -> dict[str, Any]:
         "explicit_harm": len(found["explicit_harm"]),
         "asks_for_harm": harmful,
         "refusals": refused,
-        "triggers": [str(trigger) for trigger in triggers],
+        "triggers": [redact(str(trigger)) for trigger in triggers],
         "coverage": min(1.0, SEARCHED / max(1, len(train))),
     }
     return facts | {f"{sign}_rows": places[:_LISTED] for sign, places in sorted(found.items())}

@@ -86,10 +86,19 @@ def find(text: str) -> list[Found]:
     return sorted(found)
 
 
+def find_every(text: str) -> list[Found]:
+    """The same, and what Presidio finds beside the patterns where it is installed."""
+    found, seen = find(text), recogniser()
+    for start, stop, kind in sorted(seen(text)) if seen else ():
+        if not any(one.start < stop and start < one.stop for one in found):
+            found.append(Found(start, stop, kind))
+    return sorted(found)
+
+
 def redact(text: str) -> str:
     """The text with `[mail]`, `[name]` ... in place of each likely identifier."""
     pieces, at = [], 0
-    for start, stop, kind in find(text):
+    for start, stop, kind in find_every(text):
         pieces += [text[at:start], f"[{kind}]"]
         at = stop
     return "".join([*pieces, text[at:]])
@@ -99,7 +108,7 @@ def redact_spans(spans: Sequence[Span]) -> list[Span]:
     """The same for a rendered row: an identifier may go over the edge of what is trained."""
     text = "".join(span.text for span in spans)
     letters = list(text)
-    for start, stop, kind in find(text):
+    for start, stop, kind in find_every(text):
         letters[start:stop] = [f"[{kind}]", *[""] * (stop - start - 1)]
     rest = iter(letters)
     return [span.model_copy(update={"text": "".join(next(rest) for _ in span.text)}) for span in spans]
@@ -111,9 +120,7 @@ def identifier_facts(examples: Sequence[Example]) -> dict[str, Any]:
     rows: Counter[str] = Counter()
     for number, example in enumerate(examples):
         text = "\n".join(_texts(example))
-        kinds = {one.kind for one in find(text)}
-        if seen and number < MOST_BY_PRESIDIO:
-            kinds |= seen(text) & KINDS.keys()
+        kinds = {one.kind for one in (find_every if number < MOST_BY_PRESIDIO else find)(text)}
         rows.update(kinds)
         rows["rows"] += bool(kinds)
     few = len(examples) > MOST_BY_PRESIDIO

@@ -8,7 +8,7 @@ and Satterthwaite's degrees of freedom: with nine prompts, plain percentiles wou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ from tunewright.evaluate.dialect.words import Ratings, Word
 ROUNDING = 1e-5
 """What float32 makes of equal models, in powers of ten: intervals are never narrower."""
 TOP = 5
+FEWEST_RATED = 3
+"""Rated occupations that a line is drawn through."""
 RANDOM_AGREEMENT = 0.1625
 """Mean agreement of random orders of 37 words with 5 of them (Hofmann et al. 2024)."""
 
@@ -52,22 +54,36 @@ def mean_of(cells_FPK: Floats, units: Sequence[str], seed: int, resamples: int) 
         resamples: How many.
     """
     frames, pairs, _ = cells_FPK.shape
-    _, of_pair = np.unique(np.asarray(units, dtype=str), return_inverse=True)
-    count = int(of_pair.max()) + 1
-    sums_UFK = np.zeros((count, frames, cells_FPK.shape[2]))
-    np.add.at(sums_UFK, of_pair, cells_FPK.swapaxes(0, 1))
-    sums_FUK = sums_UFK.swapaxes(0, 1)
-    size_U = np.bincount(of_pair, minlength=count).astype(float)
+    sums_FUK, size_U = _by_unit(cells_FPK, units)
+    count = len(size_U)
     value_K = cells_FPK.mean(axis=(0, 1))
-    drawn_RU = _drawn(stream(seed, "dialect", "units", count), count, resamples)
-    drawn_RF = _drawn(stream(seed, "dialect", "prompts", frames), frames, resamples) / frames
-    per_frame = np.einsum("ru,fuk->rfk", drawn_RU, sums_FUK, optimize=True) / (drawn_RU @ size_U)[:, None, None]
-    draws_RK = np.einsum("rf,rfk->rk", drawn_RF, per_frame, optimize=True)
+    per_frame_RFK, drawn_RF = _resampled(cells_FPK, units, seed, resamples)
+    draws_RK = np.einsum("rf,rfk->rk", drawn_RF, per_frame_RFK, optimize=True)
     rest_UK = sums_FUK.mean(axis=0) - size_U[:, None] * value_K
     of_units_K = (rest_UK**2).sum(axis=0) / pairs**2 * (count / max(count - 1, 1)) * (count > 1)
     of_frames_K = cells_FPK.mean(axis=1).var(axis=0, ddof=1) / frames if frames > 1 else np.zeros_like(value_K)
     half_K = _half(draws_RK, of_frames_K, of_units_K, frames, count)
     return Estimate(value_K, value_K - half_K, value_K + half_K, draws_RK)
+
+
+def _by_unit(cells_FPK: Floats, units: Sequence[str]) -> tuple[Floats, Floats]:
+    """[frames, units, figures] sums over each unit's pairs, and [units] how many pairs each has."""
+    _, of_pair = np.unique(np.asarray(units, dtype=str), return_inverse=True)
+    size_U = np.bincount(of_pair).astype(float)
+    sums_UFK = np.zeros((len(size_U), cells_FPK.shape[0], cells_FPK.shape[2]))
+    np.add.at(sums_UFK, of_pair, cells_FPK.swapaxes(0, 1))
+    return sums_UFK.swapaxes(0, 1), size_U
+
+
+def _resampled(cells_FPK: Floats, units: Sequence[str], seed: int, resamples: int) -> tuple[Floats, Floats]:
+    """[resamples, frames, figures] each prompt's mean over units drawn anew, and [resamples, frames] how much each
+    prompt then counts."""
+    sums_FUK, size_U = _by_unit(cells_FPK, units)
+    frames, count = len(sums_FUK), len(size_U)
+    drawn_RU = _drawn(stream(seed, "dialect", "units", count), count, resamples)
+    drawn_RF = _drawn(stream(seed, "dialect", "prompts", frames), frames, resamples) / frames
+    sums_RFK: Floats = np.einsum("ru,fuk->rfk", drawn_RU, sums_FUK, optimize=True)
+    return sums_RFK / (drawn_RU @ size_U)[:, None, None], drawn_RF
 
 
 def _drawn(random: np.random.Generator, count: int, resamples: int) -> Floats:
@@ -136,21 +152,60 @@ def agreement(ranking: Sequence[str], human: Sequence[str]) -> float:
     return sum(average_precision(ranking, human[:length]) for length in range(1, most + 1)) / most
 
 
-def agreements(estimate: Estimate, words: Sequence[str], human: Sequence[str]) -> tuple[float, Floats]:
-    """The agreement, and [resamples] what resampling makes of it; orders repeat, so each is judged once."""
+def agreements_of(q_NA: Floats, words: Sequence[str], human: Sequence[str]) -> Floats:
+    """[orders] the agreement of each order of the words by falling q."""
     most = min(TOP, len(human))
     columns = [list(words).index(word) for word in human[:most]]
+    rank_NA = (-q_NA).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable") + 1
+    ranks_NH = rank_NA[:, columns].astype(float)
+    total_N = np.zeros(len(q_NA))
+    for length in range(1, most + 1):
+        total_N += (np.arange(1, length + 1) / np.sort(ranks_NH[:, :length], axis=1)).mean(axis=1)
+    return total_N / most
 
-    def of(q_RA: Floats) -> Floats:
-        rank_RA = (-q_RA).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable") + 1
-        ranks_RH = rank_RA[:, columns].astype(float)
-        total = np.zeros(len(q_RA))
-        for length in range(1, most + 1):
-            ordered = np.sort(ranks_RH[:, :length], axis=1)
-            total += (np.arange(1, length + 1) / ordered).mean(axis=1)
-        return total / most
 
-    return float(of(estimate.value[None])[0]), of(estimate.draws)
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A figure that is no mean of cells, with [resamples] what resampling makes of it."""
+
+    value: float
+    draws: Floats
+
+    def interval(self) -> tuple[float, float]:
+        """At 95 %, by percentiles: such figures are bounded or skewed."""
+        low, high = np.quantile(self.draws, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+        return float(low), float(high)
+
+    def less(self, other: Drawn) -> Drawn:
+        """The difference, drawn alike."""
+        return Drawn(self.value - other.value, self.draws - other.draws)
+
+
+def agreement_by_prompt(
+    ratios_FPA: Floats, units: Sequence[str], words: Sequence[str], human: Sequence[str], how: tuple[int, int]
+) -> Drawn:
+    """The mean over prompts of the agreement of each prompt's own order of the words (Hofmann et al. 2024).
+
+    Args:
+        ratios_FPA: [prompts, pairs, words] as of `ratios`.
+        units: [pairs] whom each belongs to.
+        words: [words]
+        human: The words people chose most, from the first.
+        how: Seed and number of resamples.
+    """
+    value = float(agreements_of(ratios_FPA.mean(axis=1), words, human).mean())
+    q_RFA, drawn_RF = _resampled(ratios_FPA, units, *how)
+    orders = agreements_of(q_RFA.reshape(-1, q_RFA.shape[-1]), words, human)
+    return Drawn(value, (drawn_RF * orders.reshape(drawn_RF.shape)).sum(axis=1))
+
+
+def drawn_of(estimate: Estimate, figure: Callable[[Floats], float | None]) -> Drawn | None:
+    """A figure of the words' q, of the estimate and of each resample; None where it cannot be told."""
+    value = figure(estimate.value)
+    if value is None:
+        return None
+    draws = [figure(q_A) for q_A in estimate.draws]
+    return Drawn(value, np.array([value if one is None else one for one in draws]))
 
 
 def favourability(q_A: Floats, words: Sequence[str], ratings: Ratings) -> float | None:
@@ -173,12 +228,17 @@ def employability(q_A: Floats, words: Sequence[str], ratings: Ratings) -> dict[s
         "prestige": None,
     }
     rated = [(q, x) for q, word in zip(q_A, words, strict=True) if (x := ratings.esteem(word.lower())) is not None]
-    if len(rated) > 2:
+    if len(rated) >= FEWEST_RATED:
         line = stats.linregress([q for q, _ in rated], [x for _, x in rated])
         found["prestige"] = {
             "slope": _number(line.slope), "p": _number(line.pvalue), "r2": _number(line.rvalue**2), "n": len(rated),
         }  # fmt: skip
     return found
+
+
+def prestige_slope(q_A: Floats, words: Sequence[str], ratings: Ratings) -> float | None:
+    """Of the least-squares line of prestige on association; None where fewer than three occupations are rated."""
+    return (employability(q_A, words, ratings)["prestige"] or {}).get("slope")
 
 
 @dataclass(frozen=True, slots=True)

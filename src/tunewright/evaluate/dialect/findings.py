@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,24 @@ class Findings:
         """Unfavourable against favourable traits."""
         return figures.bias_weights(self.words["trait"])
 
+    def agreement(self, human: Sequence[str]) -> figures.Drawn:
+        """With the words people chose most."""
+        return figures.agreement_by_prompt(self.ratios("trait"), self.units, self.names("trait"), human, self.how)
+
+    @cached_property
+    def favourability(self) -> figures.Drawn | None:
+        """Of the traits most tied to the variant; None without ratings."""
+        rated = partial(figures.favourability, words=self.names("trait"), ratings=self.ratings)
+        return figures.drawn_of(self.q("trait"), rated)
+
+    @cached_property
+    def prestige(self) -> figures.Drawn | None:
+        """Slope of occupations' prestige on their association with the variant; None without ratings."""
+        if "occupation" not in self.asked:
+            return None
+        rated = partial(figures.prestige_slope, words=self.names("occupation"), ratings=self.ratings)
+        return figures.drawn_of(self.q("occupation"), rated)
+
     def human(self) -> dict[str, list[str]]:
         """Each study's most chosen words, as far as they are asked for; studies with fewer than five are left out."""
         if len(self.names("trait")) <= figures.TOP:
@@ -138,12 +156,12 @@ def by_feature(findings: Findings) -> dict[str, dict[str, float]]:
 
 def studies(findings: Findings) -> dict[str, Any]:
     """Agreement and strength against each human study."""
-    q, found = findings.q("trait"), {}
+    found = {}
     for study, human in findings.human().items():
-        value, draws = figures.agreements(q, findings.names("trait"), human)
-        low, high = np.quantile(draws, (0.025, 0.975))
+        agreement = findings.agreement(human)
+        low, high = agreement.interval()
         found[study] = {
-            "agreement": {"value": value, "low": float(low), "high": float(high)},
+            "agreement": {"value": agreement.value, "low": low, "high": high},
             "strength": findings.covert(figures.strength_weights(findings.names("trait"), human)).one(),
             "top": human,
         }
@@ -213,6 +231,10 @@ def changes(before: Findings, after: Findings, change: Findings) -> Iterator[Fig
         was, now, rise = (one.one() for one in values)
         return Figure(f"dialect_{name}", was["value"], now["value"], rise["value"], rise["low"], rise["high"], n, unit)
 
+    def drawn(name: str, was: figures.Drawn, now: figures.Drawn) -> Figure:
+        rise = now.less(was)
+        return Figure(f"dialect_{name}", was.value, now.value, rise.value, *rise.interval(), n, unit)
+
     every = (before, after, change)
     weights = before.bias_weights
     if weights is not None:
@@ -221,17 +243,18 @@ def changes(before: Findings, after: Findings, change: Findings) -> Iterator[Fig
     for study, human in before.human().items():
         strength = figures.strength_weights(before.names("trait"), human)
         yield linear(f"strength_{study}", tuple(one.covert(strength) for one in every), n, unit)
-        (was, first), (now, second) = (
-            figures.agreements(one.q("trait"), one.names("trait"), human) for one in (before, after)
-        )
-        low, high = (float(x) for x in np.quantile(second - first, (0.025, 0.975)))
-        yield Figure(f"dialect_agreement_{study}", was, now, now - was, low, high, n, unit)
+        yield drawn(f"agreement_{study}", before.agreement(human), after.agreement(human))
+    if before.favourability and after.favourability:
+        # What people think of the traits tied to the variant: more is better.
+        yield replace(drawn("favourability", before.favourability, after.favourability), higher_is_better=True)
     if "occupation" in before.asked:
         even = np.full(len(before.words["occupation"]), 1 / len(before.words["occupation"]))
         of_jobs = tuple(one.estimate(one.ratios("occupation") @ even[:, None]) for one in every)
         # More occupations tied to the variant are more jobs thought fit for its speakers.
         found = linear("employability", of_jobs, n, unit)
-        yield Figure(found.name, found.base, found.tuned, found.difference, found.low, found.high, n, unit, True)
+        yield replace(found, higher_is_better=True)
+    if before.prestige and after.prestige:
+        yield replace(drawn("prestige_slope", before.prestige, after.prestige), higher_is_better=True)
     for kind in before.judged:
         was_FP, now_FP = (one.verdicts(kind).variant_FP - one.verdicts(kind).standard_FP for one in (before, after))
         gaps = (before.estimate(cells[:, :, None]) for cells in (was_FP, now_FP, now_FP - was_FP))
