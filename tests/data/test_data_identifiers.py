@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tunewright.core.blocks import Span
 from tunewright.core.records import Answer, Example, Turn, text_part
-from tunewright.data.formats import shown
 from tunewright.data._presidio import recogniser
+from tunewright.data.formats import shown
 from tunewright.data.identifiers import KINDS, find, identifier_facts, identifier_line, redact, redact_spans
 
 _LETTERS = st.text("abcdefghijklmnopqrstuvwxyz", min_size=3, max_size=9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,6 +33,17 @@ def test_a_leak_beyond_the_claim_is_a_broken_claim() -> None:
     leaks = Leaks(claim, found, None)
     assert sentences(leaks)[0].startswith("The privacy claim is BROKEN: epsilon is at least ")
     assert blocks(leaks)[0].tone == "bad"
+
+
+@pytest.mark.parametrize(("noise", "broken"), [(0.1, True), (0.49, True), (0.8, False), (1.0, False), (None, False)])
+def test_half_the_promised_noise_is_a_broken_claim_whatever_the_bound_says(noise, broken) -> None:
+    claim = Claim(1.0, 1e-5)
+    found = replace(_canaried(0.0, claim), steps=4, noise=noise)
+    assert not found.exceeds
+    assert found.broken is broken
+    leaks = Leaks(claim, found, None)
+    assert ("BROKEN: the noise found" in sentences(leaks)[0]) is broken
+    assert (blocks(leaks)[0].tone == "bad") is broken
 
 
 def test_nothing_found_breaks_nothing_and_is_no_proof() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -168,7 +170,14 @@ def test_units_count_once():
     assert one_a_unit(twice) == rows
 
 
-def test_a_private_run_is_held_to_its_epsilon_and_its_control_has_none(place):
+def test_a_private_run_is_held_to_its_epsilon_and_its_control_has_none(place, monkeypatch):
+    controls, price = [], module._price
+
+    def copied(prepared, run, plain, progress):
+        controls.append(Run(Path(shutil.copytree(plain.folder, place / "copied"))))
+        return price(prepared, run, plain, progress)
+
+    monkeypatch.setattr(module, "_price", copied)
     private = "privacy.target_epsilon=3", "train.max_steps=25", "audit.canaries=40", "audit.steps=4"
     train(_request(place, "digits.jsonl", "network", "private", *private), silent)
     result = audit(place / "private", None, 0, True)
@@ -177,9 +186,11 @@ def test_a_private_run_is_held_to_its_epsilon_and_its_control_has_none(place):
     assert found["claim"]["epsilon"] == run.read("privacy.json")["epsilon"]["prv"] <= 3
     assert result.exit_code == 0
     assert "no breach of the claim was found" in result.lines[0]
-    control = Run.open(run.folder / "children" / "control")
+    (control,) = controls
     assert control.read("privacy.json") is None
     assert Canaries.read(control.folder).coins != Canaries.read(run.folder).coins
+    assert not (run.folder / "children" / "control").exists(), "what was trained without privacy is left behind"
+    assert any("deleted again" in line for line in result.lines)
     assert found["control"]["bound"]["canaries"] == 40
     (price,) = found["price"]
     assert price["name"] == "accuracy"

@@ -131,6 +131,11 @@ def decimals(value: Number, places: int) -> str:
     return text.replace("-", "−")
 
 
+def coarse(value: float) -> float:
+    """Two digits, for what a private run tells of time and memory, which follow the rows' lengths."""
+    return float(f"{value:.2g}")
+
+
 def figure(value: Number | None) -> str:
     """About three significant digits; whole numbers whole; absent is a dash."""
     if value is None:

@@ -18,6 +18,8 @@ from tunewright.evaluate.one_run_audit import Bound, audit
 
 _ENOUGH = 0.9
 """Noise over the promised one below which something is wrong; measuring it is far more exact than this."""
+_QUIET = 0.5
+"""Below this no chance explains it, however few steps and coordinates there were to measure it on."""
 FALSE_ALARMS = (0.01, 0.1)
 """Rates at which members are looked for."""
 
@@ -63,6 +65,16 @@ class Canaried:
     """Steps that the attack watched; 0 = it saw the finished model alone."""
     noise: float | None = None
     """The noise found in those steps over the promised one; None = not measured."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether so little noise was found that the promise is broken, whatever the bound says."""
+        return self.noise is not None and self.noise < _QUIET
+
+    @property
+    def broken(self) -> bool:
+        """Whether the claim is refuted."""
+        return self.exceeds or self.quiet
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,13 +213,18 @@ def _epsilon(leaks: Leaks) -> str:
             f"The privacy claim is BROKEN: epsilon is at least {bound.epsilon:.2f} ({proof}); {claimed}. Do not give "
             "this model away; please report the fault."
         )
+    if found.quiet:
+        return (
+            f"The privacy claim is BROKEN: the noise found in the released sums is {found.noise:.2f} times the "
+            f"promised one ({seen}); {claimed}. Do not give this model away; please report the fault."
+        )
     verdict = "no breach of the claim was found" if claim.made else "so much can be proven to leak"
     return f"Epsilon is at least {bound.epsilon:.2f} ({proof}); {claimed}: {verdict}."
 
 
 def blocks(leaks: Leaks) -> list[Block]:
     """The chapter of the report."""
-    broken = bool(leaks.canaries and leaks.canaries.exceeds)
+    broken = bool(leaks.canaries and leaks.canaries.broken)
     proven = bool(leaks.canaries and leaks.canaries.bound.epsilon > 0)
     tone = "bad" if broken or (proven and not leaks.claim.made) else "good" if leaks.canaries else "unsure"
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -49,7 +50,7 @@ def audit(
         folder: A run whose training is finished.
         json_out: Where to write the figures beside the run.
         twin: Canaries of a twin that is trained alike, for a run without any.
-        control: Also train and audit a twin without privacy.
+        control: Also train and audit a twin without privacy, which is deleted again.
         progress: Told what is going on.
 
     Raises:
@@ -84,10 +85,13 @@ def audit(
             {**found.to_json(), "blocks": [block.model_dump(mode="json") for block in leaks.blocks(found)]},
         )
         write_report(run)
+        if control:  # it was trained without privacy on rows that are promised privacy
+            shutil.rmtree(run.folder / "children" / "control")
     if json_out:
         write_json(json_out, found.to_json())
-    lines = [*leaks.sentences(found), *_offer(folder, found, prepared), f"Report: {run.folder / 'report.html'}"]
-    return Result(EXCEEDED if canaries and canaries.exceeds else 0, tuple(lines), run.folder)
+    lines = [*leaks.sentences(found), *_offer(folder, found, prepared), *_of_twins(audited, claim, twin, control)]
+    lines += [f"Report: {run.folder / 'report.html'}"]
+    return Result(EXCEEDED if canaries and canaries.broken else 0, tuple(lines), run.folder)
 
 
 def _as_many(audited: Run, twin: int) -> None:
@@ -127,6 +131,19 @@ def _offer(folder: Path, found: Leaks, prepared: Prepared) -> list[str]:
         f"To bound epsilon, train a twin with canaries: tunewright audit {folder} --twin {count}",
         f"New runs carry canaries of their own with --set audit.canaries={count}.",
     ]
+
+
+def _of_twins(audited: Run, claim: Claim, twin: int, control: bool) -> list[str]:
+    """What twins of a private run mean for its promise."""
+    lines = []
+    if claim.made and twin:
+        lines.append(
+            f"{audited.folder} was trained on the same rows under the same promise: keep it in the house. Whoever has "
+            f"both models knows what epsilon {2 * claim.epsilon:.3g} allows, not {claim.epsilon:.3g}."
+        )
+    if control:
+        lines.append("The control, trained without privacy, was deleted again once it was measured.")
+    return lines
 
 
 def _usual(prepared: Prepared) -> int:

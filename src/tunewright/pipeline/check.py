@@ -14,7 +14,7 @@ from tunewright.data.identifiers import redact_spans
 from tunewright.evaluate.contracts import Progress
 from tunewright.pipeline.advice import safety_advice
 from tunewright.pipeline.forecast import by_formula
-from tunewright.pipeline.guarantee import privacy_lines
+from tunewright.pipeline.guarantee import guarantee, privacy_lines
 from tunewright.pipeline.inside import further_lines
 from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.prepare import prepare, read_rows
@@ -33,7 +33,7 @@ def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> 
         raise UserError("--show-mask prints rows, and the plan keeps them private. Leave it out.")
     fix_threads(rows.plan.settings.train.threads)
     prepared = prepare(rows, progress)
-    promise = privacy_lines(job_of(prepared), rows.plan.settings.privacy) if private else []
+    promise = privacy_lines(guarantee(job_of(prepared), prepared)) if private else []
     advice = [] if private else safety_advice(prepared)
     lines = [*rows.plan.notes, *data_lines(prepared.data), *advice, "", *_facts(prepared.data), *promise]
     for row in prepared.train[:show_mask]:
@@ -70,7 +70,7 @@ def plan(request: Request, progress: Progress = silent) -> Result:
         *further_lines(prepared.settings, len(prepared.dataset.train), forecast.training_seconds),
     ]
     if job.private:
-        lines += privacy_lines(job, rows.plan.settings.privacy)
+        lines += privacy_lines(guarantee(job, prepared))
     if request.out:
         write_json(request.out, {"plan": rows.plan.dump(), "forecast": forecast.to_json()})
     return Result(0, tuple(lines))

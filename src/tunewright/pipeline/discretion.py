@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tunewright.core.blocks import Block
+from tunewright.evaluate.contracts import Outcome
 
 _FACTS = (
     "path", "format", "instruction", "files", "rows", "counts", "unit", "labels", "splits_made", "splits_given",
@@ -33,6 +35,18 @@ def public(data: Mapping[str, Any]) -> dict[str, Any]:
 def without_rows(blocks: Sequence[Block]) -> list[Block]:
     """Blocks less those that show single rows."""
     return [block for block in blocks if block.kind not in _PER_ROW]
+
+
+def nameless(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The same outcomes with units that are numbers, given in order: a unit's name may be a person's."""
+    number: dict[str, str] = {}
+    found = []
+    for outcome in outcomes:
+        unit = outcome.example.unit
+        if unit is not None:
+            unit = number.setdefault(unit, str(len(number) + 1))
+        found.append(replace(outcome, example=replace(outcome.example, unit=unit)))
+    return found
 
 
 def lines(data: Mapping[str, Any]) -> list[str]:

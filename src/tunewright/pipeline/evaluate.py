@@ -30,7 +30,7 @@ from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
 from tunewright.pipeline import asked
 from tunewright.pipeline.children import finish_children
-from tunewright.pipeline.discretion import without_rows
+from tunewright.pipeline.discretion import nameless, without_rows
 from tunewright.pipeline.embedding import embedding_outcomes
 from tunewright.pipeline.looks import closer_looks
 from tunewright.pipeline.machine import fix_threads
@@ -149,7 +149,8 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     else:
         _keep_validation(prepared, run, suite, tuned, progress)
     for name, answers in (("base", base.outcomes), ("tuned", outcomes)):
-        write_atomic(run.evaluations / f"{name}.jsonl", records_as_lines(answers, metrics, labels))
+        told = nameless(answers) if private else answers
+        write_atomic(run.evaluations / f"{name}.jsonl", records_as_lines(told, metrics, labels))
     run.write(
         "evaluations/comparison.json",
         {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from tunewright.core.words import coarse
 from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded
 from tunewright.models.precision import measure
@@ -51,6 +52,17 @@ class Forecast:
     """Disk while training alone, for what frozen layers make of rows."""
     positions: dict[str, int] | None = None
     """Positions that go through the layers, by what for; None where they cannot be counted."""
+
+    def discreet(self) -> Forecast:
+        """For a private run: what follows the rows' lengths in two digits, and no count of positions."""
+        return replace(
+            self,
+            seconds=coarse(self.seconds),
+            training_seconds=coarse(self.training_seconds),
+            memory_bytes=int(coarse(self.memory_bytes)),
+            stored_bytes=0,
+            positions=None,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """For forecast.json."""

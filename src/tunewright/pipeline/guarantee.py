@@ -16,6 +16,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.records import unit_of
 from tunewright.core.settings import PrivacySettings
 from tunewright.data.encoder import Encoded
+from tunewright.pipeline.prepare import Prepared
 from tunewright.train import accountant
 from tunewright.train.loop import Job
 from tunewright.train.poisson import Poisson, poisson
@@ -58,8 +59,9 @@ def private_job(job: Job, privacy: PrivacySettings) -> Job:
     return replace(job, gradients=plugins.build("gradients", fields))
 
 
-def guarantee(job: Job, privacy: PrivacySettings) -> dict[str, Any]:
-    """What RUN/privacy.json holds: everything that an epsilon needs beside it to be checked."""
+def guarantee(job: Job, prepared: Prepared) -> dict[str, Any]:
+    """What RUN/privacy.json holds of a private job: everything that an epsilon needs beside it to be checked."""
+    privacy = prepared.settings.privacy
     sampler, gradients = job.sampler, job.gradients
     assert sampler is not None  # a private job has one
     delta, sigma = delta_of(privacy, sampler.units), gradients.sigma  # type: ignore[attr-defined]
@@ -76,6 +78,7 @@ def guarantee(job: Job, privacy: PrivacySettings) -> dict[str, Any]:
         "q": sampler.q,
         "steps": job.steps,
         "units": sampler.units,
+        "made_up_units": sum(prepared.canaries.coins) + job.woven,
         "unit": privacy.unit,
         "rows_per_unit": sampler.most,
         "expected_units": sampler.expected_units,
@@ -86,13 +89,14 @@ def guarantee(job: Job, privacy: PrivacySettings) -> dict[str, Any]:
     }
 
 
-def privacy_lines(job: Job, privacy: PrivacySettings) -> list[str]:
-    """The guarantee in a line, before training."""
-    g = guarantee(job, privacy)
+def privacy_lines(g: dict[str, Any]) -> list[str]:
+    """A guarantee in a line, before training."""
+    made_up = f" and {g['made_up_units']} made-up ones" if g["made_up_units"] else ""
     return [
-        f"Privacy: epsilon {g['epsilon']['prv']:.3g} at delta {g['delta']:.2g} for each {privacy.unit} of {g['units']} "
-        f"(RDP: {g['epsilon']['rdp']:.3g}); noise {g['sigma']:.3g}, sampling rate {g['q']:.3g}, {g['steps']} steps of "
-        f"{g['expected_units']:.3g} units on average, {g['trained']:,} trained coordinates."
+        f"Privacy: epsilon {g['epsilon']['prv']:.3g} at delta {g['delta']:.2g} for each {g['unit']} of "
+        f"{g['units'] - g['made_up_units']}{made_up} (RDP: {g['epsilon']['rdp']:.3g}); noise {g['sigma']:.3g}, "
+        f"sampling rate {g['q']:.3g}, {g['steps']} steps of {g['expected_units']:.3g} units on average, "
+        f"{g['trained']:,} trained coordinates."
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from tunewright.core import plugins
 from tunewright.core.config import Request
 from tunewright.core.store import Run
+from tunewright.core.words import coarse
 from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import LoadedModel
 from tunewright.pipeline import mitigate
@@ -99,11 +100,13 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
         run.note(sentence)
     if job.private:
         prove(job)
-        run.write("privacy.json", guarantee(job, prepared.settings.privacy))
-        tell(privacy_lines(job, prepared.settings.privacy))
+        promised = guarantee(job, prepared)
+        run.write("privacy.json", promised)
+        tell(privacy_lines(promised))
     if run.read("forecast.json") is None:
         progress("dry step on the longest batch", 0, 1)
         forecast = by_dry_step(prepared, job, asked)
+        forecast = forecast.discreet() if job.private else forecast
         tell([forecast_line(forecast), *_further(prepared, run, forecast.training_seconds)])
         run.write("forecast.json", {"forecast": forecast.to_json()})
     with StopRequest().listening() as stop:
@@ -113,9 +116,10 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
     reopened, findings = save_verified(job, prepared, run)
     timed = [*run.events("step"), *run.events("stored")]
     stated = run.read("forecast.json")
+    told = coarse if job.private else float
     stated["actual"] = {
-        "training_seconds": round(sum(event["seconds"] for event in timed), 1),
-        "memory_bytes": peak_memory(),
+        "training_seconds": round(told(sum(event["seconds"] for event in timed)), 1),
+        "memory_bytes": int(told(peak_memory())),
         "disk_bytes": folder_size(run.folder),
         "steps": ended["step"],
     }

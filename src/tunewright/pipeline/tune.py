@@ -6,6 +6,7 @@ import time
 
 from tunewright.core.config import Request
 from tunewright.core.store import Run
+from tunewright.core.words import coarse
 from tunewright.evaluate.contracts import Progress
 from tunewright.pipeline.evaluate import ask_base, evaluate_stage, further_runs
 from tunewright.pipeline.machine import peak_memory
@@ -31,11 +32,11 @@ def stages(prepared: Prepared, run: Run, progress: Progress) -> Result:
     trained = time.perf_counter()
     evaluate_stage(prepared, run, base, tuned, progress)
     ended = time.perf_counter()
-    forecast = run.read("forecast.json")
+    forecast, told = run.read("forecast.json"), coarse if prepared.settings.privacy.on else float
     forecast["actual"] |= {
-        "seconds": round(ended - started, 1),
+        "seconds": round(told(ended - started), 1),
         "evaluation_seconds": round(asked - started + ended - trained, 1),
-        "memory_bytes": peak_memory(),
+        "memory_bytes": int(told(peak_memory())),
     }
     run.write("forecast.json", forecast)
     write_report(run)

@@ -29,12 +29,18 @@ def _who(found: Json) -> str:
     return "row" if found["unit"] == "row" else f"unit (column {found['unit']})"
 
 
+def _units(found: Json) -> str:
+    made_up = found.get("made_up_units", 0)
+    beside = f" (beside {decimals(made_up, 0)} made-up ones)" if made_up else ""
+    return f"{decimals(found['units'] - made_up, 0)} in the training rows{beside}"
+
+
 def _paragraphs(found: Json) -> list[str]:
     epsilon, delta, who = found["epsilon"]["prv"], found["delta"], _who(found)
-    units, steps = decimals(found["units"], 0), decimals(found["steps"], 0)
+    units, steps = _units(found), decimals(found["steps"], 0)
     return [
         f"The trained weights were computed with ({epsilon:.2f}, {delta:.1e})-differential privacy for every {who} of "
-        f"the {units} in the training rows, under adding or removing one. Whatever anybody does with the model, and "
+        f"the {units}, under adding or removing one. Whatever anybody does with the model, and "
         f"whatever else they know, the chance of any outcome changes by no more than a factor of e^{epsilon:.2f}, up "
         f"to {delta:.1e}, by whether one of them was in the training rows or not. It holds because in each of {steps} "
         f"steps every {who} came by its own coin (rate {found['q']:.4g}), could add no more than a fixed amount, and "
@@ -43,9 +49,10 @@ def _paragraphs(found: Json) -> list[str]:
         "The promise covers the model's weights. It does not cover: figures on validation and test rows (exact, of "
         "rows that were not trained on), the number of rows and the set of labels (taken as public), what was learnt "
         "from earlier runs on the same rows (each adds its own epsilon; settings chosen by looking at such runs are "
-        "not accounted for), or people whose data stands in rows of others. The base model was trained by somebody "
-        "else on other data. Noise is drawn in 32-bit numbers by a keyed generator; the key came from the operating "
-        "system and was deleted with the checkpoints.",
+        "not accounted for), people whose data stands in rows of others, or how long training took and how much memory "
+        "it held (told in two digits). The base model was trained by somebody else on other data. Noise is drawn in "
+        "32-bit numbers by a keyed generator; the key came from the operating system and was deleted with the "
+        "checkpoints.",
     ]
 
 
@@ -53,7 +60,7 @@ def _table(found: Json) -> Table:
     epsilon = found["epsilon"]
     clip = "every gradient brought to about 1" if found["clip"] == "automatic" else f"norm at most {found['clip']:g}"
     rows: list[list[Cell]] = [
-        ["Protected", f"each {_who(found)}; {decimals(found['units'], 0)} in the training rows"],
+        ["Protected", f"each {_who(found)}; {_units(found)}"],
         ["Epsilon (PRV, claimed)", round(epsilon["prv"], 4)],
         ["Epsilon (RDP, cross-check)", round(epsilon["rdp"], 4)],
         ["Epsilon asked for", found["target_epsilon"]],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -18,6 +19,7 @@ from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.seeds import key
 from tunewright.core.settings import TrainSettings
 from tunewright.core.store import Run
+from tunewright.core.words import coarse
 from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded
 from tunewright.evaluate.contracts import Progress
@@ -115,6 +117,8 @@ class _State:
     best: Best = field(default_factory=Best)
     below: Below | None = None
     """What frozen layers at the bottom made of rows, where it is kept."""
+    seconds: list[float] = field(default_factory=list)
+    """What each step of this process took."""
     secret: str = ""
     """Keys the noise and the sampling of a private run; lives here and in checkpoints alone."""
 
@@ -186,8 +190,10 @@ def _take(one: _Step, run: Run, progress: Progress) -> None:
         raise
     state.step += 1
     seconds = time.perf_counter() - started
-    if job.private:
-        event, detail = {**event, **_HIDDEN}, f"{seconds:.1f} s a step"
+    state.seconds.append(seconds)
+    if job.private:  # a step's own time would tell how many came
+        seconds = coarse(statistics.fmean(state.seconds))
+        event, detail = {**event, **_HIDDEN}, f"{seconds:.2g} s a step"
     else:
         detail = f"loss {event['loss_sum'] / event['count']:.3f}, {event['tokens'] / seconds:.0f} tokens/s"
     run.append({**event, "step": state.step, "seconds": round(seconds, 4)})
