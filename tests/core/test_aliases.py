@@ -68,6 +68,15 @@ def test_their_values_become_ours(name, value, key, ours):
     assert plan.notes[0].startswith(f"{name} is read as {key}")
 
 
+def test_their_names_are_taken_behind_our_section_too():
+    assert resolve({"train.bf16": True}).settings.train.precision == "bfloat16"
+    assert resolve({"train": {"lr": 0.5}}).settings.train.learning_rate == 0.5
+    with pytest.raises(UserError, match="The optimiser is AdamW"):
+        resolve({"train.optim": "adafactor"})
+    with pytest.raises(UserError, match="unknown key"):
+        resolve({"data.bf16": True})
+
+
 def test_every_alias_leads_to_a_key_and_none_hides_one():
     targets = {*aliases.SAME, *(key for key, _ in aliases.VALUES.values())}
     assert [key for key in targets if key not in LEAVES and not key.startswith(("method.", "objective."))] == []

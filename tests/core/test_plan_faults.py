@@ -109,6 +109,12 @@ def test_an_unknown_key_names_the_nearest(word, nearest):
     assert f"Did you mean '{nearest}'?" in fault
 
 
+def test_a_section_nobody_knows_is_refused_though_it_is_empty():
+    [fault] = faults({"evalute": {}})
+    assert "Did you mean 'evaluate'?" in fault
+    assert resolve({"evaluate": {}, "method": {}, "train": None}).settings == resolve({}).settings
+
+
 def test_primary_must_be_measured():
     [fault] = faults({"evaluate.primary": ["ece"], "evaluate.metrics": ["nll"]})
     assert "evaluate.primary: 'ece' is not in evaluate.metrics (nll)" in fault
@@ -119,6 +125,9 @@ def test_names_in_lists_are_known_before_anything_runs():
     nearest = ["'accuracy'", "'ece'", "'label'", "'classify'"]
     assert [word for word in nearest if not any(f"Did you mean {word}?" in fault for fault in found)] == []
     assert len(found) == 4
+    (fault,) = faults({"baselines": "scrtch"})
+    assert "Did you mean 'scratch'?" in fault
+    assert "frozen_logit" in fault
     assert resolve({"baselines": "scratch", "format": "auto"}).settings.evaluate.baselines == ("scratch",)
 
 

@@ -96,10 +96,16 @@ def test_forms_stand_for_every_probe_that_has_them_and_later_words_count() -> No
         found = planned_probes([form], TEXT)
         having = [kind for kind in plugins.everything("probes") if form in kind.forms and kind.needs <= TEXT]
         assert having
-        assert list(found.values()) == [kind(**kind.forms[form]) for kind in having]
+        assert {name: found[name] for name in sorted(found)} == {
+            kind.plugin_name(): kind(**kind.forms[form]) for kind in having
+        }
     assert planned_probes([], TEXT) == {}
     assert list(planned_probes(["retention"], TEXT)) == ["retention"]
     assert planned_probes(["quick"], frozenset()) == {}
+
+
+def test_what_was_forgotten_is_asked_whatever_else_is() -> None:
+    assert list(planned_probes(["dialect"], TEXT)) == ["retention", "dialect"]
 
 
 def test_the_verb_refuses_what_it_does_not_know(tmp_path: Path) -> None:

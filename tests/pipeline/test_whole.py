@@ -6,6 +6,7 @@ import csv
 import json
 import random
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -87,6 +88,36 @@ def test_base_answers_are_kept_and_removed_with_the_run(place, learnt):
     again = tunewright("evaluate", run)
     assert "base: weighing" not in again.stderr
     assert "tuned: weighing" in again.stderr
+
+
+def test_an_interrupted_evaluation_is_finished_by_resume_as_it_was_asked(learnt, tmp_path):
+    run = Path(shutil.copytree(learnt[0], tmp_path / "run"))
+    words = ["evaluate", run, "--set", "evaluate.resamples=300", "--set", "evaluate.metrics=accuracy,nll,macro_f1"]
+
+    def asked() -> bool:
+        return "judging" in json.loads((run / "info.json").read_text())
+
+    (run / "verdict.json").unlink()
+    assert Started(words).signal_when(asked, signal.SIGKILL) == -signal.SIGKILL
+    assert not (run / "verdict.json").exists()
+    tunewright("resume", run, expect=0)
+    names = [metric["name"] for metric in json.loads((run / "verdict.json").read_text())["metrics"]]
+    assert names == ["accuracy", "nll", "macro_f1"]
+    assert not asked()
+
+
+def test_a_finished_model_is_judged_and_not_made_again(learnt):
+    run, _ = learnt
+    done = tunewright("evaluate", run, "--set", "train.learning_rate=5", "--set", "data.splits=0.5,0.1,0.4", expect=2)
+    assert "found data, train" in done.stderr
+    assert "Allowed: keys of evaluate and gates" in done.stderr
+
+
+def test_nothing_to_judge_on_is_said_before_the_first_step(place, tmp_path):
+    words = [place / "rows.csv", "--model", place / "model", "--out", tmp_path / "run", *FAST]
+    done = tunewright("tune", *words, "--set", "data.splits=0.9,0.1,0", expect=2)
+    assert "There are no test rows" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -184,14 +215,15 @@ def test_resume_refuses_rows_that_changed(place, tmp_path):
     assert "have changed" in done.stderr
 
 
-def test_check_and_plan_train_nothing(place, tmp_path):
+def test_check_and_plan_train_nothing(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     shown = tunewright("check", place / "rows.csv", "--model", place / "model", "--show-mask", 2, expect=0)
     assert shown.stdout.count("[[") == 2
     planned = tunewright("plan", place / "rows.csv", "--model", place / "model", expect=0)
+    assert not list(tmp_path.iterdir())
     assert "Forecast" in planned.stdout
     resolved = planned.stdout[: planned.stdout.index("\n\n")]
-    assert yaml.safe_load(resolved)["recipe"] in (None, "classify")
-    assert not Path("runs").exists() or "runs" not in planned.stdout
+    assert yaml.safe_load(resolved)["recipe"] == "classify"
 
 
 def test_all_faults_of_a_plan_come_at_once_without_a_traceback(place):

@@ -185,7 +185,6 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_rows(open
     bad = job.train[poisoned]
     rows = list(job.train)
     rows[poisoned] = replace(bad, weights=bad.weights * float("inf"))
-    before = {}
     broken = replace(job, train=tuple(rows))
     with pytest.raises(UserError, match=bad.example.id) as error:
         train(broken, run, quiet, StopRequest())
@@ -195,7 +194,6 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_rows(open
     assert kept.step == 2
     assert all(bool(value.isfinite().all()) for value in kept.trained.values())
     assert len(run.events("step")) == 2
-    assert before == {}
 
 
 def test_early_stopping_keeps_the_best_weights(open_tiny, tmp_path):

@@ -29,6 +29,7 @@ def describe_kind(kind: str) -> list[str]:
         UserError: There is no such kind.
     """
     from tunewright.core import plugins
+    from tunewright.core.settings import TRAINED_BASELINES
 
     singular = {_singular(name): name for name in plugins.KINDS}
     kind = singular.get(kind, kind)
@@ -36,7 +37,8 @@ def describe_kind(kind: str) -> list[str]:
         return list(_models().values())
     if kind not in plugins.KINDS:
         raise unknown("kind", kind, [*plugins.KINDS, _MODELS])
-    return [line for plugin in plugins.everything(kind) for line in _describe(plugin)]
+    lines = [line for plugin in plugins.everything(kind) for line in _describe(plugin)]
+    return [*lines, *(f"{name}: {what}" for name, what in TRAINED_BASELINES.items())] if kind == "baselines" else lines
 
 
 def _models() -> dict[str, str]:

@@ -35,7 +35,7 @@ _NAMED = {
     "evaluate.metrics": ("metrics", ()),
     "evaluate.primary": ("metrics", ()),
     "evaluate.probes": ("probes", FORMS),
-    "evaluate.baselines": ("baselines", TRAINED_BASELINES),
+    "evaluate.baselines": ("baselines", tuple(TRAINED_BASELINES)),
     "train.mitigations": ("mitigations", ()),
 }
 """Key whose value names plugins -> their kind, and the words that are no plugin but allowed."""
@@ -138,11 +138,11 @@ class Layers:
             if written == "data.map" and isinstance(value, str):
                 return plan_text.read_map([value], self.faults, "data.map")
             return [(written, value)]
+        if (value is None and written in _SECTIONS) or (value == {} and written in (*_SECTIONS, *PLUGINS)):
+            return []
         if written in PLUGINS:
             return [(f"{written}.name", value)]
-        if value is None and written in _SECTIONS:
-            return []
-        found = aliases.translate(written, value)
+        found = aliases.translate(written, value) or _within_section(written, value)
         if found is None and written.startswith(
             (*(f"{key}." for key in plan_text.DEEPER), *(f"{root}." for root in PLUGINS))
         ):
@@ -218,7 +218,7 @@ class Layers:
                     if isinstance(word, dict) or (isinstance(word, str) and "(" in word):
                         plugins.build(kind, word)
                     elif isinstance(word, str):
-                        plugins.find(kind, word)
+                        plugins.find(kind, word, extra)
                 except UserError as error:
                     self.faults += [self._with_source(f"{key}: {fault}") for fault in error.problems]
 
@@ -289,11 +289,20 @@ def _word(word: str) -> Any:
         return word
 
 
+def _within_section(written: str, value: Any) -> tuple[str, Any] | None:
+    """Another tool's name behind one of our sections, as `train.bf16`, if it is of that section."""
+    root, _, last = written.partition(".")
+    found = aliases.translate(last, value) if root in _SECTIONS else None
+    return found if found and found[0].startswith(f"{root}.") else None
+
+
 def _not_known(written: str, value: Any, origin: str) -> str:
     """The sentence for a key that is none of ours and none we translate."""
     if written in aliases.REFUSED:
         return f"{written}: is not a setting here. {aliases.REFUSED[written]} ({origin})"
-    root = written.split(".")[0]
+    root, _, last = written.partition(".")
+    if root in _SECTIONS and last in aliases.REFUSED:
+        return f"{written}: is not a setting here. {aliases.REFUSED[last]} ({origin})"
     if written in _SECTIONS:
         return f"{written}: found {value!r}; it is a section and holds keys: {', '.join(_keys_of(root))}. ({origin})"
     if root in _SECTIONS:

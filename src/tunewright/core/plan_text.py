@@ -65,7 +65,7 @@ def flatten(tree: Mapping[Any, Any]) -> list[tuple[str, Any]]:
     pairs: list[tuple[str, Any]] = []
     for key, value in tree.items():
         head = str(key)
-        if not isinstance(value, Mapping) or (head.count(".") and head not in DEEPER):
+        if not value or not isinstance(value, Mapping) or (head.count(".") and head not in DEEPER):
             pairs.append((head, value))
             continue
         for below, leaf in value.items():

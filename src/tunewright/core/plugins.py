@@ -9,6 +9,7 @@ import importlib
 import json
 import pkgutil
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar
@@ -66,8 +67,13 @@ def names(kind: str) -> list[str]:
     return sorted(inside | {point.name for point in _outside(kind, tuple(sys.path))})
 
 
-def find(kind: str, name: str) -> type[Any]:
+def find(kind: str, name: str, others: Sequence[str] = ()) -> type[Any]:
     """The plugin class of a name or alias.
+
+    Args:
+        kind: The folder.
+        name: What was asked for.
+        others: Words that are no plugin but allowed in the same place, for the sentence.
 
     Raises:
         UserError: No plugin has that name; the sentence names the nearest.
@@ -79,7 +85,7 @@ def find(kind: str, name: str) -> type[Any]:
         plugin = _load(kind, candidate)
         if name in plugin.aliases:
             return plugin
-    raise unknown(kind.rstrip("s") if kind != "families" else "family", name, known)
+    raise unknown(kind.rstrip("s") if kind != "families" else "family", name, [*known, *others])
 
 
 def everything(kind: str) -> list[type[Any]]:

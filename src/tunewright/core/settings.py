@@ -8,8 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 LOGITS = ("frozen_logit", "tuned_logit")
 """Words of `evaluate.baselines`: a logit on the base model's features, and on the tuned model's."""
-TRAINED_BASELINES = ("scratch", *LOGITS)
-"""Words of `evaluate.baselines` that are no plugin but made with the run's model."""
+TRAINED_BASELINES = {
+    "scratch": "The same architecture from random weights, with the same rows and steps: what pre-training bought.",
+    "frozen_logit": "A multinomial logit on what the base model holds of a row.",
+    "tuned_logit": "The same on what the tuned model holds of it.",
+}
+"""Words of `evaluate.baselines` that are no plugin but made with the run's model, and what each is."""
 FORMS = ("quick", "full")
 """Words of `evaluate.probes` that stand for every probe that has such a form."""
 
@@ -87,7 +91,8 @@ class TrainSettings(Section):
     """Rows lie end to end without seeing one another, where the model can; false = padded rows."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of frozen weights; trained ones are float32. auto = bfloat16 where measured to be faster."""
-    threads: int | None = Field(None, gt=0)
+    threads: int | None = Field(None, gt=0, le=1024)
+    """None = one a core. Far more than the machine can start end the process without a word."""
     stored_gb: float = Field(2.0, ge=0)
     """Most disk, while training, for what frozen layers at the bottom make of rows that are read again; 0 = none."""
     mitigations: tuple[str | dict[str, Any], ...] = ()

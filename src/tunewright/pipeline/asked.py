@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tunewright.core import plugins
+from tunewright.core.errors import UserError
 from tunewright.core.records import Example
 from tunewright.core.settings import LOGITS
 from tunewright.data.pool import from_pool
@@ -35,6 +36,19 @@ def suite_of(prepared: Prepared) -> Suite:
         settings.max_new_tokens,
         prepared.settings.seed,
     )
+
+
+def needs_test(prepared: Prepared) -> None:
+    """Whether there is something to judge on.
+
+    Raises:
+        UserError: There is not.
+    """
+    if not prepared.test:
+        raise UserError(
+            "There are no test rows, so nothing can be judged. Give some (data.splits, or a folder with a test file), "
+            "or train alone: tunewright train"
+        )
 
 
 def identity_of(prepared: Prepared) -> tuple[Any, ...]:

@@ -42,6 +42,14 @@ from tunewright.pipeline.scratch import scratch_outcomes
 from tunewright.report import write as write_report
 from tunewright.runs.opening import open_tuned
 
+JUDGING = "judging"
+"""Key of info.json while `evaluate` is under way: what was set, so that `resume` can finish it."""
+_NOT_ASKED = (
+    "What the model forgot was not measured (evaluate.probes is empty, or such models cannot be asked about texts)."
+)
+_ASKING = ("evaluate", "gates")
+"""Sections of a plan that `evaluate` may set otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Base:
@@ -55,19 +63,25 @@ def evaluate(folder: Path, overrides: Sequence[str] = (), progress: Progress = s
     """Judges a run's model again, under its own plan with `overrides` on top."""
     run = Run.open(folder)
     prepared = reopen(run, overrides, progress)
+    asked.needs_test(prepared)
     with run.writing():
+        run.write("info.json", {**run.must_read("info.json"), JUDGING: list(overrides)})
         tuned = open_tuned(run, prepared.dtype, prepared.model)
         base_model = open_model(prepared.model.origin, prepared.dtype)
         base = ask_base(replace(prepared, model=base_model), run, progress)
         evaluate_stage(prepared, run, base, tuned, progress)
-        return further_runs(prepared, run, base, progress)
+        ended_with = further_runs(prepared, run, base, progress)
+        info = run.must_read("info.json")
+        info.pop(JUDGING)
+        run.write("info.json", info)
+        return ended_with
 
 
 def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
     """A run prepared again: the same rows, threads and precision, or a sentence on what changed."""
     plan = Plan.load(run.plan_file)
     if overrides:
-        plan = override(plan, overrides)
+        plan = _judged_otherwise(plan, overrides)
     found = run.must_read("info.json")
     fix_threads(found["threads"])
     pinned = plan.settings.train.model_copy(update={"precision": found["precision"]})
@@ -89,6 +103,23 @@ def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
             "Bring the old one back, or start a new run."
         )
     return prepared
+
+
+def _judged_otherwise(plan: Plan, overrides: Sequence[str]) -> Plan:
+    """The plan with other questions; how the model was made is past.
+
+    Raises:
+        UserError: Something else was to be set.
+    """
+    changed = override(plan, overrides)
+    was, now = plan.settings.model_dump(), changed.settings.model_dump()
+    others = [root for root in was if root not in _ASKING and was[root] != now[root]]
+    if others:
+        raise UserError(
+            f"--set: found {', '.join(others)}; a finished model is judged, not made again. Allowed: keys of "
+            f"{' and '.join(_ASKING)}. For another model start a new run: tunewright tune"
+        )
+    return changed
 
 
 def suite_of(prepared: Prepared) -> tuple[Suite, list[Any]]:
@@ -141,6 +172,8 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     gates = judge_gates(settings.gates, comparisons, figures)
     verdict = judge(comparisons, gates)
     verdict["sentences"] = [*verdict["sentences"], *_baseline_sentences(comparisons), *_probe_sentences(run)]
+    if "retention" not in base.probes:
+        verdict["sentences"].append(_NOT_ASKED)
     private = settings.privacy.on
     verdict["sentences"] += closer_looks(run, answered, how, private)
     blocks = outcome_blocks(*answered, **how)

@@ -76,8 +76,11 @@ def base_identity(model: LoadedModel, dtype: torch.dtype) -> tuple[Any, ...]:
 
 
 def planned_probes(words: Sequence[str | dict[str, Any]], capabilities: frozenset[str]) -> dict[str, Probe]:
-    """The probes of `evaluate.probes` by name; a form stands for all that have it and that the family can answer."""
-    found: dict[str, Probe] = {}
+    """The probes of `evaluate.probes` by name; a form stands for all that have it and that the family can answer.
+
+    What was forgotten is asked whatever else is; an empty list asks nothing.
+    """
+    found: dict[str, Probe] = {"retention": plugins.build("probes", "retention")} if words else {}
     for word in words:
         if isinstance(word, str) and word in FORMS:
             for kind in plugins.everything("probes"):

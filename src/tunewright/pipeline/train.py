@@ -15,6 +15,7 @@ from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import LoadedModel
 from tunewright.pipeline import mitigate
 from tunewright.pipeline.advice import safety_advice
+from tunewright.pipeline.asked import needs_test
 from tunewright.pipeline.forecast import by_dry_step
 from tunewright.pipeline.guarantee import guarantee, privacy_lines, private_job, prove
 from tunewright.pipeline.inside import further_lines
@@ -50,6 +51,8 @@ def set_up(rows: Rows, out: Path | None, verb: str, progress: Progress) -> tuple
     """Opens everything for rows that were read, and makes the run folder: `out`, or one under runs/."""
     threads = fix_threads(rows.plan.settings.train.threads)
     prepared = prepare(replace(rows, plan=absolute(rows.plan)), progress)
+    if verb == "tune":
+        needs_test(prepared)
     method = prepared.method.plugin_name()  # type: ignore[attr-defined]
     run = Run.create(out, f"{Path(prepared.settings.data.path).stem}-{method}")
     if prepared.canaries.coins:
