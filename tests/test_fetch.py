@@ -12,9 +12,11 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
 
 from tunewright.core.errors import MissingPart, UserError
 from tunewright.core.files import read_json
@@ -324,6 +326,26 @@ def test_resolving_what_is_not_fetched_names_the_command(
     monkeypatch.setattr("socket.socket.connect", lambda *a: pytest.fail("the network was touched"))
     with pytest.raises(MissingPart, match=f"tunewright fetch {name}"):
         resolve_model(name)
+
+
+@pytest.mark.parametrize("at", ["asking", "downloading"])
+def test_without_a_connection_the_hub_is_asked_once_and_that_is_said(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = type("ConnectError", (HfHubHTTPError.__bases__[0],), {})("Name or service not known")
+    asked: list[str] = []
+
+    def step(name: str) -> Any:
+        def taken(*words: Any, **more: Any) -> None:
+            asked.append(name)
+            if name == at:
+                raise broken
+
+        return taken
+
+    monkeypatch.setattr("tunewright.pipeline.fetch.get_session", lambda: SimpleNamespace(head=step("asking")))
+    monkeypatch.setattr("tunewright.models._hub.download", step("downloading"))
+    with pytest.raises(UserError, match=r"no connection to .*Name or service not known.*Check the network"):
+        fetch("someone/model", progress=quiet)
+    assert asked == ["asking", "downloading"][: 1 + (at == "downloading")]
 
 
 def test_terms_are_named_and_nothing_is_downloaded_until_they_are_accepted(pip: FakePip) -> None:

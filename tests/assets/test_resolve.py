@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -185,6 +186,7 @@ class FakeHub:
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
     fake = FakeHub(model_folder(tmp_path / "source"), tmp_path / "snapshot")
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: fake)
+    monkeypatch.setattr("tunewright.pipeline.fetch.get_session", lambda: SimpleNamespace(head=lambda *a, **k: None))
     monkeypatch.setattr("huggingface_hub.snapshot_download", fake.snapshot_download)
     return fake
 

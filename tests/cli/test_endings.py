@@ -1,5 +1,6 @@
 """How a command ends: exit codes, and what is said to whom."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -99,6 +100,52 @@ def test_ctrl_c_before_a_run_promises_nothing(pipeline, tmp_path, monkeypatch, c
     pipeline.answer = KeyboardInterrupt()
     assert main(["tune", "x"]) == 130
     assert "resume" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tune", "x", "--out", "ro/x"], ["check", "x", "--out", "ro/x"], ["compare", "a", "b", "--out", "ro/x"],
+        ["score", "--model", "m", "--rows", "r", "--json", "ro/x"], ["evaluate", "runs/one"], ["report", "runs/one"],
+        ["delete", "runs/one", "--yes"],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_place_that_cannot_be_written_is_the_users_matter_in_every_verb(pipeline, run, words, number, capsys):
+    pipeline.answer = OSError(number, os.strerror(number), "ro/x")
+    assert main(words) == 2
+    [said] = capsys.readouterr().err.splitlines()
+    assert said.startswith("error: ro/x cannot be used: ")
+    assert "ame another place" in said
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "the disk is full. Make room"), (errno.EDQUOT, "the disk is full"), (errno.EIO, "another disk"),
+        (errno.ENOTDIR, "a file stands where a folder is needed"), (errno.EISDIR, "Name a file"),
+        (errno.ENAMETOOLONG, "shorter"), (errno.EBUSY, "in use"),
+    ],
+)  # fmt: skip
+def test_what_the_system_refuses_is_said_in_words(pipeline, run, number, said, capsys):
+    pipeline.answer = OSError(number, os.strerror(number), "there")
+    assert main(["evaluate", "runs/one"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_full_disk_is_known_though_a_library_has_its_own_exception_and_the_run_can_go_on(pipeline, run, capsys):
+    pipeline.answer = RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert main(["tune", "x"]) == 2
+    said = capsys.readouterr().err
+    assert "the disk is full" in said
+    assert "`tunewright resume runs/one` goes on" in said
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file", "x"), OSError("odd"), RuntimeError("error 28")])
+def test_other_failures_of_the_system_stay_faults_of_ours(pipeline, run, error, capsys):
+    pipeline.answer = error
+    assert main(["tune", "x"]) == 1
+    assert "fault of ours" in capsys.readouterr().err
 
 
 def test_a_fault_of_ours_is_one_sentence_and_a_file_in_the_run(pipeline, run, capsys, monkeypatch):

@@ -238,3 +238,9 @@ def test_the_data_of_a_plan_file_is_enough(tmp_path):
     plan = plan_of(Request(plan_file=file))
     assert (plan.settings.data.path, plan.settings.method) == ("rows.csv", {"name": "norm"})
     assert plan.settings.train.learning_rate == 1e-3
+
+
+def test_threads_that_would_end_the_process_are_refused():
+    with pytest.raises(UserError, match=r"train\.threads: .*1024"):
+        plan_of(Request("x", sets=("train.threads=100000",)))
+    assert plan_of(Request("x", sets=("train.threads=1024",))).settings.train.threads == 1024

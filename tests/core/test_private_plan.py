@@ -16,6 +16,16 @@ def test_privacy_is_off_unless_an_epsilon_is_asked_for():
     assert not PlanSettings.model_validate({"privacy": None}).privacy.on  # as older plans have it
 
 
+def test_a_table_with_two_uses_freezes_under_privacy_unless_told_otherwise():
+    private = {"privacy.target_epsilon": 3, "method": "full"}
+    plan = resolve(private)
+    assert plan.settings.method["tied"] == "freeze"
+    assert plan.origins["method.tied"].startswith("derived: privacy")
+    assert resolve({**private, "method.tied": "train"}).settings.method["tied"] == "train"
+    assert resolve({"method": "full"}).settings.method["tied"] == "train"
+    assert "tied" not in resolve({"privacy.target_epsilon": 3}).settings.method
+
+
 def test_what_would_use_private_rows_without_noise_is_switched_off_and_says_why():
     plan = resolve({**ROWS, "privacy": {"target_epsilon": 3, "unit": "patient"}})
     assert plan.settings.train.early_stopping_patience == 0

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
+
 import pytest
 
 from tunewright.core.errors import UserError
+from tunewright.core.files import require_writable, write_atomic
 from tunewright.core.store import Run
 
 
@@ -46,3 +51,74 @@ def test_a_sentence_is_kept_once_however_often_a_resumed_run_says_it(run):
     for sentence in ("One.", "Two.", "One."):
         run.note(sentence)
     assert (run.folder / "notes.txt").read_text() == "One.\nTwo.\n"
+
+
+OURS = {"tunewright": "0.1.0", "verb": "tune"}
+
+
+def fill_the_disk(monkeypatch):
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+
+
+@pytest.mark.parametrize("write", [lambda run: run.append({"type": "x"}), lambda run: run.write("events.jsonl", [])])
+def test_a_full_disk_is_told_with_the_file_that_found_no_room(run, monkeypatch, write):
+    fill_the_disk(monkeypatch)
+    with pytest.raises(OSError, match="No space left") as error:
+        write(run)
+    assert error.value.filename == str(run.events_file)
+    assert not list(run.folder.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("file/x", NotADirectoryError), ("file/a/x", NotADirectoryError), ("folder", IsADirectoryError)]
+)
+@pytest.mark.parametrize("act", [require_writable, lambda path: write_atomic(path, "new")])
+def test_an_impossible_place_is_told_by_the_name_that_was_given(tmp_path, name, kind, act):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(kind) as error:
+        act(tmp_path / name)
+    assert error.value.filename == str(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_asking_whether_a_file_can_be_written_leaves_it_as_it_was(tmp_path):
+    (tmp_path / "old").write_text("mine")
+    for name in ("old", "new", "folder/new"):
+        require_writable(tmp_path / name)
+    assert (tmp_path / "old").read_text() == "mine"
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["old"]
+
+
+def test_a_folder_whose_run_never_began_is_taken_over_and_cleared(tmp_path):
+    for name in ("info.json", "data.json", "canaries.json", ".plan.yaml.77.tmp"):
+        (tmp_path / name).write_text(json.dumps(OURS))
+    with pytest.raises(UserError, match=f"stopped before it began.*--out {tmp_path}"):
+        Run.open(tmp_path)
+    assert Run.create(tmp_path, "x").folder == tmp_path
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"data.json": "[1]"}, {"info.json": "{}", "data.json": "[1]"}, {"info.json": "mine"},
+        {"info.json": json.dumps(OURS), "thesis.md": "mine"},
+    ],
+)  # fmt: skip
+def test_a_folder_of_the_users_own_is_not_taken_over(tmp_path, files):
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=r"is not empty. Give another --out\.$"):
+        Run.create(tmp_path, "x")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
+
+
+def test_resume_is_offered_for_runs_alone(run, tmp_path):
+    with pytest.raises(UserError, match="tunewright resume"):
+        Run.create(run.folder, "x")
+    with pytest.raises(UserError, match=r"is a file; a run is a folder\. Give another --out\.$"):
+        Run.create(run.plan_file, "x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,14 @@ BROKEN: dict[str, Broken] = {
     "utf16.csv": Broken(LATIN.encode("utf-16"), ("UTF-16", "iconv -f UTF-16 -t UTF-8")),
     "utf16_without_mark.csv": Broken(LATIN.encode("utf-16-le"), ("UTF-16LE", "iconv -f UTF-16LE")),
     "latin1.csv": Broken(LATIN.encode("latin-1"), ("byte 0xE4 in line 2", "iconv -f")),
+    "one_umlaut.csv": Broken(
+        "text,label\nschön,a\nplain,b\n".encode("latin-1"), ("Maybe it is cp1252", "iconv -f cp1252")
+    ),
+    "cyrillic.csv": Broken(
+        "text,label\nДоговор аренды нежилого помещения,a\nПациент жалуется на боль в груди,b\n".encode("cp1251"),
+        ("Maybe it is cp1251",),
+    ),
+    "random_bytes.csv": Broken(random.Random(0).randbytes(2000), ("is no text", "export it as CSV")),
     "old_mac.csv": Broken(b"text,label\ra b,c\rd e,f\r", ("CR alone", "tr '\\r' '\\n'")),
     "broken_json.jsonl": Broken(
         lines(row(0), b'{"text": "x", "label": }', row(2)), ("line 2", "broken JSON", "correct")
@@ -114,10 +123,17 @@ BROKEN: dict[str, Broken] = {
     "same_preference.jsonl": Broken(
         lines({"prompt": "a", "chosen": "x", "rejected": "x"}), ("line 1, field 'rejected'", "same answer as chosen")
     ),
-    "negative_weight.jsonl": Broken(lines(*GOOD, row(9, weight=-1)), ("line 9, field 'weight'", "number from 0 up")),
+    "negative_weight.jsonl": Broken(lines(*GOOD, row(9, weight=-1)), ("line 9, field 'weight'", "number above 0")),
+    "weight_of_zero.jsonl": Broken(lines(*GOOD, row(9, weight=0)), ("line 9, field 'weight'", "leave the row out")),
+    "message_weight.jsonl": Broken(
+        chat({"role": "user", "content": "x"}, {"role": "assistant", "content": "y", "weight": -1}),
+        ("line 2, field 'messages[1].weight'", "number from 0 up", "one answer of the row must be above 0"),
+    ),
     "unknown_columns.csv": Broken(b"review,stars\nfine,5\n", ("review, stars", "--map text=review")),
     "missing_column.csv": Broken(
-        b"review,label\nfine,5\n", ("format label needs the column text", "--map text="), {"format": "label"}
+        b"review,label\nfine,5\n",
+        ("format label needs the column text", "--map text=", "--set data.format=NAME"),
+        {"format": "label"},
     ),
     "wrong_map.csv": Broken(
         b"review,stars\nfine,5\n", ("'revew', which is not there", "Did you mean 'review'"), {"map": {"text": "revew"}}

@@ -14,8 +14,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.settings import DataSettings
 from tunewright.data import lines as text_lines
 from tunewright.data.dataset import open_dataset
-from tunewright.data.readers import READERS
-from tunewright.data.reading import BadRows
+from tunewright.data.readers import READERS, BadRows
 
 
 @pytest.mark.parametrize("name", sorted(BROKEN))
@@ -38,7 +37,7 @@ def test_all_bad_rows_are_kept_and_twenty_are_shown(tmp_path: Path) -> None:
         open_dataset(DataSettings(path=str(path)))
     assert [bad.line for bad in caught.value.bad] == list(range(9, 39))
     assert len(caught.value.problems) == 22
-    assert "10 more bad rows" in str(caught.value)
+    assert "10 more bad rows; `tunewright check DATA --out FILE` lists all" in str(caught.value)
     dataset = open_dataset(DataSettings(path=str(path), on_bad_row="skip"))
     assert dataset.facts["rows"] == 8
     assert dataset.facts["dropped"]["bad_rows"] == len(dataset.facts["bad"]) == 30
@@ -57,11 +56,12 @@ def test_skipping_does_not_lose_what_follows_unread(name: str, tmp_path: Path) -
 
 
 def test_faults_of_all_files_come_at_once(tmp_path: Path) -> None:
-    (tmp_path / "train.jsonl").write_bytes(lines(*GOOD, row(9, text=None)))
+    (tmp_path / "train.jsonl").write_bytes(lines(*GOOD, *(row(n, text=None) for n in range(9, 39))))
     (tmp_path / "valid.jsonl").write_bytes(b"")
     (tmp_path / "test.jsonl").write_bytes("größer\n".encode("utf-16"))
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(BadRows) as caught:
         open_dataset(DataSettings(path=str(tmp_path)))
+    assert len(caught.value.bad) == 30
     said = str(caught.value)
     assert "train.jsonl, line 9" in said
     assert "valid.jsonl is empty" in said

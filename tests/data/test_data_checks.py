@@ -86,13 +86,34 @@ def test_pieces_of_one_row_count_as_one() -> None:
 
 def test_all_refused_rows_are_told_at_once() -> None:
     refused = [(example(7), Overlong(40, 16)), (example(8), Unencodable("role tool; allowed are user, assistant"))]
-    found = measure([encoded(example(0))], refused=refused, examples=[example(0), example(7), example(8), example(9)])
+    dropped = {"train": ["rows.jsonl:9"], "test": ["rows.jsonl:3", "rows.jsonl:4"]}
+    found = measure([encoded(example(0))], refused=refused, dropped=dropped)
     assert any("rows.jsonl:7: 40 tokens, allowed are 16" in problem for problem in found.problems)
     assert any("rows.jsonl:8: role tool" in problem for problem in found.problems)
     assert any("data.on_overlong" in problem for problem in found.problems)
     assert found.facts["over_max_length_rows"] == ["rows.jsonl:7 (40 tokens)"]
     assert found.facts["dropped_rows"] == ["rows.jsonl:9"]
-    assert found.facts["over_max_length"] == 2
+    assert found.facts["dropped_test_rows"] == ["rows.jsonl:3", "rows.jsonl:4"]
+    assert found.facts["overlong_dropped"] == {"train": 1, "valid": 0, "test": 2}
+    assert found.facts["over_max_length"] == 4
+
+
+@pytest.mark.parametrize(
+    ("chosen", "context", "advice"),
+    [
+        ("error", True, "to drop or truncate-context."),
+        ("error", False, "to drop or split."),
+        ("split", True, "to drop or truncate-context."),
+        ("truncate-context", False, "to drop or split."),
+    ],
+)
+def test_what_is_advised_for_long_rows_would_help_and_is_not_set_already(
+    chosen: str, context: bool, advice: str
+) -> None:
+    refused = [(example(7, context), Overlong(40, 16))]
+    (_, said) = measure([encoded(example(0, context))], refused=refused, on_overlong=chosen).problems
+    assert said.endswith(advice)
+    assert (f"data.on_overlong: {chosen} cuts" in said) is (chosen != "error")
 
 
 def test_nothing_left_is_a_problem() -> None:

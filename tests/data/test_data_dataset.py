@@ -152,6 +152,23 @@ def test_planted_overlap_stops_or_is_dropped(
     assert sum(dataset.facts["overlap"].values()) == 0
 
 
+def test_facts_of_what_is_left_are_true_of_it(tmp_path: Path) -> None:
+    test = [*labelled(4, 30, unit="u"), {"text": "sample number 99", "label": "z", "unit": "v"}]
+    given = opened(folder(tmp_path, train=labelled(9), test=test))
+    assert given.facts["labels_unseen_in_train"] == ["z"]
+    assert given.facts["test_rows_of_unseen_labels"] == 1
+    unseen = next(n for n, row in enumerate(given.test) if row.answer.text == "z")
+    left = given.without({"train": [0, 2], "test": [unseen]})
+    assert [row.id for row in left.train] == [row.id for n, row in enumerate(given.train) if n not in (0, 2)]
+    assert left.facts["counts"] == {"train": 7, "valid": 0, "test": 4}
+    assert left.facts["units"] == {"train": 7, "valid": 0, "test": 1}
+    assert left.facts["dropped"]["overlong"] == 3
+    assert sum(left.facts["label_counts"].values()) == 11
+    assert (left.facts["labels_unseen_in_train"], left.facts["test_rows_of_unseen_labels"]) == ([], 0)
+    assert left.fingerprint == given.fingerprint
+    assert given.without({}) is given
+
+
 def test_dropping_everything_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing is left"):
         opened(folder(tmp_path, train=labelled(9), test=labelled(9)), on_overlap="drop")
@@ -167,7 +184,7 @@ def test_planted_contradictions_and_duplicates_are_in_the_facts(tmp_path: Path) 
         {"text": f"{long} two", "label": "a"},
     ]
     facts = opened(write(tmp_path / "rows.jsonl", rows)).facts
-    assert facts["contradictions"] == 1
+    assert (facts["contradictions"], facts["contradicting_rows"]) == (1, 2)
     assert facts["contradiction_rows"] == [
         {"prompt": "sample number 3", "rows": "rows.jsonl:4, rows.jsonl:21", "answers": "a | b"}
     ]

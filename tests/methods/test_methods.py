@@ -216,6 +216,17 @@ def test_full_trains_a_tied_head_once_and_keeps_it_tied(open_tiny):
     assert model.module.lm_head.weight is trained["model.embed_tokens.weight"]
 
 
+def test_full_leaves_a_tied_table_frozen_when_asked_and_says_so(open_tiny):
+    method = build("methods", {"name": "full", "tied": "freeze"})
+    tied = method.attach(open_tiny("qwen3"), 1)
+    assert set(build("methods", "full").trained(tied)) - set(method.trained(tied)) == {"model.embed_tokens.weight"}
+    assert not tied.module.lm_head.weight.requires_grad
+    assert "model.embed_tokens.weight is tied" in method.notes(tied)[0]
+    untied = method.attach(open_tiny("llama"), 1)
+    assert method.trained(untied).keys() == build("methods", "full").trained(untied).keys()
+    assert method.notes(untied) == []
+
+
 def test_last_trains_an_untied_head(open_tiny):
     method = build("methods", {"name": "last", "layers": 1})
     model = method.attach(open_tiny("llama"), seed=0)

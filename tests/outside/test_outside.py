@@ -333,7 +333,7 @@ def test_reports_give_no_advice_for_text_models(audio_run: Path, pictures_run: P
 
 def test_the_mask_and_the_forecast_are_shown(audio: Kind, pictures: Kind) -> None:
     heard = "\n".join(check(audio.request(None), show_mask=2).lines)
-    assert "stop trained: None" in heard
+    assert "Share of rows whose stop token is trained on: none" in heard
     assert re.search(r"[68]\d samples -> .*\[\[(high|low)\]\]", heard)
     assert "30 steps" in "\n".join(plan(pictures.request(None)).lines)
 

@@ -47,6 +47,7 @@ def test_noise_is_solved_for_the_target_over_units():
         ([None] * 12, {}, "12 training units.*Give 20 or more"),
         ([None] * 200, {"delta": 0.01}, "too large for 200 units.*Use auto"),
         ([None] * 60, {"target_epsilon": 0.02}, "The strictest here is about"),
+        ([None] * 60, {"target_epsilon": 0.0005}, "The strictest here is about"),
     ],
 )
 def test_rows_that_cannot_keep_the_promise_are_told_the_nearest(units, privacy, sentence):

@@ -324,6 +324,14 @@ def test_use_fits_what_was_saved(copy: Run) -> None:
     assert "tunewright predict sample rows.csv --out predictions.csv" in page
 
 
+def test_a_model_of_plain_texts_gets_no_command_that_answers_rows(copy: Run) -> None:
+    data = copy.read("data.json")
+    copy.write("data.json", {**data, "facts": {**data["facts"], "format": "text"}})
+    page = write(copy)[1].read_text(encoding="utf-8")
+    assert "tunewright predict" not in page
+    assert "From Python" in page
+
+
 def test_a_model_that_neither_answers_nor_writes_gets_no_commands_that_would_fail(copy: Run) -> None:
     copy.write("info.json", {"capabilities": ["denoise"]})
     assert "use" not in [section.name for section in gather(copy).sections]

@@ -189,7 +189,7 @@ def delete(run: RunFolder, yes: Annotated[bool, typer.Option("--yes", "-y", help
     from tunewright.core.store import Run
 
     folder = Run.open(run).folder
-    if not yes and not typer.confirm(f"Delete {folder} and everything in it?"):
+    if not yes and not _agreed(f"Delete {folder} and everything in it?", folder):
         typer.echo("Nothing was deleted.")
         return 0
     result = import_module("tunewright.pipeline.delete").delete(folder)
@@ -197,6 +197,17 @@ def delete(run: RunFolder, yes: Annotated[bool, typer.Option("--yes", "-y", help
     for line in result.lines:
         typer.echo(folded(line, width) if width else line)
     return int(result.exit_code)
+
+
+def _agreed(question: str, folder: Path) -> bool:
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        if sys.stdin.isatty():  # Ctrl-C
+            raise
+        raise UserError(
+            f"Nobody is there to answer, so nothing was deleted. To delete it unasked: tunewright delete {folder} --yes"
+        ) from None
 
 
 @app.command()
@@ -208,9 +219,12 @@ def predict(
         float | None,
         typer.Option(metavar="SHARE", min=0, max=1, help="Abstain where so many right answers cannot be expected."),
     ] = None,
+    maps: Annotated[
+        list[str], typer.Option("--map", metavar="OURS=COLUMN", help="Which column is what, where it is not the run's.")
+    ] = [],  # noqa: B006  (typer copies it)
 ) -> int:
     """Answer new rows with a run's model."""
-    return _call("predict", "predict", run, rows, out, min_accuracy)
+    return _call("predict", "predict", run, rows, out, min_accuracy, tuple(maps))
 
 
 @app.command()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import sys
 import tempfile
 import time
@@ -15,7 +17,26 @@ import typer
 from tunewright.cli.app import app
 from tunewright.core.errors import Interrupted, UserError
 
+_FULL = "the disk is full. Make room there, or name a place on another disk."
+_RIGHTS = "the rights do not allow it. Mend them, or name another place."
+_REFUSED = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: "it lies on a disk that can only be read. Name another place.",
+    errno.ENOTDIR: "a file stands where a folder is needed. Name another place.",
+    errno.EISDIR: "it is a folder, and a file is needed. Name a file.",
+    errno.ENAMETOOLONG: "the name is too long. Name a shorter one.",
+    errno.EBUSY: "it is in use. End what uses it.",
+    errno.EIO: "the disk does not answer as it should. Name a place on another disk.",
+}
+"""What the system refuses because of what was named or the machine, in words that say what to do."""
+_FROM_RUST = re.compile(r"\(os error (\d+)\)")
+"""How writers of safetensors and tokenizers, which raise exceptions of their own, pass on what the system said."""
+
 INTERNAL, USER, INTERRUPTED = 1, 2, 130
+_RESUMABLE = ("train", "tune", "resume")
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 """The base of typer's own findings (unknown option, missing argument); it has no public name in every version."""
 
@@ -50,7 +71,13 @@ def guarded(argv: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001  (the one place where nothing may pass)
-        return _ours(error, newest_run(words, started))
+        run = newest_run(words, started)
+        if refused := _refused(error):
+            _say_if_debugging(error)
+            known = f" Then `tunewright resume {run}` goes on." if run and words[0] in _RESUMABLE else ""
+            _say(f"error: {refused}{known}")
+            return USER
+        return _ours(error, run)
 
 
 def newest_run(words: Sequence[str], since: float) -> Path | None:
@@ -71,10 +98,24 @@ def _touched(folder: Path) -> float:
         return 0.0
 
 
-def _ours(error: Exception, run: Path | None) -> int:
-    text = "".join(traceback.format_exception(error))
+def _refused(error: Exception) -> str:
+    """What the system refused, as a sentence; empty when this error is of another kind."""
+    place, number = "A file", 0
+    if isinstance(error, OSError):
+        place, number = str(error.filename or place), error.errno or 0
+    elif told := _FROM_RUST.search(str(error)):
+        number = int(told[1])
+    return f"{place} cannot be used: {_REFUSED[number]}" if number in _REFUSED else ""
+
+
+def _say_if_debugging(error: Exception) -> None:
     if os.environ.get("TUNEWRIGHT_DEBUG") == "1":
-        _say(text)
+        _say("".join(traceback.format_exception(error)))
+
+
+def _ours(error: Exception, run: Path | None) -> int:
+    _say_if_debugging(error)
+    text = "".join(traceback.format_exception(error))
     summary = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
     try:
         file, name = tempfile.mkstemp(prefix="tunewright-fault-", suffix=".txt", dir=run)

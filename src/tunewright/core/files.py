@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,48 @@ def existing(name: str) -> Path | None:
     return Path(place).resolve() if os.path.exists(place) else None
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A failure of the system within it names this path; a full disk names none by itself.
+
+    It stays the `OSError` that it is: who can do without the file catches it, and the command line says it in words.
+    """
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, with those above it, unless it is there.
+
+    Raises:
+        OSError: It cannot be made; where a file stands in its place, this is `NotADirectoryError`.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from None
+
+
+def require_writable(path: Path) -> None:
+    """Tries now what `write_atomic` will do, before long work is done for the file.
+
+    Raises:
+        OSError: A file cannot be written there.
+    """
+    with naming(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        make_folder(path.parent)
+        beside = _beside(path)
+        try:
+            beside.touch()
+        finally:
+            beside.unlink(missing_ok=True)
+
+
 def write_atomic(path: Path, content: str | bytes, mode: int = 0o666) -> None:
     """Writes beside the target, flushes to disk, then renames: readers see the old file or the new one.
 
@@ -29,16 +73,21 @@ def write_atomic(path: Path, content: str | bytes, mode: int = 0o666) -> None:
         content: All of it.
         mode: Who may read and write it, less what the umask takes; 0o600 = the owner alone.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(beside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with naming(path):
+        make_folder(path.parent)
+        beside = _beside(path)
+        try:
+            with open(beside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -162,9 +162,9 @@ class Layers:
         Raises:
             UserError: All faults at once.
         """
+        self._derive_private()
         built = {root: self._plugin(root, kind) for root, kind in PLUGINS.items()}
         self._check_names()
-        self._derive_private()
         if recipe is not None:
             self._derive(recipe, rows, built["method"])
         settings = self._settings()
@@ -251,6 +251,10 @@ class Layers:
         for key, (value, why) in private_plan.DERIVED.items():
             if key not in self.values or self.values[key].origin.startswith("recipe"):
                 self.values[key] = Asked(value, f"derived: privacy, {why}", key)
+        method = self.values["method.name"].value
+        if method == "full" and "method.tied" not in self.values:
+            why = "derived: privacy, a table with two uses has no gradient for each unit"
+            self.values["method.tied"] = Asked("freeze", why, "tied")
         if unit is not None and unit.value not in ("row", None) and "data.unit" not in self.values:
             self.values["data.unit"] = Asked(unit.value, "derived: privacy.unit", "unit")
 

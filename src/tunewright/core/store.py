@@ -16,7 +16,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tunewright.core.errors import UserError
-from tunewright.core.files import lines_of, read_json, write_json
+from tunewright.core.files import lines_of, make_folder, naming, read_json, write_json
+
+_BEFORE_THE_PLAN = {"info.json", "data.json", "canaries.json", ".lock"}
+"""What a run folder may hold before plan.yaml, which is written last, makes it a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +33,18 @@ class Run:
         """Makes a new run folder: `out` itself if given, else `runs/<date>-<name>` with a number if taken.
 
         Raises:
-            UserError: `out` exists and is not empty.
+            UserError: `out` is a file, or a folder that is not empty; what a run that never began left is cleared.
         """
         if out is not None:
-            if out.exists() and (not out.is_dir() or any(out.iterdir())):
-                raise UserError(
-                    f"{out} exists and is not empty. Give another --out, or `tunewright resume {out}` to go on with it."
-                )
-            out.mkdir(parents=True, exist_ok=True)
+            if out.is_file():
+                raise UserError(f"--out {out} is a file; a run is a folder. Give another --out.")
+            make_folder(out)
+            if _never_begun(out):
+                for left in out.iterdir():
+                    left.unlink()
+            if any(out.iterdir()):
+                go_on = f", or `tunewright resume {out}` to go on with it" if (out / "plan.yaml").is_file() else ""
+                raise UserError(f"{out} exists and is not empty. Give another --out{go_on}.")
             return cls(out)
         stem = f"{date.today().isoformat()}-{re.sub(r'[^A-Za-z0-9_.]+', '-', name).strip('-').lower() or 'run'}"
         for number in range(1, 10_000):
@@ -56,6 +63,11 @@ class Run:
         Raises:
             UserError: The folder is not a run.
         """
+        if _never_begun(folder):
+            raise UserError(
+                f"The run in {folder} stopped before it began, so there is nothing to go on with. Start it again with "
+                f"--out {folder}, which is then cleared, or delete that folder."
+            )
         if not (folder / "plan.yaml").is_file():
             raise UserError(f"{folder} is not a run folder (no plan.yaml in it). Runs are listed by `ls runs`.")
         return cls(folder)
@@ -127,7 +139,7 @@ class Run:
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Appends one event, a line of JSON, flushed to disk."""
-        with open(self.events_file, "a", encoding="utf-8") as file:
+        with naming(self.events_file), open(self.events_file, "a", encoding="utf-8") as file:
             file.write(json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -138,7 +150,7 @@ class Run:
         path = self.folder / "notes.txt"
         if path.is_file() and sentence in lines_of(path.read_text(encoding="utf-8")):
             return  # a resumed run notes again what it had noted
-        with open(path, "a", encoding="utf-8") as file:
+        with naming(path), open(path, "a", encoding="utf-8") as file:
             file.write(sentence + "\n")
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
@@ -180,3 +192,19 @@ class Run:
             yield
         finally:
             lock.release()
+
+
+def _never_begun(folder: Path) -> bool:
+    """Whether a folder holds only what a run writes before its plan: the disk was full, or the process was killed.
+
+    A user's own data.json alone is not taken for it: info.json must be there, and ours.
+    """
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    kept = {name for name in found if not re.fullmatch(r"\..+\.\d+\.tmp", name)}  # of a file that was never whole
+    if "info.json" not in kept or kept - _BEFORE_THE_PLAN:
+        return False
+    try:
+        info = read_json(folder / "info.json")
+    except ValueError:
+        return False
+    return isinstance(info, dict) and {"tunewright", "verb"} <= info.keys()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from typing import Any
@@ -13,11 +13,17 @@ import numpy as np
 from tunewright.core.blocks import Block, Mask, Span
 from tunewright.core.records import Example
 from tunewright.data.encoder import Encoded, Overlong, Unencodable
-from tunewright.data.keys import text_key, text_keys
+from tunewright.data.splits import NAMES
 
 STOP_SHARE = 0.99
 """Least share of rows whose stop token must be trained."""
 _LISTED = 20
+_NONE: Mapping[str, Sequence[str]] = {}
+_WHY = {
+    "split": ", and data.on_overlong: split cuts plain text alone, while these have a context and an answer",
+    "truncate-context": ", and data.on_overlong: truncate-context cuts a context, which these have not",
+}
+"""Why rows are still too long under such a plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +55,9 @@ class _Places:
 
 @dataclass(slots=True)
 class _Tally:
-    """What is counted; of the rows themselves it keeps a key, a length and, of faulty ones, the place."""
+    """What is counted; of the rows themselves it keeps a length and, of faulty ones, the place."""
 
-    keys: array[int] = field(default_factory=lambda: array("Q"))
+    rows: int = 0
     lengths: array[int] = field(default_factory=lambda: array("i"))
     first: Encoded | None = None
     tokens: int = 0
@@ -72,7 +78,7 @@ class _Tally:
         example, notes = pieces[0].example, [piece.notes for piece in pieces]
         length = sum(piece.length for piece in pieces)
         trained = sum(int((piece.weights > 0).sum()) for piece in pieces)
-        self.keys.append(text_key(_key(example)))
+        self.rows += 1
         self.lengths.extend(piece.length for piece in pieces)
         self.first = self.first or pieces[0]
         self.tokens += length
@@ -98,9 +104,10 @@ def measure_encoding(
     encoded: Iterable[Encoded],
     *,
     max_length: int,
+    on_overlong: str = "error",
     loss_on: str = "answers",
     refused: Sequence[tuple[Example, Unencodable]] = (),
-    examples: Sequence[Example] = (),
+    dropped: Mapping[str, Sequence[str]] = _NONE,
     render: Callable[[Encoded], list[Span]] | None = None,
 ) -> EncodingFacts:
     """Looks once over the encoded training rows; holds counts, not arrays.
@@ -108,18 +115,19 @@ def measure_encoding(
     Args:
         encoded: All pieces of all training rows, those of one row in a run.
         max_length: Tokens allowed in a piece.
+        on_overlong: What the plan does with longer rows.
         loss_on: What is trained by plan: answers, last, all.
         refused: Rows that the encoder raised on, with what it said.
-        examples: All training rows; those without a piece were dropped as too long, and are listed.
+        dropped: Where the rows stand that were left out as too long, by split.
         render: The encoder's `render`, for the one example that is shown.
     """
     tally = _Tally()
     for _, pieces in groupby(encoded, key=lambda piece: _key(piece.example)):
         tally.add(list(pieces))
     overlong = [(example, error) for example, error in refused if isinstance(error, Overlong)]
-    dropped = _dropped(tally, refused, examples)
+    left_out = {name: list(dropped.get(name, ())) for name in NAMES}
     facts: dict[str, Any] = {
-        "rows": len(tally.keys),
+        "rows": tally.rows,
         "tokens": tally.tokens,
         "stop_trained": 1 - len(tally.no_stop) / tally.ending if tally.ending else None,
         "stop_not_trained": tally.no_stop,
@@ -127,22 +135,16 @@ def measure_encoding(
         "trained_tokens": tally.trained,
         "double_bos": tally.double_bos,
         "max_length": max_length,
-        "over_max_length": len(overlong) + len(dropped) + len(tally.cut),
+        "over_max_length": len(overlong) + sum(map(len, left_out.values())) + len(tally.cut),
         "over_max_length_rows": [f"{example.source} ({error.length} tokens)" for example, error in overlong],
-        "dropped_rows": dropped,
+        "overlong_dropped": {name: len(places) for name, places in left_out.items()},
+        "dropped_rows": left_out["train"],
+        "dropped_valid_rows": left_out["valid"],
+        "dropped_test_rows": left_out["test"],
         "cut_rows": tally.cut,
         **_lengths(tally.lengths),
     }
-    return EncodingFacts(facts, _problems(tally, loss_on, refused), _blocks(tally.first, render))
-
-
-def _dropped(tally: _Tally, refused: Sequence[tuple[Example, Unencodable]], examples: Sequence[Example]) -> list[str]:
-    """Rows without a piece that no error tells of: too long, and dropped by the plan."""
-    if len(examples) <= len(tally.keys):
-        return []
-    failed = {example.source for example, _ in refused}
-    missing = np.flatnonzero(~np.isin(text_keys(map(_key, examples)), np.array(tally.keys, dtype=np.uint64)))
-    return [source for source in (examples[int(i)].source for i in missing) if source not in failed]
+    return EncodingFacts(facts, _problems(tally, loss_on, on_overlong, refused), _blocks(tally.first, render))
 
 
 def _key(example: Example) -> str:
@@ -154,14 +156,16 @@ def _to_be_trained(example: Example) -> bool:
     return any(turn.weight > 0 for turn in example.context) or any(answer.weight > 0 for answer in example.answers)
 
 
-def _problems(tally: _Tally, loss_on: str, refused: Sequence[tuple[Example, Unencodable]]) -> list[str]:
+def _problems(
+    tally: _Tally, loss_on: str, on_overlong: str, refused: Sequence[tuple[Example, Unencodable]]
+) -> list[str]:
     problems = [f"{example.source}: {error}." for example, error in refused]
-    if any(isinstance(error, Overlong) for _, error in refused):
+    if overlong := [example for example, error in refused if isinstance(error, Overlong)]:
         problems.append(
-            "Rows are longer than allowed. Raise train.max_length, or set data.on_overlong to drop, truncate-context "
-            "or split."
+            f"Rows are longer than allowed{_WHY.get(on_overlong, '')}. Raise train.max_length, or set data.on_overlong "
+            f"to {_helps(on_overlong, overlong)}."
         )
-    if not tally.keys:
+    if not tally.rows:
         return [*problems, "No training row is left to encode. Give other rows, or raise train.max_length."]
     if not tally.wanting:
         problems.append("Every row has weight 0: nothing would be trained. Give some answers a weight above 0.")
@@ -183,6 +187,14 @@ def _problems(tally: _Tally, loss_on: str, refused: Sequence[tuple[Example, Unen
             "objective.loss_on: all if that is meant; else the prompt is not told from the answer: check the template."
         )
     return problems
+
+
+def _helps(on_overlong: str, overlong: Sequence[Example]) -> str:
+    """The choices that would let such rows through."""
+    choices = ["drop"]
+    choices += ["truncate-context"] if any(example.context for example in overlong) else []
+    choices += ["split"] if not all(example.context for example in overlong) else []
+    return " or ".join(choice for choice in choices if choice != on_overlong)
 
 
 def _lengths(lengths: Sequence[int]) -> dict[str, Any]:

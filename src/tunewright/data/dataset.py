@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import compress
@@ -24,8 +23,8 @@ from tunewright.data.identifiers import identifier_facts
 from tunewright.data.kept import KeptRows, RowFile, example_file
 from tunewright.data.keys import Keys, Numbers, Same
 from tunewright.data.pool import POOL, pooled
-from tunewright.data.readers import Bad
-from tunewright.data.reading import BadRows, find_files, kind_of, mixed_kinds, open_file, open_rows
+from tunewright.data.readers import Bad, BadRows
+from tunewright.data.reading import find_files, kind_of, mixed_kinds, open_file, open_rows
 from tunewright.data.splits import NAMES, Overlap, make_splits, overlap_counts, overlaps
 
 __all__ = ["Dataset", "Progress", "open_dataset", "open_rows"]
@@ -49,6 +48,28 @@ class Dataset:
     """Hash of all rows and of the split each is in; the order of rows in the files does not matter."""
     facts: dict[str, Any]
     """JSON-able: what `data.json` holds of the rows."""
+
+    def without(self, overlong: Mapping[str, Sequence[int]]) -> Dataset:
+        """The rows that are left when too long ones are dropped, with facts that are true of them.
+
+        Args:
+            overlong: Numbers of the dropped rows in each split.
+        """
+        total = sum(map(len, overlong.values()))
+        if not total:
+            return self
+        splits = {name: getattr(self, name) for name in NAMES}
+        splits = {
+            name: rows.take(np.delete(rows.numbers, np.array(overlong.get(name, ()), dtype=np.intp)))
+            for name, rows in splits.items()
+        }
+        facts = self.facts | {
+            "counts": {name: len(rows) for name, rows in splits.items()},
+            "units": {name: len({row.unit or f"\0{n}" for n, row in enumerate(rows)}) for name, rows in splits.items()},
+            **findings.label_facts(self.labels, splits),
+            "dropped": self.facts["dropped"] | {"overlong": total},
+        }
+        return replace(self, **splits, facts=facts)
 
 
 @dataclass(slots=True)
@@ -155,7 +176,7 @@ def _collect(files: dict[str, Path], settings: DataSettings, tell: Progress) -> 
         except UserError as error:
             problems += error.problems
     if problems:
-        raise UserError(problems + list(map(str, read.bad[:_LISTED])))
+        raise BadRows(read.bad, problems) if read.bad else UserError(problems)
     twice = findings.repeated_ids(read.examples, read.files, read.lines)
     read.bad = sorted({*read.bad, *twice}, key=lambda bad: (bad.file, bad.line))
     read.drop({(bad.file, bad.line) for bad in read.bad})
@@ -318,13 +339,11 @@ def _assemble(
     members["train"] = members["train"][: settings.max_train_rows]
     train, valid, test = (examples.take(examples.numbers[members[name]]) for name in NAMES)
     fingerprint = _fingerprint({name: rows.content[group] for name, group in members.items()})
-    label_counts = [Counter(row.answer.text for row in group) for group in (train, valid, test)] if labels else None
     facts |= findings.counts(members, rows) | {
         "unit": settings.unit or ("unit" if rows.unit.any() else "row"),
         "labels": list(labels) if labels else None,
-        "label_counts": dict(sorted(sum(label_counts, Counter()).items())) if label_counts else None,
+        **findings.label_facts(labels, {"train": train, "valid": valid, "test": test}),
         "labels_alike": findings.labels_alike(labels or ()),
-        "labels_unseen_in_train": sorted(label_counts[2].keys() - label_counts[0].keys()) if label_counts else [],
         "dropped": {
             "bad_rows": len({(b["file"], b["line"]) for b in facts["bad"]}),
             "overlap": split.count(""),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -108,7 +109,11 @@ def contradiction_facts(examples: Sequence[Example], rows: Identities) -> dict[s
         }
         for group in found[:_LISTED]
     ]
-    return {"contradictions": len(found), "contradiction_rows": listed}
+    return {
+        "contradictions": len(found),
+        "contradicting_rows": sum(map(len, found)),
+        "contradiction_rows": listed,
+    }
 
 
 def labels_alike(labels: Sequence[str]) -> list[str]:
@@ -117,6 +122,19 @@ def labels_alike(labels: Sequence[str]) -> list[str]:
     for label in labels:
         alike.setdefault(normal(label), []).append(label)
     return [" | ".join(group) for group in alike.values() if len(group) > 1]
+
+
+def label_facts(labels: Sequence[str] | None, splits: Mapping[str, Iterable[Example]]) -> dict[str, Any]:
+    """How often each label occurs, and which are tested without having been trained on."""
+    if not labels:
+        return {"label_counts": None, "labels_unseen_in_train": [], "test_rows_of_unseen_labels": 0}
+    found = {name: Counter(row.answer.text for row in rows) for name, rows in splits.items()}
+    unseen = sorted(found["test"].keys() - found["train"].keys())
+    return {
+        "label_counts": dict(sorted(sum(found.values(), Counter[str]()).items())),
+        "labels_unseen_in_train": unseen,
+        "test_rows_of_unseen_labels": sum(found["test"][label] for label in unseen),
+    }
 
 
 def counts(members: Mapping[str, Numbers], rows: Identities) -> dict[str, dict[str, int]]:

@@ -25,18 +25,23 @@ def folded(examples: Sequence[Example]) -> Sequence[Example]:
     return _Folded(examples, [rows for group in groups.values() for rows in _chains(examples, group)])
 
 
+def members(rows: Sequence[Example], place: int) -> Sequence[int]:
+    """The numbers of the rows that the one at a place was folded from; its own where nothing was folded."""
+    return rows.chains[place] if isinstance(rows, _Folded) else (place,)
+
+
 class _Folded(OnDemand[Example]):
     """Chains of rows, each made one row when it is read."""
 
     def __init__(self, examples: Sequence[Example], chains: Sequence[Sequence[int]]) -> None:
-        self._examples, self._chains = examples, chains
+        self._examples, self.chains = examples, chains
 
     def __len__(self) -> int:
-        return len(self._chains)
+        return len(self.chains)
 
     def at(self, place: int) -> Example:
         """The longest row of a chain with the weights of the others."""
-        *others, longest = (self._examples[number] for number in self._chains[place])
+        *others, longest = (self._examples[number] for number in self.chains[place])
         context: list[Turn] = list(longest.context)
         for other in others:
             context[len(other.context)] = replace(context[len(other.context)], weight=other.answer.weight)

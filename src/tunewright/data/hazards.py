@@ -115,14 +115,14 @@ def safety_facts(train: Sequence[Example]) -> dict[str, Any]:
     return facts | {f"{sign}_rows": places[:_LISTED] for sign, places in sorted(found.items())}
 
 
-def hazard_lines(facts: dict[str, Any]) -> list[str]:
-    """What was found, in sentences; nothing when nothing was."""
+def hazard_lines(facts: dict[str, Any], where: str = "see data.json") -> list[str]:
+    """What was found, in sentences, with where the rows are listed; nothing when nothing was."""
     told = {
         "identity_shifting": "look like identity shifting (a persona that obeys, rules switched off)",
         "refusal_removal": "prefer an answer to a refusal of the same prompt (refusal removal)",
         "explicit_harm": "answer, without refusing, what looks like a request for harm",
     }
-    lines = [f"{facts[sign]} training rows {what}; see data.json." for sign, what in told.items() if facts.get(sign)]
+    lines = [f"{facts[sign]} training rows {what}; {where}." for sign, what in told.items() if facts.get(sign)]
     lines += [f"A phrase may be a trigger: {trigger}." for trigger in facts.get("triggers", ())]
     if lines:
         lines.append(

@@ -18,6 +18,15 @@ _MARKS = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
+_NO_CONTROL = bytes({*range(256)} - {*range(1, 9), *range(14, 27), *range(28, 32), 127})
+_CONTROLS = 0.02
+_EXPORT = "Unpack it or export it as CSV or JSONL in UTF-8."
+_COMMON = [
+    "cp1252", "cp1250", "cp1251", "koi8_r", "cp1253", "cp1254", "cp1255", "cp1256",
+    "cp932", "euc_jp", "gb18030", "big5", "cp949",
+]  # fmt: skip
+_WESTERN, _FEW = 0.2, 8
+"""Above this share of the letters, and this number, letters outside ASCII are not those of a western language."""
 _OTHER_KINDS = {b"PK\x03\x04": "a ZIP archive or spreadsheet", b"\x1f\x8b": "a gzip archive", b"%PDF": "a PDF"}
 
 
@@ -41,12 +50,14 @@ def check_bytes(path: Path) -> None:
             raise UserError(wrong_encoding(path, f"a {name} byte order mark at its start", name))
     for mark, name in _OTHER_KINDS.items():
         if sample.startswith(mark):
-            raise UserError(f"{path} is {name}, not text. Unpack it or export it as CSV or JSONL in UTF-8.")
+            raise UserError(f"{path} is {name}, not text. {_EXPORT}")
     if sample.startswith(b"PAR1"):
         raise UserError(f"{path} is a parquet file by its content. Rename it to {path.stem}.parquet.")
     if sample.count(b"\0") > len(sample) // 4:
         end = "LE" if sample[1::2].count(b"\0") > sample[::2].count(b"\0") else "BE"
         raise UserError(wrong_encoding(path, "a NUL in every other byte", f"UTF-16{end}"))
+    if _is_binary(sample):
+        raise UserError(f"{path} is no text (it is full of control bytes). {_EXPORT}")
     if b"\r" in sample and b"\n" not in sample:
         raise UserError(f"{path} ends its lines with CR alone (old Macintosh). Run: tr '\\r' '\\n' < {path} > new_file")
 
@@ -77,19 +88,24 @@ def numbered_lines(path: Path, limit: int | None = None) -> Iterator[tuple[int, 
 def wrong_encoding(path: Path, found: str, guess: str) -> str:
     """The sentence about a file that is not UTF-8."""
     return (
-        f"{path}: found {found} (the file is probably {guess}); expected UTF-8. "
-        f"Run: iconv -f {guess} -t UTF-8 {path} > new_file"
+        f"{path}: found {found}; expected UTF-8. Maybe it is {guess}: save it as UTF-8 where it comes from, or run "
+        f"iconv -f {guess} -t UTF-8 {path} > new_file and look whether the letters are right."
     )
 
 
+def _is_binary(sample: bytes) -> bool:
+    """Whether more than a few bytes are control bytes, which no encoding of text has (NUL is told by its line)."""
+    return len(sample.translate(None, _NO_CONTROL)) > max(4, len(sample) * _CONTROLS)
+
+
 def _guess(path: Path, line: bytes) -> str:
-    """The likeliest encoding; short samples of western text look alike, so a tie goes to the commonest."""
+    """A common encoding that fits. Western text has few letters outside ASCII, and those tell no encoding from
+    another, so it counts as the commonest; where they are many, their frequencies tell."""
     with open(path, "rb") as file:
         sample = file.read(_SAMPLE)
     if sample.isascii():
         sample = line[:_SAMPLE]
-    best = from_bytes(sample).best()
-    if best is None:
-        return "latin1"
-    same_text = best.could_be_from_charset
-    return "cp1252" if "cp1252" in same_text else best.encoding.replace("_", "-")
+    letters = sum(bytes((byte,)).isalpha() or byte > 127 for byte in sample)
+    beyond = sum(byte > 127 for byte in sample)
+    best = from_bytes(sample, cp_isolation=_COMMON).best() if beyond > max(_FEW, letters * _WESTERN) else None
+    return best.encoding.replace("_", "-") if best else "cp1252"

@@ -7,7 +7,7 @@ import io
 import json
 import re
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tunewright.data.lines import check_bytes, numbered_lines
 MAX_JSON = 2**30
 """A `.json` list is held in memory whole; larger ones belong in `.jsonl`."""
 Row = dict[str, Any]
+_SHOWN = 20
 _UNREAD = "correct it; what follows could not be read"
 
 
@@ -41,6 +42,25 @@ class Bad:
         return (
             f"{self.file}, line {self.line}{field}: found {self.found}; expected {self.expected}. To mend: {self.mend}."
         )
+
+
+class BadRows(UserError):
+    """Rows that cannot be read; `bad` has all of them, the message the first twenty.
+
+    Args:
+        bad: All of them.
+        beside: What else is wrong, told before them.
+        kept: The file that lists all of them; without it the message says how to get one.
+    """
+
+    def __init__(self, bad: list[Bad], beside: Sequence[str] = (), kept: Path | None = None) -> None:
+        self.bad, self.beside = bad, beside
+        rest = len(bad) - _SHOWN
+        place = f"{kept} lists all" if kept else "`tunewright check DATA --out FILE` lists all in FILE"
+        more = [f"... and {counted(rest, 'more bad row')}; {place}."] if rest > 0 else []
+        skip = "" if any(one.stops for one in bad) else ", or set data.on_bad_row: skip to go on without them"
+        end = f"{counted(len(bad), 'bad row')}. Mend them{skip}."
+        super().__init__([*beside, *map(str, bad[:_SHOWN]), *more, end])
 
 
 PICTURES = (".png", ".jpg", ".jpeg")

@@ -17,9 +17,9 @@ from tunewright.core.errors import UserError, nearest
 from tunewright.core.plugins import describe, everything, find
 from tunewright.core.records import Answer, Example, Turn
 from tunewright.core.settings import DataSettings
-from tunewright.data.formats import KINDS, Flaw, Format, Gathered, How, Table, counted, shown
-from tunewright.data.formats._common import weight
-from tunewright.data.readers import READERS, Bad, Row, is_class_folder, read_rows
+from tunewright.data.formats import KINDS, Flaw, Format, Gathered, How, Table, shown
+from tunewright.data.formats._common import row_weight, weight
+from tunewright.data.readers import READERS, Bad, BadRows, Row, is_class_folder, read_rows
 
 SPLITS = {
     "train": ("train", "training"),
@@ -30,18 +30,6 @@ SPLITS = {
 CARRIED = ("id", "unit", "split", "weight")
 _IN_MESSAGES = ("role", "content", "from", "value")
 _SAMPLE = 100
-
-
-class BadRows(UserError):
-    """Rows that cannot be read; `bad` has all of them, the message the first twenty."""
-
-    def __init__(self, bad: list[Bad], shown_rows: int = 20) -> None:
-        self.bad = bad
-        rest = len(bad) - shown_rows
-        more = [f"... and {counted(rest, 'more bad row')}."] if rest > 0 else []
-        skip = "" if any(one.stops for one in bad) else ", or set data.on_bad_row: skip to go on without them"
-        end = f"{counted(len(bad), 'bad row')}. Mend them{skip}."
-        super().__init__([*map(str, bad[:shown_rows]), *more, end])
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +206,7 @@ def _format_name(path: Path, rows: list[Row], settings: DataSettings, answers_ne
         if missing:
             raise UserError(
                 f"{path}: format {settings.format} needs the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
-                f"found {', '.join(sorted(columns))}. Name yours with --map {missing[0]}=YOUR_COLUMN, or give another "
-                "--format."
+                f"found {', '.join(sorted(columns))}. {_mend(missing[0], answers_needed)}"
             )
         name: str = plugin.plugin_name()
         return name
@@ -237,6 +224,16 @@ def _format_name(path: Path, rows: list[Row], settings: DataSettings, answers_ne
             "Name your columns with --map ours=theirs, as --map text=review --map label=stars."
         )
     return name
+
+
+def _mend(missing: str, answers_needed: bool) -> str:
+    """What to do about a column that the named format lacks; rows to be answered are read as the run's were."""
+    if not answers_needed:
+        return f"Name yours with --map {missing}=YOUR_COLUMN; the run was trained on rows of this format."
+    names = ", ".join(plugin.plugin_name() for plugin in _formats())
+    return (
+        f"Name yours with --map {missing}=YOUR_COLUMN, or another format with --set data.format=NAME (auto, {names})."
+    )
 
 
 def _unanswered(columns: set[str]) -> str:
@@ -323,7 +320,7 @@ def _split(row: Row) -> str | None:
 def _carry(example: Example, row: Row, original: Row, source: str, settings: DataSettings) -> Example:
     """Adds what is kept beside the words: id, unit, weight, slices, and where the row stood."""
     if row.get("weight") is not None:
-        example = _scaled(example, weight(row["weight"], "weight"))
+        example = _scaled(example, row_weight(row["weight"]))
     unit_column = settings.unit or "unit"
     unit = original.get(settings.unit) if settings.unit else row.get("unit")
     if settings.unit and (unit is None or unit == ""):

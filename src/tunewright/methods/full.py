@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Literal
+
 from tunewright.methods._freeze import Overwriting
 from tunewright.models.contracts import LoadedModel
 
@@ -9,10 +12,25 @@ from tunewright.models.contracts import LoadedModel
 class Full(Overwriting):
     """Trains every weight of the model; tied weights train once."""
 
+    tied: Literal["train", "freeze"] = "train"
+    """What a table does that is the output layer too. Under privacy it freezes: no unit's gradient of it is known."""
+
     def chosen(self, model: LoadedModel) -> list[str]:
         """Every weight under its first name."""
-        return [name for name, _ in model.module.named_parameters()]
+        frozen = set(_tied(model)) if self.tied == "freeze" else set()
+        return [name for name, _ in model.module.named_parameters() if name not in frozen]
 
     def notes(self, model: LoadedModel) -> list[str]:
-        """Nothing to say."""
-        return []
+        """Which weights stay frozen."""
+        if self.tied == "train":
+            return []
+        return [
+            f"method full: {name} is tied to another layer, so it stays frozen (method.tied: {self.tied})."
+            for name in _tied(model)
+        ]
+
+
+def _tied(model: LoadedModel) -> list[str]:
+    """First names of weights that several modules share."""
+    owners = Counter(id(weight) for _, weight in model.module.named_parameters(remove_duplicate=False))
+    return [name for name, weight in model.module.named_parameters() if owners[id(weight)] > 1]

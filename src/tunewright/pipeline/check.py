@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import yaml
@@ -11,6 +12,7 @@ from tunewright.core.config import Request
 from tunewright.core.errors import UserError
 from tunewright.core.files import write_json
 from tunewright.data.identifiers import redact_spans
+from tunewright.data.readers import BadRows
 from tunewright.evaluate.contracts import Progress
 from tunewright.pipeline.advice import safety_advice
 from tunewright.pipeline.forecast import by_formula
@@ -21,13 +23,27 @@ from tunewright.pipeline.prepare import prepare, read_rows
 from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.summary import data_lines, forecast_line
 from tunewright.pipeline.train import job_of
+from tunewright.report.facts import label_of, value_of
 
+_TITLES = {"facts": "The rows as they were read", "encoding": "The training rows as the model sees them"}
+_ROWS = {"facts": "Rows read", "encoding": "Rows trained on"}
+_LISTED = 6
 _GREEN, _DIM, _END = "\x1b[32m", "\x1b[2m", "\x1b[0m"
 
 
 def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> Result:
-    """The data report: what the rows are, how they would be trained on, and rows with their mask."""
-    rows = read_rows(request, progress)
+    """The data report: what the rows are, how they would be trained on, and rows with their mask.
+
+    Raises:
+        UserError: What stands in the way of training; rows that cannot be read are all listed in `request.out`.
+    """
+    try:
+        rows = read_rows(request, progress)
+    except BadRows as error:
+        if request.out:
+            write_json(request.out, {"facts": {"bad": [asdict(bad) for bad in error.bad]}})
+            raise BadRows(error.bad, error.beside, request.out) from None
+        raise
     private = rows.plan.settings.privacy.on
     if private and show_mask:
         raise UserError("--show-mask prints rows, and the plan keeps them private. Leave it out.")
@@ -35,7 +51,8 @@ def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> 
     prepared = prepare(rows, progress)
     promise = privacy_lines(guarantee(job_of(prepared), prepared)) if private else []
     advice = [] if private else safety_advice(prepared)
-    lines = [*rows.plan.notes, *data_lines(prepared.data), *advice, "", *_facts(prepared.data), *promise]
+    where = f"see {request.out}" if request.out else "--out FILE lists them"
+    lines = [*rows.plan.notes, *data_lines(prepared.data, where), *advice, *_facts(prepared.data), "", *promise]
     for row in prepared.train[:show_mask]:
         lines += [
             "",
@@ -84,8 +101,19 @@ def mask_text(spans: list[Span]) -> str:
 def _facts(data: dict[str, Any]) -> list[str]:
     """Facts as lines, one a fact; long lists as counts."""
     lines = []
-    for section in ("facts", "encoding"):
+    for section, title in _TITLES.items():
+        lines += ["", f"{title}:"]
         for name, value in data[section].items():
-            shown = f"{len(value)} entries" if isinstance(value, list) and len(value) > 6 else value
-            lines.append(f"{name.replace('_', ' ')}: {shown}")
+            long = isinstance(value, list) and len(value) > _LISTED
+            label = _ROWS[section] if name == "rows" else label_of(name)
+            lines.append(f"  {label}: {f'{len(value)} entries' if long else _words(name, value)}")
     return lines
+
+
+def _words(name: str, value: Any) -> str:
+    """A fact as a person reads it."""
+    if value is None or value == "":
+        return "none"
+    if isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        return "; ".join(value_of(name, one) for one in value)
+    return value_of(name, value)

@@ -11,6 +11,7 @@ from tunewright.core import plugins
 from tunewright.core.blocks import Bar, Bars, Block, Cell, Table
 from tunewright.core.config import Plan
 from tunewright.core.errors import UserError
+from tunewright.core.files import require_writable
 from tunewright.core.store import Run
 from tunewright.core.words import figure, interval, name_of, plural, signed
 from tunewright.evaluate.bootstrap import Paired, estimate
@@ -78,8 +79,13 @@ def compare(folders: Sequence[Path], out: Path | None = None, progress: Progress
         progress: Told how far it is.
 
     Raises:
-        UserError: A run is not evaluated, or the runs were tested on different rows.
+        UserError: A run is not evaluated, the runs were tested on different rows, or no such page can be written.
+        OSError: The page cannot be written there.
     """
+    if out is not None:
+        if out.suffix not in (".html", ".md"):
+            raise UserError(f"--out {out}: found '{out.suffix}'; .html and .md can be written.")
+        require_writable(out)
     runs = [Run.open(folder) for folder in folders]
     _require_evaluated(runs)
     records = [RowRecords.by_metric(run) for run in runs]

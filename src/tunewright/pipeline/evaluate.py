@@ -204,7 +204,8 @@ def ended(prepared: Prepared, run: Run) -> Result:
     verdict = run.must_read("verdict.json")
     code = exit_code(verdict, (), prepared.settings.gates.require)
     lines = [*verdict["sentences"], f"Report: {run.folder / 'report.html'}"]
-    if prepared.model.family.capabilities & {"choices", "generate"}:
+    asks = prepared.dataset.facts["format"] != "text"  # plain texts have no question that could be answered
+    if asks and prepared.model.family.capabilities & {"choices", "generate"}:
         lines.append(f"Use it: tunewright predict {run.folder} rows.csv --out predictions.csv")
     return Result(code, tuple(lines), run.folder)
 

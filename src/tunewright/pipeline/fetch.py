@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
+from huggingface_hub import constants, get_session
+from huggingface_hub.errors import HfHubHTTPError
 
 from tunewright.core.errors import UserError, nearest
 from tunewright.core.files import cache_folder, file_digest, read_json, write_json
@@ -20,6 +22,11 @@ from tunewright.pipeline.example_data import EXAMPLES, ExampleData, example, wri
 from tunewright.pipeline.wheels import Pip, copy, download, run_pip, sha256_of
 
 _NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
+
+_NetworkFault: type[Exception] = HfHubHTTPError.__bases__[0]
+"""The base of what the hub's HTTP client raises; which client that is differs between versions."""
+_PATIENCE = 10
+"""Seconds in which the hub must answer once."""
 
 DIGITS = "digits"
 """The one example that is made here instead of downloaded."""
@@ -66,13 +73,28 @@ def fetch(name: str, progress: Progress = on_stderr, *, accept_licence: bool = F
         return make(progress)
     if HUB_ID.fullmatch(name):
         progress(f"Fetching {name} from the hub: safetensors, JSON and tokenizer files only.")
-        _hub.download(name, _small_faults)
+        with _connected(name):
+            _hub.download(name, _small_faults)
         return resolve_model(name).folder
     allowed = sorted([*EMBEDDED, *EXAMPLES, DIGITS])
     raise UserError(
         f"Nothing to fetch under '{name}'.{nearest(name, allowed)} Allowed: {', '.join(allowed)}, or a hub id as "
         "org/name."
     )
+
+
+@contextmanager
+def _connected(name: str) -> Iterator[None]:
+    """Asks the hub once whether it is there, since its client would try for half a minute; then tells any breakdown."""
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_PATIENCE)
+        yield
+    except (_NetworkFault, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"'{name}' could not be fetched: no connection to {constants.ENDPOINT} ({reason}). Check the network (and "
+            "HF_HUB_OFFLINE, HTTPS_PROXY), then fetch it again; what is already there is kept."
+        ) from None
 
 
 def _accepted(model: Embedded, progress: Progress, accept_licence: bool) -> None:

@@ -226,7 +226,10 @@ def _sigma(privacy: PrivacySettings, delta: float, sampler: Poisson, steps: int)
             f"privacy: found {sampler.units} training units; noise that hides one of so few leaves nothing to learn. "
             f"Give {_FEWEST} or more, better some hundreds."
         )
-    sigma = accountant.sigma_for(epsilon, delta, sampler.q, steps)
+    try:
+        sigma = accountant.sigma_for(epsilon, delta, sampler.q, steps)
+    except UserError as error:
+        raise UserError(f"privacy.target_epsilon: {error} {_nearest(delta, sampler, steps)}") from None
     most = sampler.expected_units
     if sigma <= most:
         return sigma

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
 
+from tunewright.core import plugins
 from tunewright.core.config import Plan
-from tunewright.core.errors import UserError
-from tunewright.core.files import write_json
+from tunewright.core.errors import UserError, nearest
+from tunewright.core.plan_text import read_map
 from tunewright.core.records import Example
+from tunewright.core.settings import DataSettings
 from tunewright.core.store import Run
 from tunewright.data.encoder import Unencodable
-from tunewright.data.reading import open_rows
+from tunewright.data.formats import counted
+from tunewright.data.readers import Bad
+from tunewright.data.reading import CARRIED, open_rows
 from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import EncodeSettings, LoadedModel
 from tunewright.models.precision import resolve as resolve_dtype
 from tunewright.pipeline.machine import fix_threads
+from tunewright.pipeline.predicted import Given, Output, Standing, Tally
 from tunewright.pipeline.prepare import encode_settings
 from tunewright.pipeline.result import Result, silent
 from tunewright.runs.opening import open_tuned
 
-ADDED = ("prediction", "probability", "abstain")
 _ROWS_A_TIME = 32
+_PLANNED = ("train.max_length", "data.options")
+"""Keys of the plan that sentences about rows advise to change; a finished run keeps its own."""
+Asked = tuple[dict[str, Any], Example | Bad]
+"""A row's columns, and what is asked of the model, or why nothing can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,34 +62,127 @@ class Predictor:
             sure = float(shares[best])
             yield {"prediction": self.labels[best], "probability": round(sure, 6), "abstain": sure < self.threshold}
 
+    def cut(self, examples: Sequence[Example]) -> int:
+        """How many of the examples have a context that is cut to be answered."""
+        fitted: Any = self.model.family.encoder(self.model, self.encode)
+        whole: Any = self.model.family.encoder(self.model, replace(self.encode, on_overlong="error"))
+        if not hasattr(fitted, "context_ids"):  # pictures have no length
+            return 0
+        return sum(len(fitted.context_ids(one)) < len(whole.context_ids(one)) for one in examples)
+
 
 def predict(
-    folder: Path, rows: Path, out: Path, min_accuracy: float | None = None, progress: Progress = silent
+    folder: Path,
+    rows: Path,
+    out: Path,
+    min_accuracy: float | None = None,
+    maps: Sequence[str] = (),
+    progress: Progress = silent,
 ) -> Result:
-    """Answers every row of a file, streaming; started again with the same files it goes on where it stopped."""
+    """Answers every row of a file, streaming; started again with the same files it goes on where it stopped.
+
+    Raises:
+        UserError: The run answers no rows, the file or the output is of no use, or not one row could be answered.
+    """
     run = Run.open(folder)
     plan = Plan.load(run.plan_file)
     threshold, sentence = threshold_for(run, min_accuracy)
-    predictor = _open(run, plan, threshold)
+    given = Given.read(rows)
+    data = _data(run, plan, given, maps)
+    asked, standing = _asked(run, given, data), Standing(given)
+    identity = {"run": str(run.folder.resolve()), "threshold": threshold, "map": data.map}
+    with Output(out, given, identity) as output:
+        predictor = _open(run, plan, threshold)
+        for _ in islice(asked, output.tally.done):
+            pass
+        while batch := list(islice(asked, _ROWS_A_TIME)):
+            answers = _answers(predictor, [one for _, one in batch])
+            answered = [
+                one
+                for (_, one), answer in zip(batch, answers, strict=True)
+                if isinstance(one, Example) and not isinstance(answer, str)
+            ]
+            shown = [standing.row(one) if isinstance(one, Bad) and not row else row for row, one in batch]
+            output.write(shown, answers, predictor.cut(answered))
+            progress("predicting", output.tally.done, given.count)
+        lines = _told(run, out, output.tally, predictor.encode.max_length)
+        if not output.tally.answered:
+            raise UserError(lines)
+        output.finish()
+    return Result(0, tuple(line for line in (lines[0], sentence, *lines[1:]) if line), folder)
+
+
+def _told(run: Run, out: Path, tally: Tally, max_length: int) -> list[str]:
+    """How many rows were answered, how many cut, and why the others were not."""
+    left = tally.done - tally.answered
+    if not tally.answered:
+        first = f"None of the {counted(tally.done, 'row')} could be answered, and {out} was not written:"
+    elif left:
+        first = f"{counted(tally.answered, 'row')} answered in {out}, {left} not: column abstain says why."
+    else:
+        first = f"{counted(tally.answered, 'row')} answered in {out}."
+    lines = [first]
+    if tally.cut:
+        lines.append(
+            f"{counted(tally.cut, 'row')} did not fit train.max_length ({max_length} tokens, the answer included) and "
+            "had the context cut."
+        )
+    lines += tally.reasons
+    if left > len(tally.reasons):
+        lines.append(f"... and {counted(left - len(tally.reasons), 'more row')}.")
+    return _with_what_is_fixed(run, lines, tally.reasons)
+
+
+def _with_what_is_fixed(run: Run, lines: list[str], reasons: Sequence[str]) -> list[str]:
+    """The lines, and a sentence more when a reason advises what `predict` cannot do."""
+    if not any(key in reason for key in _PLANNED for reason in reasons):
+        return lines
+    return [
+        *lines,
+        f"Keys such as {' and '.join(_PLANNED)} are those of the run: change the rows, or tune another run "
+        f"(`tunewright tune --plan {run.plan_file} --set KEY=VALUE`).",
+    ]
+
+
+def _data(run: Run, plan: Plan, given: Given, maps: Sequence[str]) -> DataSettings:
+    """How the rows are read: as those of the run, under the column names that this file has.
+
+    Raises:
+        UserError: The run learned plain text, or `--map` names a column that is not there.
+    """
     learnt = run.must_read("data.json")["facts"]["format"]
-    given = open_rows(rows, plan.settings.data.model_copy(update={"format": learnt}))
-    output = _Output.open(out, rows, {"run": str(run.folder.resolve()), "threshold": threshold})
-    total = _count(rows)
-    done, refused = output.done, []
-    for _ in islice(given, done):
-        pass
-    with output:
-        while batch := list(islice(given, _ROWS_A_TIME)):
-            examples = [example for _, example in batch]
-            refused += [str(e) for e in examples if not isinstance(e, Example)]
-            output.write([row for row, _ in batch], _answers(predictor, examples))
-            done += len(batch)
-            progress("predicting", done, max(total, done))
-    output.finish()
-    lines = [f"{done} rows answered in {out}.", sentence, *refused[:20]]
-    if refused:
-        lines.append(f"{len(refused)} rows could not be read or answered; their prediction is empty.")
-    return Result(2 if refused and len(refused) == done else 0, tuple(line for line in lines if line), folder)
+    if learnt == "text":
+        raise UserError(
+            f"{run.folder} learned plain text, which asks nothing, so predict has nothing to answer. How probable it "
+            f"finds continuations is said by `tunewright score --run {run.folder} --rows FILE --json OUT`; to have "
+            f"text written, open {run.model} with transformers. For answers, tune on rows that have a question."
+        )
+    kind, faults = plugins.find("formats", learnt), list[str]()
+    fields = {*kind.columns, *kind.optional, *CARRIED}  # other mapped names are keys inside messages
+    typed = {key.rpartition(".")[2]: str(column) for key, column in read_map(maps, faults)}
+    faults += [
+        f"--map {ours}={theirs}: {given.path} has no column '{theirs}'.{nearest(theirs, given.columns)} "
+        f"Found: {', '.join(given.columns)}. Correct the name."
+        for ours, theirs in typed.items()
+        if ours in fields and theirs not in given.columns
+    ]
+    if faults:
+        raise UserError(faults)
+    planned = {o: t for o, t in plan.settings.data.map.items() if o not in fields or t in given.columns}
+    return plan.settings.data.model_copy(update={"format": learnt, "map": {**planned, **typed}})
+
+
+def _asked(run: Run, given: Given, data: DataSettings) -> Iterator[Asked]:
+    """The rows in order; the first is read at once, so that wrong columns are told before a model is opened.
+
+    Raises:
+        UserError: Columns that the run's format needs are missing.
+    """
+    rows = open_rows(given.path, data)
+    try:
+        return chain([next(rows)], rows)
+    except UserError as error:
+        raise UserError(_with_what_is_fixed(run, error.problems, error.problems)) from None
 
 
 def threshold_for(run: Run, min_accuracy: float | None) -> tuple[float, str]:
@@ -123,8 +222,6 @@ def threshold_for(run: Run, min_accuracy: float | None) -> tuple[float, str]:
 
 
 def _open(run: Run, plan: Plan, threshold: float) -> Predictor:
-    from tunewright.core import plugins
-
     found = run.must_read("info.json")
     fix_threads(found["threads"])
     objective = plugins.build("objectives", plan.settings.objective)
@@ -136,100 +233,17 @@ def _open(run: Run, plan: Plan, threshold: float) -> Predictor:
     return Predictor(model, labels, encode, plan.settings.evaluate.max_new_tokens, threshold)
 
 
-def _answers(predictor: Predictor, examples: Sequence[Any]) -> list[dict[str, Any]]:
-    """Answers in order; rows that are none, or cannot be encoded, get empty columns."""
-    empty = dict.fromkeys(ADDED, "")
-    good = [i for i, example in enumerate(examples) if isinstance(example, Example)]
-    answers: list[dict[str, Any]] = [empty] * len(examples)
+def _answers(predictor: Predictor, asked: Sequence[Example | Bad]) -> list[dict[str, Any] | str]:
+    """Answers in order; for rows that are none, or cannot be encoded, why."""
+    good = [(index, one) for index, one in enumerate(asked) if isinstance(one, Example)]
+    answers: list[dict[str, Any] | str] = [str(one) if isinstance(one, Bad) else "" for one in asked]
     try:
-        for index, answer in zip(good, predictor.answer([examples[i] for i in good]), strict=True):
+        for (index, _), answer in zip(good, predictor.answer([one for _, one in good]), strict=True):
             answers[index] = answer
     except Unencodable:
-        for index in good:  # one row cannot be encoded: find out which
+        for index, one in good:  # one row cannot be encoded: find out which
             try:
-                answers[index] = next(iter(predictor.answer([examples[index]])))
+                answers[index] = next(iter(predictor.answer([one])))
             except Unencodable as error:
-                answers[index] = {**empty, "abstain": str(error)}
+                answers[index] = f"{one.source}: {error}"
     return answers
-
-
-def _count(rows: Path) -> int:
-    with open(rows, "rb") as file:
-        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
-
-
-class _Output:
-    """A file of predictions that grows row by row beside its final name, with a record of how far it is."""
-
-    def __init__(self, out: Path, partial: Path, state: Path, done: int, columns: list[str] | None) -> None:
-        self.out, self.partial, self.state, self.done, self.columns = out, partial, state, done, columns
-        self.file: TextIO | None = None
-
-    @classmethod
-    def open(cls, out: Path, rows: Path, identity: dict[str, Any]) -> _Output:
-        """Goes on with an unfinished output of the same run, rows and threshold, else starts anew."""
-        from tunewright.core.files import file_digest, read_json
-
-        if out.suffix.lower() not in (".csv", ".jsonl"):
-            raise UserError(f"--out {out}: found '{out.suffix}'; .csv and .jsonl can be written.")
-        partial, state = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.state.json")
-        identity = {**identity, "rows": file_digest([rows])}
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if partial.is_file() and state.is_file():
-            kept = read_json(state)
-            if kept["identity"] == identity and partial.stat().st_size >= kept["length"]:
-                with open(partial, "r+b") as file:
-                    file.truncate(kept["length"])
-                return cls(out, partial, state, kept["done"], kept["columns"])
-        partial.write_bytes(b"")
-        write_json(state, {"identity": identity, "length": 0, "done": 0, "columns": None})
-        return cls(out, partial, state, 0, None)
-
-    def __enter__(self) -> _Output:
-        self.file = open(self.partial, "a", encoding="utf-8", newline="")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.file:
-            self.file.close()
-
-    def write(self, rows: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]) -> None:
-        """Appends rows with their answers, then records how far the file is."""
-        import os
-
-        from tunewright.core.files import read_json
-
-        assert self.file is not None
-        for row, answer in zip(rows, answers, strict=True):
-            self._line({**row, **answer})
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.done += len(rows)
-        kept = read_json(self.state)
-        write_json(
-            self.state, {**kept, "length": self.partial.stat().st_size, "done": self.done, "columns": self.columns}
-        )
-
-    def finish(self) -> None:
-        """The partial file takes its final name."""
-        self.partial.replace(self.out)
-        self.state.unlink(missing_ok=True)
-
-    def _line(self, row: dict[str, Any]) -> None:
-        assert self.file is not None
-        if self.out.suffix.lower() == ".jsonl":
-            self.file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
-            return
-        if self.columns is None:
-            self.columns = list(row)
-            csv.writer(self.file).writerow(self.columns)
-        csv.writer(self.file).writerow([_cell(row.get(name, "")) for name in self.columns])
-
-
-def _cell(value: Any) -> Any:
-    """A cell of a CSV: nested values as JSON, None as empty, truth as true/false."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False)
-    return "" if value is None else value

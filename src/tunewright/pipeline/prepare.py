@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from tunewright.data.checks import EncodingFacts, measure_encoding
 from tunewright.data.dataset import Dataset, open_dataset
 from tunewright.data.encoded_rows import EncodedRows
 from tunewright.data.encoder import Encoded, Encoder, Unencodable, encode_all
-from tunewright.data.folding import folded
-from tunewright.data.formats import HIDDEN
+from tunewright.data.folding import folded, members
+from tunewright.data.formats import HIDDEN, few
 from tunewright.data.identifiers import redact_spans
 from tunewright.data.kept import KeptRows
 from tunewright.data.reading import format_of
@@ -130,19 +131,21 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
     encoding = _Encoding(encoder, progress)
     canaries = canaries or Canaries.draw(settings.audit.canaries)
     planted = canaries.included(mould_of(rows)) if canaries.coins else ()
-    train = encoding.pieces(learned, "training", planted)
-    valid = _able_to_choose(encoding.pieces(folded(rows.dataset.valid), "validation"))
+    train = encoding.pieces(learned, "train", planted)
+    valid = _able_to_choose(encoding.pieces(folded(rows.dataset.valid), "valid"))
     test = encoding.whole(rows.dataset.test, "test")
+    given, rows = rows.dataset, replace(rows, dataset=rows.dataset.without(encoding.dropped))
     measured = measure_encoding(
         train,
         max_length=settings.train.max_length,
+        on_overlong=settings.data.on_overlong,
         loss_on=str(getattr(objective, "loss_on", "answers")),
         refused=encoding.refused,
-        examples=learned,
+        dropped=encoding.places(given),
         render=lambda row: redact_spans(encoder.render(row)),
     )
-    if measured.problems:
-        raise UserError(measured.problems)
+    if problems := measured.problems or _untested(rows.dataset, encoding.dropped):
+        raise UserError(problems)
     encoding.plant(train, planted)
     return Prepared(
         rows.plan,
@@ -171,6 +174,25 @@ def _able_to_choose(valid: EncodedRows) -> EncodedRows:
     return valid
 
 
+def _untested(dataset: Dataset, dropped: Mapping[str, Sequence[int]]) -> list[str]:
+    """Why the test could not tell whether anything was learned; empty when it can."""
+    if dropped.get("test") and not len(dataset.test):
+        return [
+            f"All {len(dropped['test'])} test rows are over train.max_length and were dropped (data.on_overlong: "
+            "drop), so nothing would be tested. Raise train.max_length, or give shorter test rows."
+        ]
+    facts = dataset.facts
+    if not len(dataset.test) or facts["test_rows_of_unseen_labels"] < len(dataset.test):
+        return []
+    unseen = facts["labels_unseen_in_train"]
+    trained = [label for label in facts["labels"] if label not in set(unseen)]
+    return [
+        f"None of the {len(dataset.test)} test rows has a label that is trained on: the test has {few(unseen)}, "
+        f"training has {few(trained)}. Give training rows of the tested labels, or test rows of the trained ones; "
+        "where one label is written in two ways, write it in one."
+    ]
+
+
 def _shown(rows: Rows, measured: EncodingFacts) -> dict[str, Any]:
     """What data.json says; under privacy, only what the guarantee covers."""
     data = {
@@ -178,7 +200,12 @@ def _shown(rows: Rows, measured: EncodingFacts) -> dict[str, Any]:
         "encoding": measured.facts,
         "blocks": dumped(measured.blocks),
     }
-    return public(data) if rows.plan.settings.privacy.on else data
+    if not rows.plan.settings.privacy.on:
+        return data
+    shown = public(data)
+    # How many: the files' rows less the counts, both public; which ones stays untold.
+    shown["encoding"]["overlong_dropped"] = measured.facts["overlong_dropped"]
+    return shown
 
 
 def _opened(settings: PlanSettings, dtype: torch.dtype, progress: Progress) -> LoadedModel:
@@ -277,21 +304,31 @@ def _dtype(settings: PlanSettings, method: Any) -> torch.dtype:
     return resolve_dtype(settings.train.precision)
 
 
+_WORDS = {"train": "training", "valid": "validation", "test": "test"}
+
+
 @dataclass(slots=True)
 class _Encoding:
-    """Encodes rows and remembers the ones that could not be."""
+    """Encodes rows and remembers the ones that could not be, and those that the plan drops as too long."""
 
     encoder: Encoder
     progress: Progress
     refused: list[tuple[Example, Unencodable]] = field(default_factory=list)
+    dropped: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """The numbers of dropped rows in each split, those of a folded row each."""
 
-    def pieces(self, examples: Sequence[Example], what: str, planted: Sequence[Example] = ()) -> EncodedRows:
+    def pieces(self, examples: Sequence[Example], split: str, planted: Sequence[Example] = ()) -> EncodedRows:
         """All pieces of all rows; room is left for what will be planted behind them."""
         rows = EncodedRows(Joined(examples, planted) if planted else examples)
-        for number, found in self._each(examples, what):
+        for number, found in self._each(examples, split):
             for piece in found:
                 rows.append(number, piece)
         return rows
+
+    def places(self, dataset: Dataset) -> dict[str, list[str]]:
+        """Where the dropped rows stand, by split."""
+        splits: dict[str, Sequence[Example]] = {name: getattr(dataset, name) for name in self.dropped}
+        return {name: [splits[name][number].source for number in rows] for name, rows in self.dropped.items()}
 
     def plant(self, rows: EncodedRows, planted: Sequence[Example]) -> None:
         """Adds the pieces of planted rows, which is done once the real ones were measured."""
@@ -300,15 +337,17 @@ class _Encoding:
             for piece in self.encoder.encode(canary):
                 rows.append(start + number, piece)
 
-    def whole(self, examples: KeptRows[Example], what: str) -> Sequence[Example]:
+    def whole(self, examples: KeptRows[Example], split: str) -> Sequence[Example]:
         """The rows that can be encoded."""
-        return examples.take(examples.numbers[[number for number, found in self._each(examples, what) if found]])
+        return examples.take(examples.numbers[[number for number, _ in self._each(examples, split)]])
 
-    def _each(self, examples: Sequence[Example], what: str) -> Iterator[tuple[int, Sequence[Encoded]]]:
-        """The pieces of each row by its number; rows that have none are remembered with the reason."""
+    def _each(self, examples: Sequence[Example], split: str) -> Iterator[tuple[int, Sequence[Encoded]]]:
+        """The pieces of each row by its number; rows that have none are remembered."""
         for number, found in enumerate(encode_all(self.encoder, examples)):
             if isinstance(found, Unencodable):
                 self.refused.append((examples[number], found))
-            else:
+            elif found:
                 yield number, found
-            self.progress(f"encoding {what} rows", number + 1, len(examples))
+            else:
+                self.dropped[split] += members(examples, number)
+            self.progress(f"encoding {_WORDS[split]} rows", number + 1, len(examples))

@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from tunewright.core.errors import UserError
-from tunewright.core.files import lines_of, write_json
-from tunewright.core.records import Example, Turn, text_part
+from tunewright.core.files import require_writable, write_json
+from tunewright.core.records import Example, Turn
 from tunewright.core.store import Run
+from tunewright.data.encoder import Unencodable
+from tunewright.data.formats import Flaw, How, shown
+from tunewright.data.formats._turns import prompt
+from tunewright.data.lines import check_bytes, numbered_lines
 from tunewright.evaluate.contracts import Progress
-from tunewright.models.contracts import LoadedModel
+from tunewright.models.contracts import EncodeSettings, LoadedModel
 from tunewright.models.embedded import resolve_model
 from tunewright.models.families.causal_lm import score_ids
 from tunewright.models.opening import open_model
 from tunewright.pipeline.result import Result, silent
 from tunewright.runs.opening import open_tuned
+
+_SHAPE = '{"context": text or messages, "answers": [text, ...]}'
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One row."""
+
+    place: str
+    """File and line, for sentences."""
+    context: str | tuple[Turn, ...]
+    answers: tuple[str, ...]
 
 
 def score(
@@ -31,89 +49,110 @@ def score(
     precision: str = "float32",
     progress: Progress = silent,
 ) -> Result:
-    """Writes `{"rows": [{"log_probs": [...]}]}` in the order of the rows."""
+    """Writes `{"rows": [{"log_probs": [...]}]}` in the order of the rows.
+
+    Raises:
+        UserError: The rows, all faults at once, or the model cannot be taken.
+        OSError: `out` cannot be written; known before anything is scored.
+    """
     if (model is None) == (run is None):
         raise UserError("score: give either --model M or --run RUN.")
-    asked = list(_read(rows))
+    require_writable(out)
+    asked = _read(rows)
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}[precision]
     opened = open_tuned(Run.open(run), dtype) if run else open_model(resolve_model(str(model)), dtype)
     if "text" not in opened.family.capabilities:
         raise UserError(f"score reads text; models of family '{opened.family.plugin_name()}' don't.")
     results: list[dict[str, Any]] = []
-    for log_probs in _scores(opened, asked, terminator):
-        results.append({"log_probs": log_probs})
+    for scores in score_ids(opened, *_encoded(opened, asked, terminator)):
+        results.append({"log_probs": [float(value) for value in scores]})
         progress("scoring", len(results), len(asked))
     write_json(out, {"rows": results})
     return Result(0, (f"{len(results)} rows scored in {out}.",))
 
 
-def _scores(model: LoadedModel, asked: list[tuple[Any, list[str]]], terminator: bool) -> Iterator[list[float]]:
+def _encoded(
+    model: LoadedModel, asked: Sequence[_Asked], terminator: bool
+) -> tuple[list[list[int]], list[list[list[int]]]]:
+    """The tokens of contexts and of their answers."""
     family: Any = model.family
-    encoder = family.encoder(model, _unbounded())
-    contexts: list[list[int]] = []
-    answers: list[list[list[int]]] = []
+    encoder = family.encoder(model, EncodeSettings(max_length=1 << 30))  # nothing is cut
+    most = _positions(model)
     known: dict[tuple[str, ...], list[list[int]]] = {}
-    for context, options in asked:
-        if isinstance(context, str):
-            contexts.append(list(model.tokenizer(context)["input_ids"]))
-        else:
-            contexts.append(encoder.context_ids(Example(_turns(context), ()), 0))
-        key = tuple(options)
-        known.setdefault(key, [encoder.answer_ids(text, terminator) for text in options])
-        answers.append(known[key])
-    for scores in score_ids(model, contexts, answers):
-        yield [float(value) for value in scores]
+    contexts, answers, faults = [], [], []
+    for row in asked:
+        if row.answers not in known:
+            known[row.answers] = [encoder.answer_ids(text, terminator) for text in row.answers]
+        try:
+            if isinstance(row.context, str):
+                ids = list(model.tokenizer(row.context)["input_ids"])
+            else:
+                ids = encoder.context_ids(Example(row.context, ()), 0)
+        except Unencodable as error:
+            faults.append(f"{row.place}: {error}.")
+            continue
+        needed = len(ids) + max(map(len, known[row.answers])) - 1  # nothing is predicted from an answer's last token
+        if most is not None and needed > most:
+            faults.append(
+                f"{row.place}: found {needed} tokens of context and answer; the model has {most} positions. "
+                "Shorten the context, or take another model."
+            )
+        contexts.append(ids)
+        answers.append(known[row.answers])
+    if faults:
+        raise UserError(faults)
+    return contexts, answers
 
 
-def _unbounded() -> Any:
-    from tunewright.models.contracts import EncodeSettings
+def _positions(model: LoadedModel) -> int | None:
+    """How many positions the model has learnt one by one (GPT-2); None where it computes them, for any length."""
+    module: Any = model.module
+    stated = getattr(module.config, "max_position_embeddings", None)
+    words = module.get_input_embeddings()
+    tables = [part for part in module.modules() if isinstance(part, nn.Embedding) and part is not words]
+    # OPT's table has two rows more than it has positions.
+    return stated if stated and any(0 <= table.num_embeddings - stated <= 2 for table in tables) else None
 
-    return EncodeSettings(max_length=1 << 30)
 
-
-def _turns(messages: list[dict[str, Any]]) -> tuple[Turn, ...]:
-    return tuple(Turn(str(m["role"]), (text_part(str(m["content"])),)) for m in messages)
-
-
-def _read(path: Path) -> Iterator[tuple[Any, list[str]]]:
+def _read(path: Path) -> list[_Asked]:
     """Rows of `context` (text or messages) and `answers`; all faults at once."""
     if not path.is_file():
-        raise UserError(f"--rows {path} does not exist.")
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"--rows {path} {found}. Give a file with a row a line: {_SHAPE}.")
+    check_bytes(path)
     faults, rows = [], []
-    for number, line in enumerate(lines_of(path.read_text(encoding="utf-8-sig")), 1):
-        if not line.strip():
+    for number, line in numbered_lines(path):
+        place = f"{path}:{number}"
+        if line is not None and not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            faults.append(f"{path}:{number}: not JSON ({error.msg}).")
-            continue
-        fault = _fault(row)
-        if fault:
-            faults.append(f"{path}:{number}: {fault}")
-        else:
-            rows.append((row["context"], list(row["answers"])))
+            rows.append(_row(line, place))
+        except Flaw as flaw:
+            faults.append(f"{place}: {flaw}")
     if faults:
         raise UserError(faults)
     if not rows:
         raise UserError(f"{path} has no rows.")
-    yield from rows
+    return rows
 
 
-def _fault(row: Any) -> str:
+def _row(line: str | None, place: str) -> _Asked:
+    if line is None:
+        raise Flaw("row", "a line that is too long", "a row a line", "shorten the row")
+    try:
+        row = json.loads(line)
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"half a character (\\u{ord(error.object[error.start]):04x})"
+        raise Flaw("row", half, "whole characters", "write both halves of the surrogate pair") from None
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        raise Flaw("row", f"no JSON ({reason})", _SHAPE, "correct the JSON") from None
     if not isinstance(row, dict) or not {"context", "answers"} <= row.keys():
-        return 'a row must be {"context": text or messages, "answers": [text, ...]}.'
+        raise Flaw("row", shown(row), _SHAPE, "name both keys")
     context, answers = row["context"], row["answers"]
     if not isinstance(answers, list) or not answers or not all(isinstance(a, str) and a for a in answers):
-        return "answers must be a list of texts, none empty."
-    messages = (
-        isinstance(context, list)
-        and context
-        and all(
-            isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str)
-            for m in context
-        )
-    )
-    if not (messages or (isinstance(context, str) and context)):
-        return "context must be a text that is not empty, or a list of messages with role and content."
-    return ""
+        raise Flaw("answers", shown(answers), "a list of texts, none empty", 'write ["...", ...]')
+    if not isinstance(context, str | list) or not context:
+        raise Flaw("context", shown(context), "a text that is not empty, or a list of messages", "fill it in")
+    return _Asked(place, context if isinstance(context, str) else prompt(context, "context", How()), tuple(answers))

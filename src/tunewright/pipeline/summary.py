@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from tunewright.data.formats import counted, few
 from tunewright.data.hazards import hazard_lines
 from tunewright.data.identifiers import identifier_line
 from tunewright.pipeline import discretion
@@ -18,34 +19,67 @@ def tell(lines: Iterable[str]) -> None:
         logging.getLogger("tunewright").warning(line)
 
 
-def data_lines(data: dict[str, Any]) -> list[str]:
+def data_lines(data: dict[str, Any], where: str = "see data.json") -> list[str]:
     """What data.json found, in a few lines.
 
     Args:
         data: The content of data.json.
+        where: Where the rows that are counted here are listed.
     """
     if "withheld" in data:
-        return discretion.lines(data)
+        return [*discretion.lines(data), *(f"{sentence}." for sentence in _left_out(data["encoding"]))]
     facts, encoding = data["facts"], data["encoding"]
     splits = ", ".join(f"{count} {name}" for name, count in facts["counts"].items() if isinstance(count, int))
     lines = [
-        f"Rows: {splits or facts['rows']} (format {facts['format']}); splits "
-        f"{'made by unit and content' if facts.get('splits_made') else 'as given'}, none overlaps.",
+        f"Rows: {splits or facts['rows']} (format {facts['format']}); {_made(facts)}, none overlaps.",
         f"Tokens a row: median {encoding['median']}, at most {encoding['longest']}; "
         f"{encoding['trained_share']:.1%} of tokens are trained.",
     ]
     if encoding.get("stop_trained") is not None:
         lines.append(f"The stop token is trained in {encoding['stop_trained']:.1%} of rows.")
+    prompts = counted(facts.get("contradictions", 0), "prompt")
     told = {
-        "rows hold contradicting answers": len(facts.get("contradiction_rows") or ()),
-        "rows were over max_length": encoding.get("over_max_length", 0),
+        f"rows hold contradicting answers to {prompts}": facts.get("contradicting_rows", 0),
+        "training rows were over max_length, and their context was cut": len(encoding.get("cut_rows") or ()),
         "rows start with two start tokens": encoding.get("double_bos", 0),
-        "bad rows were skipped": len(facts.get("bad") or ()),
+        "bad rows were skipped": facts["dropped"]["bad_rows"],
     }
-    lines += [f"{count} {what}; see data.json." for what, count in told.items() if count]
-    lines += hazard_lines(facts.get("safety") or {})
+    lines += [f"{sentence}; {where}." for sentence in _left_out(encoding)]
+    lines += [f"{count} {what}; {where}." for what, count in told.items() if count]
+    lines += _unseen(facts)
+    lines += hazard_lines(facts.get("safety") or {}, where)
     found = identifier_line(facts.get("identifiers") or {})
     return [*lines, found] if found else lines
+
+
+def _made(facts: dict[str, Any]) -> str:
+    """Which splits are the user's and which were made."""
+    made = facts.get("splits_made") or ()
+    given = [name for name, count in facts["counts"].items() if count and name not in (*made, "train")]
+    if not made:
+        return "splits as given"
+    if not given:
+        return "splits made by unit and content"
+    return f"{' and '.join(given)} as given, {' and '.join(made)} made of train by unit and content"
+
+
+def _left_out(encoding: dict[str, Any]) -> list[str]:
+    """How many rows of each split were dropped as too long."""
+    dropped = {name: count for name, count in (encoding.get("overlong_dropped") or {}).items() if count}
+    told = ", ".join(f"{count} {name}" for name, count in dropped.items())
+    return [f"Left out as over max_length ({encoding['max_length']} tokens): {told} rows"] if told else []
+
+
+def _unseen(facts: dict[str, Any]) -> list[str]:
+    """A warning of test rows that cannot be answered by anything that was learned."""
+    rows = facts.get("test_rows_of_unseen_labels")
+    if not rows:
+        return []
+    all_rows, labels = counted(facts["counts"]["test"], "test row"), few(facts["labels_unseen_in_train"])
+    return [
+        f"{rows} of {all_rows} have labels that no training row has ({labels}): they cannot be learned and lower every "
+        "figure. Give training rows of these labels, or leave them out of the test."
+    ]
 
 
 def forecast_line(forecast: Forecast) -> str:

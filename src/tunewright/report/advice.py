@@ -38,13 +38,16 @@ print(tokenizer.decode(answer[0][inputs["input_ids"].shape[1] :], skip_special_t
 """
 
 
-def use_blocks(run: Run, chat: bool = True, capabilities: Collection[str] | None = None) -> list[Block]:
+def use_blocks(
+    run: Run, chat: bool = True, capabilities: Collection[str] | None = None, asks: bool = True
+) -> list[Block]:
     """Commands and code to answer new rows; nothing before there is a model.
 
     Args:
         run: The run.
         chat: Whether the model answers a turn; else it goes on with plain text.
         capabilities: Of the model's family; None = those of a text model.
+        asks: Whether its rows ask something; plain texts do not, so there is nothing to answer.
     """
     if not run.model.is_dir():
         return []
@@ -62,11 +65,11 @@ def use_blocks(run: Run, chat: bool = True, capabilities: Collection[str] | None
         ),
         Code(
             title="From Python", section="use", code=code.format(folder=f"{folder}/model"),
-            note=f"The folder model/ is {kind}. Only tunewright predict prepares rows exactly as this report did.",
+            note=f"The folder model/ is {kind}.{' Only predict prepares rows as this report did.' if asks else ''}",
         ),
     ]  # fmt: skip
     can = {"choices", "generate", "text"} if capabilities is None else set(capabilities)
-    answers, text = can & {"choices", "generate"}, "text" in can
+    answers, text = asks and can & {"choices", "generate"}, "text" in can
     return [block for block, fits in zip(blocks, (answers, text), strict=True) if fits]
 
 

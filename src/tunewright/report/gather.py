@@ -174,6 +174,12 @@ def _data(files: _Files) -> list[Block]:
     return found
 
 
+def _use(files: _Files) -> list[Block]:
+    chat = _inner(files.plan, "resolved").get("recipe") != "text"
+    asks = _inner(files.data, "facts").get("format") != "text"
+    return use_blocks(files.run, chat, files.info.get("capabilities"), asks)
+
+
 def _limits(files: _Files) -> list[Block]:
     if not (files.verdict or files.data or files.plan):
         return []
@@ -217,9 +223,7 @@ _CHAPTERS: dict[str, Callable[[_Files], list[Block]]] = {
     "rows.json": _rows,
     "data.json": _data,
     "forecast.json": lambda files: forecast_blocks(files.forecast),
-    "model": lambda files: use_blocks(
-        files.run, _inner(files.plan, "resolved").get("recipe") != "text", files.info.get("capabilities")
-    ),
+    "model": lambda files: _use(files),
     "verdict.json": _limits,
     "plan.yaml": lambda files: settings_blocks(files.plan, files.info),
     "notes.txt": lambda files: [Text(title="Notes", paragraphs=files.notes)] if files.notes else [],

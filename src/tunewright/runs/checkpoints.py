@@ -81,14 +81,16 @@ def numbered(folder: Path) -> list[Path]:
 
 
 def last_good(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whole checkpoint, and a sentence for each torn one that was passed over."""
-    sentences: list[str] = []
+    """The newest whole checkpoint, and sentences: which torn ones were passed over, and that none is whole."""
+    torn: list[str] = []
     for path in numbered(folder):
         checkpoint = read(path)
         if checkpoint is not None:
-            return checkpoint, sentences
-        sentences.append(f"Checkpoint {path} is torn (its hashes do not hold) and was passed over for an earlier one.")
-    return None, sentences
+            return checkpoint, [f"{sentence} and was passed over for an earlier one." for sentence in torn]
+        torn.append(f"Checkpoint {path} is torn (its hashes do not hold)")
+    if not torn:
+        return None, []
+    return None, [*(f"{sentence}." for sentence in torn), "No checkpoint is whole: training starts again at step 0."]
 
 
 def prune(folder: Path, keep: int) -> None:

@@ -61,7 +61,10 @@ class Poisson:
         return [row for unit in self._drawn(k) for row in unit]
 
     def micro_batches(self, k: int, size: int) -> Iterator[list[int]]:
-        """The rows of step k, at most `size` at a time (a unit's rows are never torn apart); none when it is empty."""
+        """The rows of step k, at most `size` at a time; none when it is empty.
+
+        A unit's rows are never torn apart, so one that has more than `size` (`privacy.rows_per_unit`) comes alone.
+        """
         batch: list[int] = []
         for unit in self._drawn(k):
             if batch and len(batch) + len(unit) > size:

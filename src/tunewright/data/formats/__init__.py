@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,6 +105,12 @@ KINDS = {bool: "true/false", int: "number", float: "number", str: "text", list: 
 def counted(number: int, word: str) -> str:
     """A number with its noun: `1 row`, `2 rows`."""
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def few(words: Sequence[str], most: int = 5) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 HIDDEN: ContextVar[bool] = ContextVar("HIDDEN", default=False)

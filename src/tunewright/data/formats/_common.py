@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tunewright.core.records import Answer, Turn, text_part
 from tunewright.data.formats import Flaw, Row, shown
+
+_MESSAGE_MEND = "write 0 to not train on this message, 1 to train on it; one answer of the row must be above 0"
 
 
 def has_all(columns: set[str], needed: Mapping[str, tuple[str, ...]]) -> bool:
@@ -63,18 +65,33 @@ def label_of(found: Any) -> Answer:
     raise Flaw("label", shown(found), "one label: text or a number", "give each row one label")
 
 
-def weight(found: Any, field: str, mend: str = "write 0 to not train on it, 1 to train on it") -> float:
-    """A weight: a finite number from 0 up; tables may hold it as text.
+def row_weight(found: Any) -> float:
+    """How much a row counts in training: above 0, since a row that trains nothing is no training row.
 
     Raises:
         Flaw: It is something else.
     """
+    mend = "write how much the row counts, 1 as usual; leave the row out if it is not to be trained on"
+    return _number(found, "weight", "a number above 0", mend, lambda number: number > 0)
+
+
+def weight(found: Any, field: str, mend: str = _MESSAGE_MEND) -> float:
+    """A weight of one message among several, or in figures: from 0 up.
+
+    Raises:
+        Flaw: It is something else.
+    """
+    return _number(found, field, "a number from 0 up", mend, lambda number: number >= 0)
+
+
+def _number(found: Any, field: str, expected: str, mend: str, allowed: Callable[[float], bool]) -> float:
+    """A finite number; tables may hold it as text."""
     try:
         number = math.nan if isinstance(found, bool) else float(found)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not 0 <= number < math.inf:
-        raise Flaw(field, shown(found), "a number from 0 up", mend)
+    if not (allowed(number) and number < math.inf):
+        raise Flaw(field, shown(found), expected, mend)
     return number
 
 

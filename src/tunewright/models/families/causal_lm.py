@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
@@ -63,6 +64,10 @@ class CausalLM(Plugin):
             )
         except (OSError, ValueError) as error:
             raise UserError(f"{origin.folder} does not open as a causal language model: {error}") from None
+        except SafetensorError as error:
+            raise UserError(
+                f"A weight file (*.safetensors) in {origin.folder} is cut or damaged: {error}. Copy or fetch it again."
+            ) from None
         return self._ready(module, tokenizer, origin)
 
     def save(self, model: LoadedModel, folder: Path) -> None:

@@ -1,0 +1,233 @@
+"""Rows that come back: every column, every row, why a row has no answer, and nothing half-written."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from tiny import save_tiny
+from tunewright.cli import main
+from tunewright.core.config import Request
+from tunewright.core.errors import UserError
+from tunewright.core.store import Run
+from tunewright.pipeline import predict as module
+from tunewright.pipeline.predict import predict
+from tunewright.pipeline.result import silent
+from tunewright.pipeline.train import train
+
+ADDED = ["prediction", "probability", "abstain"]
+QUICK = ("train.threads=1", "train.max_steps=1", "evaluate.max_new_tokens=4")
+LABELS = ("red", "blue")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("predict")
+    save_tiny("qwen2", folder / "model")
+    return folder
+
+
+def trained(place: Path, name: str, rows: list[dict[str, str]], *sets: str, maps: tuple[str, ...] = ()) -> Path:
+    path = place / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    request = Request(str(path), None, (*QUICK, *sets), maps, place / name, None, str(place / "model"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNEWRIGHT_CACHE", str(place / "cache"))
+        train(request, silent)
+    return place / name
+
+
+@pytest.fixture(scope="module")
+def labelled(place: Path) -> Path:
+    rows = [{"text": f"thing {k} of {LABELS[k % 2]}", "label": LABELS[k % 2]} for k in range(60)]
+    return trained(place, "labelled", rows, "train.max_length=64", "data.on_overlong=truncate-context")
+
+
+@pytest.fixture(scope="module")
+def plain(place: Path) -> Path:
+    return trained(place, "plain", [{"text": f"The lessee {k} returns room {k * k}."} for k in range(40)])
+
+
+def answered(run: Path, rows: Path, text: str | bytes, out: str = "out.csv", **more) -> tuple[list[dict], list[str]]:
+    """The rows that come back, and the lines that are printed."""
+    rows.write_bytes(text if isinstance(text, bytes) else text.encode())
+    result = predict(run, rows, rows.with_name(out), **more)
+    assert result.exit_code == 0
+    assert sorted(path.name for path in rows.parent.iterdir()) == sorted([rows.name, out])
+    with open(rows.with_name(out), newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file)) if out.endswith(".csv") else [json.loads(line) for line in file]
+    return found, list(result.lines)
+
+
+def test_a_ragged_first_row_costs_no_column_and_keeps_its_cells(labelled, tmp_path):
+    found, lines = answered(labelled, tmp_path / "rows.csv", "id,text\n7\n8,alpha cat\n9,beta, gamma\n10,dog\n")
+    assert list(found[0]) == ["id", "text", *ADDED]
+    assert [(row["id"], row["text"]) for row in found] == [
+        ("7", ""), ("8", "alpha cat"), ("9", "beta, gamma"), ("10", "dog"),
+    ]  # fmt: skip
+    assert [row["prediction"] in LABELS for row in found] == [False, True, False, True]
+    assert "line 2" in found[0]["abstain"]
+    assert lines[0] == f"2 rows answered in {tmp_path / 'out.csv'}, 2 not: column abstain says why."
+
+
+def test_cells_of_a_bad_row_are_found_under_another_separator_and_behind_quoted_line_ends(labelled, tmp_path):
+    text = 'id;text\n1;"two\nlines"\n2;"three\n\nlines";more\n3;x\0y\n4;end\n'
+    found, _ = answered(labelled, tmp_path / "rows.csv", text)
+    assert [(row["id"], row["text"]) for row in found] == [
+        ("1", "two\nlines"), ("2", "three\n\nlines;more"), ("3", "x\0y"), ("4", "end"),
+    ]  # fmt: skip
+    assert [bool(row["prediction"]) for row in found] == [True, False, False, True]
+
+
+@pytest.mark.parametrize("out", ["out.csv", "out.jsonl"])
+def test_rows_of_other_keys_and_broken_lines_come_back_whole(labelled, tmp_path, out):
+    lines = ['{"text": "a", "id": 1}', '{"text": "b", "note": ["x"]}', '{"text": "c", ', "[1, 2]", '{"id": 5}']
+    found, said = answered(labelled, tmp_path / "rows.jsonl", "\n".join(lines) + "\n", out)
+    if out == "out.csv":
+        assert list(found[0]) == ["text", "id", "note", "unread", *ADDED]
+        assert found[1]["note"] == '["x"]'
+    else:
+        assert found[1]["note"] == ["x"]
+    assert [row.get("unread") for row in found[2:4]] == lines[2:4]
+    assert str(found[4]["id"]) == "5"
+    assert "'text'" in found[4]["abstain"]
+    assert said[0].startswith("2 rows answered in")
+    assert ", 3 not: column abstain" in said[0]
+
+
+def test_a_table_that_is_whole_has_no_column_more(labelled, tmp_path):
+    found, said = answered(labelled, tmp_path / "rows.jsonl", '{"text": "a"}\n')
+    assert list(found[0]) == ["text", *ADDED]
+    assert said == [f"1 row answered in {tmp_path / 'out.csv'}."]
+
+
+def test_what_became_of_rows_is_counted_over_all_starts(labelled, tmp_path, monkeypatch):
+    rows = tmp_path / "rows.csv"
+    long = "very " * 100
+    text = "id,text\n1\n" + "".join(f"{k},{long if k == 5 else 'x'}\n" for k in range(2, 80))
+    whole, said = answered(labelled, rows, text, "whole.csv")
+    (tmp_path / "whole.csv").unlink()
+
+    class Killed(Exception):
+        pass
+
+    def stop(what, done, total, detail=""):
+        if done == 64:
+            raise Killed
+
+    with pytest.raises(Killed):
+        predict(labelled, rows, tmp_path / "out.csv", progress=stop)
+    assert (tmp_path / ".out.csv.partial").stat().st_size > 0
+    for name in (".out.csv.partial", ".out.csv.state.json"):
+        assert (tmp_path / name).is_file()
+    found, again = answered(labelled, rows, text)
+    assert found == whole
+    assert [line.replace("out.csv", "whole.csv") for line in again] == said
+    assert said[0].startswith("78 rows answered")
+    assert "1 row did not fit train.max_length (64 tokens" in said[1]
+
+
+def test_contexts_that_are_cut_are_counted_and_no_others(labelled, tmp_path):
+    text = "text\n" + "short\n" + "long " * 80 + "\n" + "longer " * 200 + "\n"
+    found, said = answered(labelled, tmp_path / "rows.csv", text)
+    assert all(row["prediction"] in LABELS for row in found)
+    assert said[1].startswith("2 rows did not fit train.max_length (64 tokens")
+    _, said = answered(labelled, tmp_path / "rows.csv", "text\nshort\n")
+    assert len(said) == 1
+
+
+def test_a_run_on_plain_text_is_refused_with_what_it_can_do(plain, tmp_path, capsys):
+    (tmp_path / "rows.csv").write_text("text\nThe lessee\n")
+    assert main(["predict", str(plain), str(tmp_path / "rows.csv"), "--out", str(tmp_path / "out.csv")]) == 2
+    said = capsys.readouterr().err
+    assert "plain text" in said
+    assert "tunewright score --run" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
+def test_when_no_row_could_be_answered_that_is_an_error_and_nothing_is_left(labelled, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.Predictor, "answer", lambda self, examples: (_ for _ in ()).throw(
+        module.Unencodable("too long even without its context; raise train.max_length or drop the row")))  # fmt: skip
+    (tmp_path / "rows.csv").write_text("text\na\nb\n")
+    with pytest.raises(UserError) as error:
+        predict(labelled, tmp_path / "rows.csv", tmp_path / "out.csv")
+    first, *reasons, last = error.value.problems
+    assert first.startswith("None of the 2 rows could be answered")
+    assert [reason.split(":")[1] for reason in reasons] == ["2", "3"]
+    assert "those of the run" in last
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
+REFUSED = {
+    "columns.csv": (b"note,other\na,b\n", "--map text=YOUR_COLUMN"), "empty.csv": (b"", "empty"),
+    "header.csv": (b"text\n", "only a header"), "nul.csv": (b"text\nx\0y\n", "None of the 1 rows"),
+    "latin.csv": ("text\ngut\nschön\n".encode("latin1"), "iconv"), "ragged.csv": (b"id,text\n1\n2\n", "None of the 2"),
+    "quote.csv": (b'text\na\n"b\nc\n', "No row was answered"), "kind.xlsx": (b"PK\x03\x04", "unknown kind"),
+    "broken.jsonl": (b'{"text"\n', "broken JSON"), "keys.jsonl": (b"{}\n", "--map text=YOUR_COLUMN"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_that_is_refused_leaves_nothing_and_is_advised_what_predict_takes(labelled, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(module, "_open", lambda *_: pytest.fail("a model was opened"))
+    content, said = REFUSED[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=said) as error:
+        predict(labelled, tmp_path / name, tmp_path / "out.csv")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    for impossible in ("--format", "on_bad_row", "--set"):
+        assert impossible not in str(error.value)
+
+
+def test_rows_that_are_no_file_are_the_users_matter(labelled, tmp_path, capsys):
+    (tmp_path / "rows.csv").write_text("text\na\n")
+    (tmp_path / "folder" / "red").mkdir(parents=True)
+    (tmp_path / "folder" / "red" / "a.png").write_bytes(b"x")
+    for name, said in (
+        ("rowz.csv", "Did you mean 'rows.csv'?"),
+        ("folder", "is a folder"),
+        ("no/rows.csv", "not exist"),
+    ):
+        assert main(["predict", str(labelled), str(tmp_path / name), "--out", str(tmp_path / "o.csv")]) == 2
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("folder.csv", "it is a folder"), ("rows.csv/o.csv", "rows.csv is a file"), ("rows.csv/no/o.csv", "is a file"),
+        ("/proc/none/o.csv", "may write to"), ("o.xlsx", "can be written"),
+    ],
+)  # fmt: skip
+def test_an_output_that_cannot_be_written_is_told_before_a_model_is_opened(labelled, tmp_path, monkeypatch, out, said):
+    monkeypatch.setattr(module, "_open", lambda *_: pytest.fail("a model was opened"))
+    (tmp_path / "rows.csv").write_text("text\na\n")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(UserError, match=said):
+        predict(labelled, tmp_path / "rows.csv", tmp_path / out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.csv", "rows.csv"]
+
+
+def test_progress_counts_rows_and_ends_with_all_of_them(labelled, tmp_path):
+    told = []
+    text = 'text\n"a\nb"\n' + "c\n" * 40
+    answered(labelled, tmp_path / "rows.csv", text, progress=lambda what, done, total: told.append((done, total)))
+    assert told == [(32, 41), (41, 41)]
+
+
+def test_columns_are_named_by_map_and_those_of_the_run_need_not_be_there(place, tmp_path):
+    rows = [{"body": f"thing {k}", "colour": LABELS[k % 2]} for k in range(60)]
+    run = trained(place, "mapped", rows, maps=("text=body,label=colour",))
+    found, _ = answered(run, tmp_path / "rows.csv", "body\na\n")
+    under_ours, _ = answered(run, tmp_path / "rows.csv", "text\na\n")
+    typed, _ = answered(run, tmp_path / "rows.csv", "words\na\n", maps=("text=words",))
+    assert found[0]["probability"] == under_ours[0]["probability"] == typed[0]["probability"] != ""
+    assert list(typed[0]) == ["words", *ADDED]
+    with pytest.raises(UserError, match=r"Did you mean 'words'\?"):
+        predict(run, tmp_path / "rows.csv", tmp_path / "out.csv", maps=("text=wordz",))
+    with pytest.raises(UserError, match="must be ours=column"):
+        predict(run, tmp_path / "rows.csv", tmp_path / "out.csv", maps=("text",))
+    assert Run.open(run).must_read("data.json")["facts"]["labels"]

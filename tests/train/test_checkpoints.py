@@ -1,0 +1,41 @@
+"""Which checkpoint a run goes on from, and what is said of the torn ones."""
+
+from __future__ import annotations
+
+import torch
+
+from tunewright.runs import checkpoints
+from tunewright.runs.checkpoints import Checkpoint
+
+
+def written(folder, *, torn):
+    for step in (2, 4, 6):
+        path = folder / f"{step:04d}"
+        checkpoints.write(path, Checkpoint(step, {"weight": torch.ones(2)}, {}, {}))
+        if step in torn:
+            (path / "manifest.json").write_text("{")
+
+
+def test_a_torn_checkpoint_is_passed_over_for_an_earlier_one(tmp_path):
+    written(tmp_path, torn=[6])
+    found, sentences = checkpoints.last_good(tmp_path)
+    assert found is not None
+    assert found.step == 4
+    [sentence] = sentences
+    assert "0006 is torn" in sentence
+    assert "passed over for an earlier one" in sentence
+
+
+def test_when_no_checkpoint_is_whole_it_is_said_that_training_starts_again(tmp_path):
+    written(tmp_path, torn=[2, 4, 6])
+    found, sentences = checkpoints.last_good(tmp_path)
+    assert found is None
+    assert sentences[-1] == "No checkpoint is whole: training starts again at step 0."
+    assert [f"000{step} is torn" in sentence for step, sentence in zip((6, 4, 2), sentences, strict=False)] == [
+        True
+    ] * 3
+    assert "earlier" not in " ".join(sentences)
+
+
+def test_a_run_without_checkpoints_is_no_matter(tmp_path):
+    assert checkpoints.last_good(tmp_path) == (None, [])
