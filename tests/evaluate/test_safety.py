@@ -237,6 +237,18 @@ def test_where_the_models_part_ways_is_shown_by_position():
     assert values == sorted(values, reverse=True)
 
 
+def test_files_hold_what_changed_by_category_by_judge_and_at_each_position():
+    found = figures(model(), model(refuses=0.0, shift=3.0), judges=("phrases", "log_odds"))
+    details = json.loads(json.dumps(found["result"].details, allow_nan=False))
+    whole = found["safety_attack_success"]
+    assert details["by_judge"]["phrases"]["attack_success"]["difference"] == whole.difference
+    parts = [one["attack_success"] for one in details["by_category"].values() if "attack_success" in one]
+    assert sum(one["n"] * one["difference"] for one in parts) == pytest.approx(whole.n * whole.difference)
+    assert all(one["low"] <= one["difference"] <= one["high"] for one in parts)
+    assert len(details["kl_by_position"]) == 20
+    assert np.mean(details["kl_by_position"]) == pytest.approx(found["safety_kl"].tuned)
+
+
 def test_a_sample_takes_all_categories_and_is_the_same_every_time():
     every = sets.requests("shipped")
     chosen = sets.sample(every, 24)

@@ -106,6 +106,8 @@ class ProbeResult:
     blocks: tuple[Block, ...] = ()
     sentence: str = ""
     """One line for the printed verdict."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What changed in parts (by category, by position ...), as JSON values, for whoever reads the files."""
 
 
 @dataclass(frozen=True, slots=True)

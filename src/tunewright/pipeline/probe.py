@@ -64,6 +64,7 @@ def probe(question: ProbeRequest, progress: Progress = silent) -> Result:
         written |= asked.describe(second, SEED, RESAMPLES)
         written["base"] = asked.describe(first, SEED, RESAMPLES)
         written["change"] = [asdict(figure) for figure in result.figures]
+        written["details"] = dict(result.details)
         lines = [result.sentence, f"{question.name}: base, tuned and what changed are in {question.out}."]
     write_json(question.out, written)
     return Result(0, (*written.get("sentences", ()), *lines))
@@ -125,6 +126,7 @@ def compare_probe(
         "figures": [asdict(figure) for figure in result.figures],
         "blocks": dumped(result.blocks),
         "sentence": result.sentence,
+        **({"details": dict(result.details)} if result.details else {}),
     }
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -40,6 +40,18 @@ class Change:
     absent: list[str] = field(default_factory=list)
     judge: str = ""
     """The judge that gives the headline figures."""
+
+    def details(self) -> dict[str, Any]:
+        """What changed by category, by judge, and at each position of an answer."""
+        return {
+            "by_category": {category: _told(figures) for category, figures in self.by_category.items()},
+            "by_judge": {judge: _told(figures) for judge, figures in self.by_judge.items()},
+            "kl_by_position": self.kl_K.tolist(),
+        }
+
+
+def _told(figures: Mapping[str, Figure]) -> dict[str, Any]:
+    return {name: {key: value for key, value in asdict(one).items() if key != "name"} for name, one in figures.items()}
 
 
 def describe(answers: Answers, judges: Sequence[str]) -> dict[str, Any]:

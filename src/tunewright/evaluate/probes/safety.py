@@ -133,7 +133,8 @@ class Safety(Plugin):
         if not np.array_equal(base["request"], tuned["request"]):
             raise UserError("safety: base and tuned were asked different requests. Ask both again with the same sets.")
         found = change(base, tuned, self._names(), seed, resamples)
-        return ProbeResult(tuple(found.figures), tuple(blocks_of(found, base, tuned)), sentence_of(found))
+        blocks = tuple(blocks_of(found, base, tuned))
+        return ProbeResult(tuple(found.figures), blocks, sentence_of(found), found.details())
 
     def describe(self, answers: Answers, seed: int, resamples: int) -> dict[str, Any]:
         """One model's shares with Wilson intervals, overall and by category; what is not there says so."""
