@@ -164,6 +164,13 @@ def test_a_lost_file_of_coins_stops_the_run_from_going_on(audited):
         path.write_text(content)
 
 
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_asked(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "plan.yaml").write_text("")
+    with pytest.raises(IsADirectoryError):
+        audit(tmp_path / "run", tmp_path)
+
+
 def test_units_count_once():
     rows = [*Canaries.draw(16).rows(Mould(("a", "b")))]
     twice = [*rows, *rows]

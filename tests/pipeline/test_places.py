@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from tunewright.core.config import Request, plan_of
+from tunewright.core.errors import UserError
 from tunewright.pipeline.places import absolute
+from tunewright.pipeline.result import silent
+from tunewright.pipeline.train import begin
 
 
 @pytest.fixture
@@ -54,3 +57,9 @@ def test_a_word_stays_a_word_beside_a_file_of_that_name(there):
 def test_a_tilde_is_the_home_folder(there, monkeypatch):
     monkeypatch.setenv("HOME", str(there))
     assert plan_with(model="~/own-model").model == str(there / "own-model")
+
+
+def test_a_place_that_is_taken_is_told_before_rows_are_read(there):
+    for out, sentence in (("rows.csv", "is a file"), (".", "not empty")):
+        with pytest.raises(UserError, match=sentence):
+            begin(Request(data="nowhere.csv", out=Path(out)), "tune", silent)

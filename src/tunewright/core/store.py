@@ -36,15 +36,10 @@ class Run:
             UserError: `out` is a file, or a folder that is not empty; what a run that never began left is cleared.
         """
         if out is not None:
-            if out.is_file():
-                raise UserError(f"--out {out} is a file; a run is a folder. Give another --out.")
+            cls.require_free(out)
             make_folder(out)
-            if _never_begun(out):
-                for left in out.iterdir():
-                    left.unlink()
-            if any(out.iterdir()):
-                go_on = f", or `tunewright resume {out}` to go on with it" if (out / "plan.yaml").is_file() else ""
-                raise UserError(f"{out} exists and is not empty. Give another --out{go_on}.")
+            for left in out.iterdir():
+                left.unlink()
             return cls(out)
         stem = f"{date.today().isoformat()}-{re.sub(r'[^A-Za-z0-9_.]+', '-', name).strip('-').lower() or 'run'}"
         for number in range(1, 10_000):
@@ -55,6 +50,19 @@ class Run:
                 continue
             return cls(folder)
         raise UserError(f"runs/{stem}-* is full; give --out.")
+
+    @staticmethod
+    def require_free(out: Path) -> None:
+        """Whether a new run may be made there, to be asked before long work.
+
+        Raises:
+            UserError: It is a file, or a folder that is not empty, unless a run that never began left it.
+        """
+        if out.is_file():
+            raise UserError(f"--out {out} is a file; a run is a folder. Give another --out.")
+        if out.is_dir() and not _never_begun(out) and any(out.iterdir()):
+            go_on = f", or `tunewright resume {out}` to go on with it" if (out / "plan.yaml").is_file() else ""
+            raise UserError(f"{out} exists and is not empty. Give another --out{go_on}.")
 
     @classmethod
     def open(cls, folder: Path) -> Run:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from tunewright.core.errors import UserError
-from tunewright.core.files import write_json
+from tunewright.core.files import require_writable, write_json
 from tunewright.core.records import Example
 from tunewright.core.seeds import key
 from tunewright.core.store import Run
@@ -57,6 +57,8 @@ def audit(
         UserError: The run is not finished, has changed, or does not need the twin that was asked for.
     """
     run = Run.open(folder)
+    if json_out:
+        require_writable(json_out)
     if not run.model.is_dir():
         raise UserError(f"{folder} has no model yet. Finish it: tunewright resume {folder}")
     if run.read("canaries.json") is not None and twin:

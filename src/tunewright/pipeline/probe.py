@@ -14,7 +14,7 @@ from tunewright.core import plugins
 from tunewright.core.blocks import Text, dumped
 from tunewright.core.config import Plan, ProbeRequest
 from tunewright.core.errors import NotMeasured, UserError, unknown
-from tunewright.core.files import digest, file_digest, write_json
+from tunewright.core.files import digest, file_digest, require_writable, write_json
 from tunewright.core.settings import FORMS
 from tunewright.core.store import Run
 from tunewright.core.words import name_of
@@ -39,6 +39,7 @@ def probe(question: ProbeRequest, progress: Progress = silent) -> Result:
     if (question.model is None) == (question.run is None):
         raise UserError("probe: give either --model M or --run RUN.")
     asked = _built(question)
+    require_writable(question.out)
     dtype = resolve_dtype(question.precision)
     run = Run.open(question.run) if question.run else None
     name = Plan.load(run.plan_file).settings.model if run else str(question.model)

@@ -44,6 +44,8 @@ def train(request: Request, progress: Progress) -> Result:
 
 def begin(request: Request, verb: str, progress: Progress) -> tuple[Prepared, Run]:
     """Reads, checks and opens everything, and only then makes the run folder."""
+    if request.out:
+        Run.require_free(request.out)
     return set_up(read_rows(request, progress), request.out, verb, progress)
 
 
