@@ -60,6 +60,7 @@ def test_a_run_with_all_mitigations_says_what_each_did_and_serves_the_prompt(pla
     assert told["reference"]["bytes"] > 0
     assert sum(fact["projected"] for fact in told["safe_lora"]["adapters"]) == 4
     assert all(loss > 0 for loss in told["safe_lora"]["validation_loss"])
+    assert told["safe_prompt"]["tokens_a_question"] > 0
     notes = (run / "notes.txt").read_text()
     assert "6 rows were mixed in" in notes
     assert "4 of" in notes

@@ -34,6 +34,10 @@ class Mitigation(Plugin):
         """Rows to train on beside the given ones."""
         return []
 
+    def price(self, model: LoadedModel) -> Effect | None:
+        """What it costs whenever the finished model is used; None if nothing."""
+        return None
+
     def project(self, model: LoadedModel) -> Effect | None:
         """Changes trained weights in place after the last step; None if it does not."""
         return None

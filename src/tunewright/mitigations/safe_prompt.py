@@ -10,7 +10,7 @@ from dataclasses import replace
 from pydantic import Field
 
 from tunewright.core.records import Example
-from tunewright.mitigations._base import Mitigation
+from tunewright.mitigations._base import Effect, Mitigation
 from tunewright.models.contracts import LoadedModel
 
 
@@ -39,6 +39,15 @@ class SafePrompt(Mitigation):
                 "it protects because the two differ. Take the system turn out of the rows, or choose another prompt."
             ]
         return []
+
+    def price(self, model: LoadedModel) -> Effect:
+        """The tokens that every question becomes longer by."""
+        tokens = len(model.tokenizer(self.prompt, add_special_tokens=False)["input_ids"])
+        return Effect(
+            f"A safety prompt of {tokens} tokens stands before every question that brings no system turn of its own; "
+            "rows were trained without it.",
+            {"tokens_a_question": tokens},
+        )
 
     def serve(self, model: LoadedModel) -> LoadedModel:
         """The same model with the prompt in its template."""

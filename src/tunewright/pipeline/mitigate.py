@@ -97,6 +97,8 @@ def protect(job: Job, settings: PlanSettings, run: Run) -> None:
             {"rows": job.woven, "token_share": share},
         ))  # fmt: skip
     for one in planned(settings):
+        if price := one.price(job.model):
+            _tell(run, one.plugin_name(), price)
         started, before = time.perf_counter(), _loss(job)
         effect = one.project(job.model)
         if effect is None:
