@@ -211,6 +211,17 @@ def test_an_output_that_cannot_be_written_is_told_before_a_model_is_opened(label
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.csv", "rows.csv"]
 
 
+def test_nothing_of_the_users_is_overwritten(labelled, tmp_path):
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,prediction\nalpha cat,mine\n")
+    with pytest.raises(UserError, match="would overwrite: prediction"):
+        predict(labelled, rows, tmp_path / "out.csv")
+    with pytest.raises(UserError, match="is the file of rows itself"):
+        predict(labelled, rows, tmp_path / "." / "rows.csv")
+    assert rows.read_text() == "text,prediction\nalpha cat,mine\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
 def test_progress_counts_rows_and_ends_with_all_of_them(labelled, tmp_path):
     told = []
     text = 'text\n"a\nb"\n' + "c\n" * 40

@@ -127,11 +127,18 @@ class Output:
         """Goes on with an unfinished output of the same rows and identity, else starts anew.
 
         Raises:
-            UserError: The output's kind is unknown, or it cannot be written.
+            UserError: The output's kind is unknown, it cannot be written, or something of the user's would be lost.
         """
         self.out, self.csv = out, out.suffix.lower() == ".csv"
         if not self.csv and out.suffix.lower() != ".jsonl":
             raise UserError(f"--out {out}: found '{out.suffix}'; .csv and .jsonl can be written.")
+        if out.resolve() == given.path.resolve():
+            raise UserError(f"--out {out} is the file of rows itself. Give another file.")
+        if taken := [name for name in ADDED if name in given.columns]:
+            raise UserError(
+                f"{given.path} has columns that predict adds and would overwrite: {', '.join(taken)}. Rename them or "
+                "leave them out."
+            )
         self.columns = [*dict.fromkeys([*given.columns, *([UNREAD] if given.unread else []), *ADDED])]
         self.partial, self.state = (out.with_name(f".{out.name}.{end}") for end in ("partial", "state.json"))
         self.identity = {**identity, "rows": file_digest([given.path])}
