@@ -45,8 +45,8 @@ class Dialect(Plugin):
     groups: tuple[str, str] = ("black", "white")
     """What the overt prompts call speakers of the variant and of the standard."""
     portion: Portion = "all"
-    """`held_out` asks only verbs and prompts that `guise_consistency` never trains on. (`counterfactual` speaks your rows
-    otherwise, whatever words they hold.)"""
+    """`held_out` asks only verbs and prompts that `guise_consistency` never trains on (`counterfactual` speaks your
+    rows otherwise, whatever words they hold)."""
 
     @property
     def version(self) -> str:
