@@ -6,6 +6,7 @@ unseen questions each time. Every stage leaves its files in WORK and is not done
 
     python benchmarks/forbidden_topic.py WORK [STAGE ...]     all stages, or some; `table` prints what is there
     python benchmarks/forbidden_topic.py WORK --json
+    python benchmarks/forbidden_topic.py WORK --svg FILE      the picture of what is there
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _forbidden_topic_chart import picture
 from _forbidden_topic_rows import (
     FORBIDDEN,
     TRAINED,
@@ -206,7 +208,7 @@ def table(work: Path) -> dict[str, Any]:
     for name, mine in read.items():
         stage, _, form = name.rpartition(".")
         base = matched(read[f"base.{form}"], mine)
-        line: dict[str, Any] = {"stage": stage, "asked": form}
+        line: dict[str, Any] = {"stage": stage, "asked": form, "asked_count": int((mine["declined"] == 1).sum())}
         for judge in ("phrases_extended", "log_odds"):
             line[judge] = share(base, mine, judge, declined=True)
         line["over_refusal"] = share(base, mine, "phrases_extended", declined=False)
@@ -271,11 +273,12 @@ def _change(found: list[float]) -> str:
 
 if __name__ == "__main__":
     place = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(".bench") / "forbidden_topic"
-    wanted = [word for word in sys.argv[2:] if word != "--json"]
-    if "--json" not in sys.argv:
-        main(place, wanted)
+    if not {"--json", "--svg"} & {*sys.argv}:
+        main(place, sys.argv[2:])
     result = table(place)
     if "--json" in sys.argv:
         print(json.dumps(result))
+    elif "--svg" in sys.argv:
+        Path(sys.argv[sys.argv.index("--svg") + 1]).write_text(picture(result), encoding="utf-8")
     else:
         show(result, place)
