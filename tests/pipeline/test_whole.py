@@ -95,7 +95,7 @@ def test_an_interrupted_evaluation_is_finished_by_resume_as_it_was_asked(learnt,
     words = ["evaluate", run, "--set", "evaluate.resamples=300", "--set", "evaluate.metrics=accuracy,nll,macro_f1"]
 
     def asked() -> bool:
-        return "judging" in json.loads((run / "info.json").read_text())
+        return (run / "evaluations" / "asked.json").exists()
 
     (run / "verdict.json").unlink()
     assert Started(words).signal_when(asked, signal.SIGKILL) == -signal.SIGKILL
@@ -104,6 +104,15 @@ def test_an_interrupted_evaluation_is_finished_by_resume_as_it_was_asked(learnt,
     names = [metric["name"] for metric in json.loads((run / "verdict.json").read_text())["metrics"]]
     assert names == ["accuracy", "nll", "macro_f1"]
     assert not asked()
+
+
+def test_evaluating_before_training_is_done_hinders_no_resume(place, tmp_path):
+    run = tmp_path / "run"
+    words = ["train", place / "rows.csv", "--model", place / "model", "--out", run, *FAST]
+    assert signal_after_steps(words, run, signal.SIGTERM, 2) == 130
+    assert "Finish it: tunewright resume" in tunewright("evaluate", run, expect=2).stderr
+    tunewright("resume", run, expect=0)
+    assert (run / "model").is_dir()
 
 
 def test_a_finished_model_is_judged_and_not_made_again(learnt):

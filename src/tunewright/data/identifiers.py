@@ -90,8 +90,10 @@ def find_every(text: str) -> list[Found]:
     """The same, and what Presidio finds beside the patterns where it is installed."""
     found, seen = find(text), recogniser()
     for start, stop, kind in sorted(seen(text)) if seen else ():
-        if not any(one.start < stop and start < one.stop for one in found):
-            found.append(Found(start, stop, kind))
+        beside = [one for one in found if one.start < stop and start < one.stop]
+        first = beside[0] if beside else Found(start, stop, kind)
+        found = [one for one in found if one not in beside]
+        found.append(Found(min(start, first.start), max([stop, *(one.stop for one in beside)]), first.kind))
     return sorted(found)
 
 
@@ -120,7 +122,8 @@ def identifier_facts(examples: Sequence[Example]) -> dict[str, Any]:
     rows: Counter[str] = Counter()
     for number, example in enumerate(examples):
         text = "\n".join(_texts(example))
-        kinds = {one.kind for one in (find_every if number < MOST_BY_PRESIDIO else find)(text)}
+        found = find_every(text) if number < MOST_BY_PRESIDIO else find(text)
+        kinds = {one.kind for one in found}
         rows.update(kinds)
         rows["rows"] += bool(kinds)
     few = len(examples) > MOST_BY_PRESIDIO

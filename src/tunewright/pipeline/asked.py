@@ -10,6 +10,7 @@ from tunewright.core import plugins
 from tunewright.core.errors import UserError
 from tunewright.core.records import Example
 from tunewright.core.settings import LOGITS
+from tunewright.data.formats import few
 from tunewright.data.pool import from_pool
 from tunewright.evaluate.contracts import Need
 from tunewright.evaluate.kept import is_kept
@@ -42,13 +43,35 @@ def needs_test(prepared: Prepared) -> None:
     """Whether there is something to judge on.
 
     Raises:
-        UserError: There is not.
+        UserError: There are no test rows, or they could not tell whether anything was learned.
     """
+    if problems := untested(prepared):
+        raise UserError(problems)
     if not prepared.test:
         raise UserError(
             "There are no test rows, so nothing can be judged. Give some (data.splits, or a folder with a test file), "
             "or train alone: tunewright train"
         )
+
+
+def untested(prepared: Prepared) -> list[str]:
+    """Why test rows could not tell whether anything was learned; empty when they can, or when none were given."""
+    facts, count = prepared.dataset.facts, len(prepared.test)
+    dropped = (prepared.data["encoding"].get("overlong_dropped") or {}).get("test", 0)
+    if dropped and not count:
+        return [
+            f"All {dropped} test rows are over train.max_length and were dropped (data.on_overlong: drop), so nothing "
+            "would be tested. Raise train.max_length, or give shorter test rows."
+        ]
+    if not count or facts.get("test_rows_of_unseen_labels", 0) < count:
+        return []
+    unseen = facts["labels_unseen_in_train"]
+    trained = [label for label in facts["labels"] if label not in set(unseen)]
+    return [
+        f"None of the {count} test rows has a label that is trained on: the test has {few(unseen)}, training has "
+        f"{few(trained)}. Give training rows of the tested labels, or test rows of the trained ones; where one label "
+        "is written in two ways, write it in one."
+    ]
 
 
 def identity_of(prepared: Prepared) -> tuple[Any, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -70,7 +71,7 @@ def audit(
             f"--control: {folder} was trained without privacy (or with a known noise, privacy.noise_seed), so it "
             "is its own control. Leave it out."
         )
-    with run.writing():
+    with run.writing(), _control_deleted(run):
         audited = twin_of(run, "audited", {"audit.canaries": twin}, progress) if twin else run
         _as_many(audited, twin)
         canaries = canaried(prepared, audited, progress) if twin or prepared.canaries.coins else None
@@ -87,13 +88,23 @@ def audit(
             {**found.to_json(), "blocks": [block.model_dump(mode="json") for block in leaks.blocks(found)]},
         )
         write_report(run)
-        if control:  # it was trained without privacy on rows that are promised privacy
-            shutil.rmtree(run.folder / "children" / "control")
     if json_out:
         write_json(json_out, found.to_json())
     lines = [*leaks.sentences(found), *_offer(folder, found, prepared), *_of_twins(audited, claim, twin, control)]
     lines += [f"Report: {run.folder / 'report.html'}"]
     return Result(EXCEEDED if canaries and canaries.broken else 0, tuple(lines), run.folder)
+
+
+@contextmanager
+def _control_deleted(run: Run) -> Iterator[None]:
+    """Afterwards, however it ends, no control is left that was trained without privacy on rows that are promised it;
+    one that is half trained may be gone on with."""
+    control = run.folder / "children" / "control"
+    try:
+        yield
+    finally:
+        if (control / "model").is_dir():
+            shutil.rmtree(control)
 
 
 def _as_many(audited: Run, twin: int) -> None:
@@ -141,7 +152,7 @@ def _of_twins(audited: Run, claim: Claim, twin: int, control: bool) -> list[str]
     if claim.made and twin:
         lines.append(
             f"{audited.folder} was trained on the same rows under the same promise: keep it in the house. Whoever has "
-            f"both models knows what epsilon {2 * claim.epsilon:.3g} allows, not {claim.epsilon:.3g}."
+            f"both models knows what epsilon {2 * claim.epsilon:.3g} at delta {2 * claim.delta:.2g} allows."
         )
     if control:
         lines.append("The control, trained without privacy, was deleted again once it was measured.")

@@ -15,6 +15,7 @@ from tunewright.data.identifiers import redact_spans
 from tunewright.data.readers import BadRows
 from tunewright.evaluate.contracts import Progress
 from tunewright.pipeline.advice import safety_advice
+from tunewright.pipeline.asked import untested
 from tunewright.pipeline.forecast import by_formula
 from tunewright.pipeline.guarantee import guarantee, privacy_lines
 from tunewright.pipeline.inside import further_lines
@@ -49,6 +50,8 @@ def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> 
         raise UserError("--show-mask prints rows, and the plan keeps them private. Leave it out.")
     fix_threads(rows.plan.settings.train.threads)
     prepared = prepare(rows, progress)
+    if problems := untested(prepared):
+        raise UserError(problems)
     promise = privacy_lines(guarantee(job_of(prepared), prepared)) if private else []
     advice = [] if private else safety_advice(prepared)
     where = f"see {request.out}" if request.out else "--out FILE lists them"
@@ -72,6 +75,7 @@ def plan(request: Request, progress: Progress = silent) -> Result:
     prepared = prepare(rows, progress)
     job = job_of(prepared)
     forecast = by_formula(prepared, job)
+    forecast = forecast.discreet() if job.private else forecast
     resolved = yaml.safe_dump(rows.plan.dump()["resolved"], sort_keys=False, allow_unicode=True)
     origins = [f"  {key}: {origin}" for key, origin in rows.plan.origins.items() if origin != "default"]
     lines = [
@@ -84,7 +88,7 @@ def plan(request: Request, progress: Progress = silent) -> Result:
         f"{len(prepared.train)} training rows, {len(prepared.valid)} validation, {len(prepared.test)} test; "
         f"{job.steps} steps.",
         forecast_line(forecast),
-        *further_lines(prepared.settings, len(prepared.dataset.train), forecast.training_seconds),
+        *further_lines(prepared.settings, prepared.rows_given, forecast.training_seconds),
     ]
     if job.private:
         lines += privacy_lines(guarantee(job, prepared))

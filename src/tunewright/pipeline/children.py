@@ -40,7 +40,7 @@ def finish_children(prepared: Prepared, run: Run, judge: Judge, progress: Progre
     Returns:
         Sentences that the verdict gained.
     """
-    children = children_of(prepared.settings, len(prepared.dataset.train))
+    children = children_of(prepared.settings, prepared.rows_given)
     for number, child in enumerate(children, 1):
         told = partial(_named, progress, f"run {number + 1} of {len(children) + 1} ({child.name})")
         _finish(prepared, run, child, judge, told)
@@ -110,7 +110,7 @@ def _seeds(settings: PlanSettings, run: Run) -> list[str]:
 
 def _curve(prepared: Prepared, run: Run) -> list[str]:
     """The learning curve of each primary metric, into verdict.json and `evaluations/learning_curve.json`."""
-    settings, rows = prepared.settings, len(prepared.dataset.train)
+    settings, rows = prepared.settings, prepared.rows_given
     if not settings.evaluate.learning_curve:
         return []
     if rows < FEWEST:

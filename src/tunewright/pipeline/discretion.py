@@ -17,8 +17,8 @@ _ENCODING = ("rows", "max_length")
 _PER_ROW = ("pairs", "mask")
 """Kinds of blocks that show single rows."""
 WITHHELD = (
-    "Under privacy the run shows no row, no statistic of training rows beyond their number, and no training loss; "
-    "figures on test rows are exact and stand outside the guarantee."
+    "Under privacy the run shows no row, no statistic of training rows beyond how many there are and were left out, "
+    "and no training loss; figures on test rows are exact and stand outside the guarantee."
 )
 
 

@@ -42,11 +42,8 @@ from tunewright.pipeline.scratch import scratch_outcomes
 from tunewright.report import write as write_report
 from tunewright.runs.opening import open_tuned
 
-JUDGING = "judging"
-"""Key of info.json while `evaluate` is under way: what was set, so that `resume` can finish it."""
-_NOT_ASKED = (
-    "What the model forgot was not measured (evaluate.probes is empty, or such models cannot be asked about texts)."
-)
+ASKED = "evaluations/asked.json"
+"""In the run folder while `evaluate` is under way: what was set, so that `resume` can finish it."""
 _ASKING = ("evaluate", "gates")
 """Sections of a plan that `evaluate` may set otherwise."""
 
@@ -65,16 +62,17 @@ def evaluate(folder: Path, overrides: Sequence[str] = (), progress: Progress = s
     prepared = reopen(run, overrides, progress)
     asked.needs_test(prepared)
     with run.writing():
-        run.write("info.json", {**run.must_read("info.json"), JUDGING: list(overrides)})
         tuned = open_tuned(run, prepared.dtype, prepared.model)
+        run.write(ASKED, {"set": list(overrides)})
         base_model = open_model(prepared.model.origin, prepared.dtype)
         base = ask_base(replace(prepared, model=base_model), run, progress)
-        evaluate_stage(prepared, run, base, tuned, progress)
-        ended_with = further_runs(prepared, run, base, progress)
-        info = run.must_read("info.json")
-        info.pop(JUDGING)
-        run.write("info.json", info)
-        return ended_with
+        try:
+            evaluate_stage(prepared, run, base, tuned, progress)
+        except UserError:  # what cannot be asked is not asked again by `resume`
+            (run.folder / ASKED).unlink()
+            raise
+        (run.folder / ASKED).unlink()
+        return further_runs(prepared, run, base, progress)
 
 
 def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
@@ -112,7 +110,7 @@ def _judged_otherwise(plan: Plan, overrides: Sequence[str]) -> Plan:
         UserError: Something else was to be set.
     """
     changed = override(plan, overrides)
-    was, now = plan.settings.model_dump(), changed.settings.model_dump()
+    was, now = (one.settings.model_dump() for one in (override(plan, ()), changed))  # both with today's defaults
     others = [root for root in was if root not in _ASKING and was[root] != now[root]]
     if others:
         raise UserError(
@@ -173,7 +171,8 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     verdict = judge(comparisons, gates)
     verdict["sentences"] = [*verdict["sentences"], *_baseline_sentences(comparisons), *_probe_sentences(run)]
     if "retention" not in base.probes:
-        verdict["sentences"].append(_NOT_ASKED)
+        why = "no probe is asked" if not settings.evaluate.probes else "such models cannot be asked about texts"
+        verdict["sentences"].append(f"What the model forgot was not measured: {why}.")
     private = settings.privacy.on
     verdict["sentences"] += closer_looks(run, answered, how, private)
     blocks = outcome_blocks(*answered, **how)

@@ -62,6 +62,7 @@ def private_job(job: Job, privacy: PrivacySettings) -> Job:
 def guarantee(job: Job, prepared: Prepared) -> dict[str, Any]:
     """What RUN/privacy.json holds of a private job: everything that an epsilon needs beside it to be checked."""
     privacy = prepared.settings.privacy
+    woven = {unit_of(job.train[row].example) for row in range(len(job.train) - job.woven, len(job.train))}
     sampler, gradients = job.sampler, job.gradients
     assert sampler is not None  # a private job has one
     delta, sigma = delta_of(privacy, sampler.units), gradients.sigma  # type: ignore[attr-defined]
@@ -78,7 +79,7 @@ def guarantee(job: Job, prepared: Prepared) -> dict[str, Any]:
         "q": sampler.q,
         "steps": job.steps,
         "units": sampler.units,
-        "made_up_units": sum(prepared.canaries.coins) + job.woven,
+        "made_up_units": sum(prepared.canaries.coins) + len(woven),
         "unit": privacy.unit,
         "rows_per_unit": sampler.most,
         "expected_units": sampler.expected_units,

@@ -180,7 +180,10 @@ def _asked(run: Run, given: Given, data: DataSettings) -> Iterator[Asked]:
     """
     rows = open_rows(given.path, data)
     try:
-        return chain([next(rows)], rows)
+        first = next(rows, None)
+        if first is None:
+            raise UserError(f"{given.path} holds nothing that could be answered.")
+        return chain([first], rows)
     except UserError as error:
         raise UserError(_with_what_is_fixed(run, error.problems, error.problems)) from None
 

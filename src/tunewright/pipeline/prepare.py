@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tunewright.data.dataset import Dataset, open_dataset
 from tunewright.data.encoded_rows import EncodedRows
 from tunewright.data.encoder import Encoded, Encoder, Unencodable, encode_all
 from tunewright.data.folding import folded, members
-from tunewright.data.formats import HIDDEN, few
+from tunewright.data.formats import HIDDEN
 from tunewright.data.identifiers import redact_spans
 from tunewright.data.kept import KeptRows
 from tunewright.data.reading import format_of
@@ -72,6 +72,12 @@ class Prepared:
     def settings(self) -> PlanSettings:
         """The resolved plan."""
         return self.plan.settings
+
+    @property
+    def rows_given(self) -> int:
+        """Training rows before those were dropped that are too long: what `data.max_train_rows` counts."""
+        dropped = self.data["encoding"].get("overlong_dropped") or {}
+        return len(self.dataset.train) + int(dropped.get("train", 0))
 
     @property
     def encode(self) -> EncodeSettings:
@@ -144,8 +150,8 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
         dropped=encoding.places(given),
         render=lambda row: redact_spans(encoder.render(row)),
     )
-    if problems := measured.problems or _untested(rows.dataset, encoding.dropped):
-        raise UserError(problems)
+    if measured.problems:
+        raise UserError(measured.problems)
     encoding.plant(train, planted)
     return Prepared(
         rows.plan,
@@ -172,25 +178,6 @@ def _able_to_choose(valid: EncodedRows) -> EncodedRows:
             "Give them a weight above 0, or do without them."
         )
     return valid
-
-
-def _untested(dataset: Dataset, dropped: Mapping[str, Sequence[int]]) -> list[str]:
-    """Why the test could not tell whether anything was learned; empty when it can."""
-    if dropped.get("test") and not len(dataset.test):
-        return [
-            f"All {len(dropped['test'])} test rows are over train.max_length and were dropped (data.on_overlong: "
-            "drop), so nothing would be tested. Raise train.max_length, or give shorter test rows."
-        ]
-    facts = dataset.facts
-    if not len(dataset.test) or facts["test_rows_of_unseen_labels"] < len(dataset.test):
-        return []
-    unseen = facts["labels_unseen_in_train"]
-    trained = [label for label in facts["labels"] if label not in set(unseen)]
-    return [
-        f"None of the {len(dataset.test)} test rows has a label that is trained on: the test has {few(unseen)}, "
-        f"training has {few(trained)}. Give training rows of the tested labels, or test rows of the trained ones; "
-        "where one label is written in two ways, write it in one."
-    ]
 
 
 def _shown(rows: Rows, measured: EncodingFacts) -> dict[str, Any]:

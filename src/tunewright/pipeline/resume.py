@@ -8,7 +8,7 @@ from pathlib import Path
 from tunewright.core.store import Run
 from tunewright.evaluate.contracts import Progress
 from tunewright.pipeline.children import pending
-from tunewright.pipeline.evaluate import JUDGING, ask_base, evaluate, further_runs, reopen
+from tunewright.pipeline.evaluate import ASKED, ask_base, evaluate, further_runs, reopen
 from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.train import train_stage
 from tunewright.pipeline.tune import stages
@@ -17,13 +17,12 @@ from tunewright.pipeline.tune import stages
 def resume(folder: Path, progress: Progress = silent) -> Result:
     """Finishes a run from its last good checkpoint, or from the stage it had reached."""
     run = Run.open(folder)
-    info = run.must_read("info.json")
-    verb = info["verb"]
-    if JUDGING in info:
-        return evaluate(folder, info[JUDGING], progress)
+    verb = run.must_read("info.json")["verb"]
     if run.model.is_dir():
         if run.read("privacy.json"):
             shutil.rmtree(run.checkpoints, ignore_errors=True)  # it was stopped between saving and deleting the key
+        if asked := run.read(ASKED):
+            return evaluate(folder, asked["set"], progress)
         if verb == "train":
             return Result(0, (f"{folder} is finished: the model is in {run.model}.",), folder)
         if run.read("verdict.json") is None or not pending(run):

@@ -121,10 +121,9 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
     reopened, findings = save_verified(job, prepared, run)
     timed = [*run.events("step"), *run.events("stored")]
     stated = run.read("forecast.json")
-    told = coarse if job.private else float
     stated["actual"] = {
-        "training_seconds": round(told(sum(event["seconds"] for event in timed)), 1),
-        "memory_bytes": int(told(peak_memory())),
+        "training_seconds": round(sum(event["seconds"] or 0.0 for event in timed), 1),
+        "memory_bytes": int(coarse(peak_memory())) if job.private else peak_memory(),
         "disk_bytes": folder_size(run.folder),
         "steps": ended["step"],
     }
@@ -138,7 +137,7 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
 
 def _further(prepared: Prepared, run: Run, seconds: float) -> list[str]:
     """What the plan asks for beside this run; `train` alone leaves it undone, and says so."""
-    lines = further_lines(prepared.settings, len(prepared.dataset.train), seconds)
+    lines = further_lines(prepared.settings, prepared.rows_given, seconds)
     if lines and run.must_read("info.json")["verb"] == "train":
         return [f"{lines[0]} `train` does not run them; `tunewright evaluate {run.folder}` will."]
     return lines

@@ -223,7 +223,7 @@ _CHAPTERS: dict[str, Callable[[_Files], list[Block]]] = {
     "rows.json": _rows,
     "data.json": _data,
     "forecast.json": lambda files: forecast_blocks(files.forecast),
-    "model": lambda files: _use(files),
+    "model": _use,
     "verdict.json": _limits,
     "plan.yaml": lambda files: settings_blocks(files.plan, files.info),
     "notes.txt": lambda files: [Text(title="Notes", paragraphs=files.notes)] if files.notes else [],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -191,12 +190,13 @@ def _take(one: _Step, run: Run, progress: Progress) -> None:
     state.step += 1
     seconds = time.perf_counter() - started
     state.seconds.append(seconds)
-    if job.private:  # a step's own time would tell how many came
-        seconds = coarse(statistics.fmean(state.seconds))
-        event, detail = {**event, **_HIDDEN}, f"{seconds:.2g} s a step"
+    told: float | None = round(seconds, 4)
+    if job.private:  # a step's own time would tell how many came, so the last one tells the time of all
+        told = coarse(sum(state.seconds)) if state.step == job.steps else None
+        event, detail = {**event, **_HIDDEN}, ""
     else:
         detail = f"loss {event['loss_sum'] / event['count']:.3f}, {event['tokens'] / seconds:.0f} tokens/s"
-    run.append({**event, "step": state.step, "seconds": round(seconds, 4)})
+    run.append({**event, "step": state.step, "seconds": told})
     progress("training", state.step, job.steps, detail)
     if job.validations and (state.step % job.eval_every == 0 or state.step == job.steps):
         _validate(job, run, trained, state)
