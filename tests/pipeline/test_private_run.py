@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 
@@ -11,6 +12,8 @@ from tiny import save_tiny
 from tunewright.core.config import Request
 from tunewright.core.errors import UserError
 from tunewright.core.files import cache_folder
+from tunewright.core.store import Run
+from tunewright.core.words import coarse
 from tunewright.pipeline.check import check
 from tunewright.pipeline.tune import tune
 
@@ -48,6 +51,16 @@ def test_a_private_run_keeps_its_promise_and_shows_no_row(made, method):
         if path.is_file():
             text = path.read_bytes().decode("utf-8", "replace")
             assert not [secret for secret in secrets if secret in text], path
+    units = {row["unit"] for row in csv.DictReader((folder / "rows.csv").read_text().splitlines())}
+    lines = [json.loads(line) for line in (out / "evaluations" / "tuned.jsonl").read_text().splitlines()]
+    assert not {line["unit"] for line in lines} & units, "a unit's name is in the run"
+    assert len({line["unit"] for line in lines}) > 5, "units are told apart no longer"
+    seconds = [event["seconds"] for event in Run.open(out).events("step")]
+    assert seconds[:-1] == [None] * 11
+    assert seconds[-1] == coarse(seconds[-1]) > 0
+    forecast = json.loads((out / "forecast.json").read_text())
+    assert forecast["forecast"]["positions"] is None
+    assert all(forecast["actual"][name] == coarse(forecast["actual"][name]) for name in ("seconds", "memory_bytes"))
     assert "differential privacy for every unit" in (out / "report.md").read_text()
     if method == "norm_head":
         assert not (out / "model" / "model.safetensors").exists()
