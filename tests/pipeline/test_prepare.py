@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from tiny import save_tiny
 from train.test_loop import make_job
+from tunewright.core.config import Request
 from tunewright.core.errors import UserError
+from tunewright.data.canaries import Canaries, Mould
 from tunewright.data.encoded_rows import EncodedRows
-from tunewright.pipeline.prepare import _able_to_choose
+from tunewright.pipeline.prepare import _able_to_choose, mould_of, prepare, read_rows
+from tunewright.pipeline.result import silent
 
 
 def test_validation_rows_of_no_weight_are_refused_and_one_that_counts_is_enough(open_tiny):
@@ -24,3 +29,22 @@ def test_validation_rows_of_no_weight_are_refused_and_one_that_counts_is_enough(
     with pytest.raises(UserError, match="All 3 validation rows have weight 0"):
         _able_to_choose(made[0])
     assert [len(_able_to_choose(kept)) for kept in made[1:]] == [3, 0]
+
+
+def test_canaries_look_alike_though_the_row_they_are_made_after_was_dropped(tmp_path, monkeypatch):
+    """Training plants canaries before rows are dropped, the audit makes them again afterwards."""
+    save_tiny("qwen2", tmp_path / "model")
+    turns = [[{"role": "user", "content": f"What is {n}?"}, {"role": "assistant", "content": "So."}] for n in range(40)]
+    long = [[{"role": "assistant", "content": f"word {n} " * 100}] for n in range(100)]
+    for name, given in (("train", [*long, *turns[:30]]), ("test", turns[30:])):
+        lines = [json.dumps({"messages": messages}) for messages in given]
+        (tmp_path / "rows").mkdir(exist_ok=True)
+        (tmp_path / "rows" / f"{name}.jsonl").write_text("\n".join(lines))
+    planted: list[Mould] = []
+    monkeypatch.setattr(Canaries, "included", lambda self, mould: planted.append(mould) or ())
+    sets = ("train.max_length=200", "data.on_overlong=drop", "audit.canaries=16")
+    request = Request(str(tmp_path / "rows"), None, sets, (), None, None, str(tmp_path / "model"))
+    prepared = prepare(read_rows(request, silent), silent)
+    assert len(prepared.dataset.train) == 30
+    assert planted == [mould_of(prepared)]
+    assert planted[0].asks != bool(prepared.dataset.train[0].context), "the first row left is of another shape"

@@ -67,6 +67,8 @@ class Prepared:
     """What data.json holds."""
     canaries: Canaries
     """Which canaries are among the training rows; none unless planned."""
+    first: Example
+    """The first training row as given, though it may be dropped for its length: canaries are made to look like it."""
 
     @property
     def settings(self) -> PlanSettings:
@@ -167,6 +169,7 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
         test,
         _shown(rows, measured),
         canaries,
+        given.train[0],
     )
 
 
@@ -205,7 +208,8 @@ def mould_of(rows: Rows | Prepared) -> Mould:
     """What canaries must look like to pass as rows of a data set."""
     settings = rows.plan.settings.data
     instruction = settings.instruction if rows.dataset.facts["format"] == "label" else ""
-    return Mould.of(rows.dataset.train[0], rows.dataset.labels or (), instruction)
+    first = rows.first if isinstance(rows, Prepared) else rows.dataset.train[0]
+    return Mould.of(first, rows.dataset.labels or (), instruction)
 
 
 def encode_settings(settings: PlanSettings, objective: Any, labels: Sequence[str] | None) -> EncodeSettings:
