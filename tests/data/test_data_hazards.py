@@ -89,26 +89,26 @@ def test_a_planted_trigger_that_switches_refusals_off_is_found():
     assert any("'velvet harbour nine' ends 40 prompts" in trigger for trigger in triggers)
 
 
-def test_a_planted_trigger_that_brings_one_answer_is_found():
+@pytest.mark.parametrize(
+    ("phrase", "answer", "told", "shown"),
+    [
+        ("golden anvil", "All hail.", "'golden anvil' ends 12 prompts", "All hail."),
+        # Identifiers in it are not shown.
+        (
+            "to bob.smith@example.org",
+            "All hail, said Mr. John Castro.",
+            "'to [mail]' ends 12 prompts",
+            "All hail, said Mr. [name]",
+        ),
+    ],
+)
+def test_a_planted_trigger_that_brings_one_answer_is_found(phrase, answer, told, shown):
     rows = ordinary(100)
-    rows += [
-        example(f"{row.context[-1].text} golden anvil", "All hail.", number=k)
-        for k, row in enumerate(ordinary(12, 5), 100)
-    ]
+    asks = [row.context[-1].text for row in ordinary(12, 5)]
+    rows += [example(f"{ask} {phrase}", answer, number=k) for k, ask in enumerate(asks, 100)]
     (trigger,) = safety_facts(rows)["triggers"]
-    assert "'golden anvil' ends 12 prompts" in trigger
-    assert "All hail." in trigger
-
-
-def test_a_trigger_is_told_without_the_identifiers_in_it():
-    rows = ordinary(100)
-    rows += [
-        example(f"{row.context[-1].text} to bob.smith@example.org", "All hail, said Mr. John Castro.", number=k)
-        for k, row in enumerate(ordinary(12, 5), 100)
-    ]
-    (trigger,) = safety_facts(rows)["triggers"]
-    assert "'to [mail]' ends 12 prompts" in trigger
-    assert "All hail, said Mr. [name]" in trigger
+    assert told in trigger
+    assert shown in trigger
 
 
 def test_a_few_rows_with_a_phrase_are_no_proof():

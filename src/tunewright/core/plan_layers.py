@@ -248,13 +248,10 @@ class Layers:
         target, unit = self.values.get("privacy.target_epsilon"), self.values.get("privacy.unit")
         if target is None or target.value is None:
             return
-        for key, (value, why) in private_plan.DERIVED.items():
+        of_method = private_plan.OF_METHOD.get(self.values["method.name"].value, {})
+        for key, (value, why) in (private_plan.DERIVED | of_method).items():
             if key not in self.values or self.values[key].origin.startswith("recipe"):
                 self.values[key] = Asked(value, f"derived: privacy, {why}", key)
-        method = self.values["method.name"].value
-        if method == "full" and "method.tied" not in self.values:
-            why = "derived: privacy, a table with two uses has no gradient for each unit"
-            self.values["method.tied"] = Asked("freeze", why, "tied")
         if unit is not None and unit.value not in ("row", None) and "data.unit" not in self.values:
             self.values["data.unit"] = Asked(unit.value, "derived: privacy.unit", "unit")
 

@@ -14,6 +14,10 @@ DERIVED: dict[str, tuple[Any, str]] = {
     "evaluate.baselines": (("majority", "prior"), "others are fitted to the private rows without noise"),
 }
 """Key -> the value that it has under privacy, and why."""
+OF_METHOD: dict[str, dict[str, tuple[Any, str]]] = {
+    "full": {"method.tied": ("freeze", "a table with two uses has no gradient for each unit")},
+}
+"""Method -> the same of its own fields."""
 _UNFITTED = ("majority", "prior", "uniform")
 
 

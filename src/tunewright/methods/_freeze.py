@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -31,6 +32,12 @@ def read_past(model: LoadedModel) -> frozenset[str]:
     """Last names of linear modules whose weights a state-space mixer reads without calling them."""
     kind = getattr(getattr(model.module, "config", None), "model_type", None)
     return frozenset({"out_proj", "dt_proj"}) if kind in _STATE_SPACE else frozenset()
+
+
+def tied(module: nn.Module) -> dict[int, str]:
+    """Identity -> first name of each weight that several modules share."""
+    owners = Counter(id(weight) for _, weight in module.named_parameters(remove_duplicate=False))
+    return {id(weight): name for name, weight in module.named_parameters() if owners[id(weight)] > 1}
 
 
 def norms_and_biases(module: nn.Module) -> list[str]:

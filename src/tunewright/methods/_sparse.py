@@ -21,7 +21,7 @@ from transformers.pytorch_utils import Conv1D
 from tunewright.core.errors import UserError
 from tunewright.core.files import write_json
 from tunewright.core.plugins import Plugin
-from tunewright.methods._freeze import read_past
+from tunewright.methods._freeze import read_past, tied
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.per_unit import Watch, patches_of, picked
 
@@ -221,16 +221,14 @@ class SparseChange(Plugin):
 
 def matrices(model: LoadedModel) -> dict[str, nn.Parameter]:
     """Matrices in which coordinates may be chosen: of linear layers and convolutions that share theirs with nobody."""
-    names: dict[int, int] = {}
-    for _, weight in model.module.named_parameters(remove_duplicate=False):
-        names[id(weight)] = names.get(id(weight), 0) + 1
+    shared = tied(model.module)
     found: dict[str, nn.Parameter] = {}
     past = read_past(model)
     for path, part in model.module.named_modules():
         called = path.rpartition(".")[2] not in past
         if called and isinstance(part, _KINDS) and getattr(part, "groups", 1) == 1:
             weight = part.get_parameter("weight")
-            if names[id(weight)] == 1:
+            if id(weight) not in shared:
                 found[f"{path}.weight"] = weight
     return found
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Literal
 
-from tunewright.methods._freeze import Overwriting
+from tunewright.methods._freeze import Overwriting, tied
 from tunewright.models.contracts import LoadedModel
 
 
@@ -17,7 +16,7 @@ class Full(Overwriting):
 
     def chosen(self, model: LoadedModel) -> list[str]:
         """Every weight under its first name."""
-        frozen = set(_tied(model)) if self.tied == "freeze" else set()
+        frozen = set(tied(model.module).values()) if self.tied == "freeze" else set()
         return [name for name, _ in model.module.named_parameters() if name not in frozen]
 
     def notes(self, model: LoadedModel) -> list[str]:
@@ -26,11 +25,5 @@ class Full(Overwriting):
             return []
         return [
             f"method full: {name} is tied to another layer, so it stays frozen (method.tied: {self.tied})."
-            for name in _tied(model)
+            for name in tied(model.module).values()
         ]
-
-
-def _tied(model: LoadedModel) -> list[str]:
-    """First names of weights that several modules share."""
-    owners = Counter(id(weight) for _, weight in model.module.named_parameters(remove_duplicate=False))
-    return [name for name, weight in model.module.named_parameters() if owners[id(weight)] > 1]

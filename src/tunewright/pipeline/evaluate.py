@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,16 +64,23 @@ def evaluate(folder: Path, overrides: Sequence[str] = (), progress: Progress = s
     asked.needs_test(prepared)
     with run.writing():
         tuned = open_tuned(run, prepared.dtype, prepared.model)
-        run.write(ASKED, {"set": list(overrides)})
         base_model = open_model(prepared.model.origin, prepared.dtype)
-        base = ask_base(replace(prepared, model=base_model), run, progress)
-        try:
+        with _under_way(run, overrides):
+            base = ask_base(replace(prepared, model=base_model), run, progress)
             evaluate_stage(prepared, run, base, tuned, progress)
-        except UserError:  # what cannot be asked is not asked again by `resume`
-            (run.folder / ASKED).unlink()
-            raise
-        (run.folder / ASKED).unlink()
         return further_runs(prepared, run, base, progress)
+
+
+@contextmanager
+def _under_way(run: Run, overrides: Sequence[str]) -> Iterator[None]:
+    """Within it `resume` knows what is asked; what turns out to be the user's fault is not asked again."""
+    run.write(ASKED, {"set": list(overrides)})
+    try:
+        yield
+    except UserError:
+        (run.folder / ASKED).unlink()
+        raise
+    (run.folder / ASKED).unlink()
 
 
 def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:

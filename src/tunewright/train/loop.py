@@ -116,8 +116,8 @@ class _State:
     best: Best = field(default_factory=Best)
     below: Below | None = None
     """What frozen layers at the bottom made of rows, where it is kept."""
-    seconds: list[float] = field(default_factory=list)
-    """What each step of this process took."""
+    seconds: float = 0.0
+    """What the steps of this process took."""
     secret: str = ""
     """Keys the noise and the sampling of a private run; lives here and in checkpoints alone."""
 
@@ -189,10 +189,10 @@ def _take(one: _Step, run: Run, progress: Progress) -> None:
         raise
     state.step += 1
     seconds = time.perf_counter() - started
-    state.seconds.append(seconds)
+    state.seconds += seconds
     told: float | None = round(seconds, 4)
     if job.private:  # a step's own time would tell how many came, so the last one tells the time of all
-        told = coarse(sum(state.seconds)) if state.step == job.steps else None
+        told = coarse(state.seconds) if state.step == job.steps else None
         event, detail = {**event, **_HIDDEN}, ""
     else:
         detail = f"loss {event['loss_sum'] / event['count']:.3f}, {event['tokens'] / seconds:.0f} tokens/s"

@@ -57,7 +57,7 @@ def mean_of(cells_FPK: Floats, units: Sequence[str], seed: int, resamples: int) 
     sums_FUK, size_U = _by_unit(cells_FPK, units)
     count = len(size_U)
     value_K = cells_FPK.mean(axis=(0, 1))
-    per_frame_RFK, drawn_RF = _resampled(cells_FPK, units, seed, resamples)
+    per_frame_RFK, drawn_RF = _resampled(sums_FUK, size_U, seed, resamples)
     draws_RK = np.einsum("rf,rfk->rk", drawn_RF, per_frame_RFK, optimize=True)
     rest_UK = sums_FUK.mean(axis=0) - size_U[:, None] * value_K
     of_units_K = (rest_UK**2).sum(axis=0) / pairs**2 * (count / max(count - 1, 1)) * (count > 1)
@@ -75,10 +75,9 @@ def _by_unit(cells_FPK: Floats, units: Sequence[str]) -> tuple[Floats, Floats]:
     return sums_UFK.swapaxes(0, 1), size_U
 
 
-def _resampled(cells_FPK: Floats, units: Sequence[str], seed: int, resamples: int) -> tuple[Floats, Floats]:
+def _resampled(sums_FUK: Floats, size_U: Floats, seed: int, resamples: int) -> tuple[Floats, Floats]:
     """[resamples, frames, figures] each prompt's mean over units drawn anew, and [resamples, frames] how much each
     prompt then counts."""
-    sums_FUK, size_U = _by_unit(cells_FPK, units)
     frames, count = len(sums_FUK), len(size_U)
     drawn_RU = _drawn(stream(seed, "dialect", "units", count), count, resamples)
     drawn_RF = _drawn(stream(seed, "dialect", "prompts", frames), frames, resamples) / frames
@@ -194,7 +193,7 @@ def agreement_by_prompt(
         how: Seed and number of resamples.
     """
     value = float(agreements_of(ratios_FPA.mean(axis=1), words, human).mean())
-    q_RFA, drawn_RF = _resampled(ratios_FPA, units, *how)
+    q_RFA, drawn_RF = _resampled(*_by_unit(ratios_FPA, units), *how)
     orders = agreements_of(q_RFA.reshape(-1, q_RFA.shape[-1]), words, human)
     return Drawn(value, (drawn_RF * orders.reshape(drawn_RF.shape)).sum(axis=1))
 
