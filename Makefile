@@ -2,9 +2,9 @@
 
 # A Python, 3.11 or newer.
 PYTHON ?= python3
-# Where torch comes from. Empty: pip's own settings decide; on Linux that is PyPI's build for NVIDIA cards, several GB.
-# A machine without such a card: make TORCH_INDEX=https://download.pytorch.org/whl/cpu run
-TORCH_INDEX ?=
+# Where torch comes from: on Linux the builds without CUDA, which are several GB smaller. Empty: pip's own settings decide,
+# as for a machine with an NVIDIA card: make TORCH_INDEX= run
+TORCH_INDEX ?= $(if $(filter Linux,$(shell uname -s)),https://download.pytorch.org/whl/cpu)
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -44,18 +44,23 @@ clean:  ## removes the environments and what tools left; runs, measurements and 
 	rm -rf .venv .venv-peer .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
 	find src tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
 
+# An index that cannot be reached must not stop a set-up: then torch is what pip finds.
+install_torch = $(if $(TORCH_INDEX),$(1) -m pip install --quiet -c constraints.txt --retries 1 --timeout 30 \
+	  --index-url $(TORCH_INDEX) torch || echo "No torch from $(TORCH_INDEX); taking pip's own." >&2 && )\
+	$(1) -m pip install --quiet -c constraints.txt torch
+
 # torch first and alone, so that its index serves nothing else. The stamp comes last: a set-up that broke off is repeated.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version). Run: make PYTHON=python3.11 ..."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(call install_torch,$(BIN)/python)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 
 # The peers of the benchmarks, apart from ours, with the same torch.
 $(PEER_READY): benchmarks/peers/requirements.txt constraints.txt
 	test -x $(PEER)/python || $(PYTHON) -m venv .venv-peer
-	$(PEER)/python -m pip install --quiet -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(call install_torch,$(PEER)/python)
 	$(PEER)/python -m pip install --quiet -c constraints.txt -r benchmarks/peers/requirements.txt
 	@touch $@

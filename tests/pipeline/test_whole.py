@@ -80,6 +80,16 @@ def test_tune_proves_what_was_learnt_and_leaves_every_file(learnt):
     assert not list(run.glob(".*.tmp"))
 
 
+def test_rows_worth_a_look_are_shown_by_their_own_text(place, learnt):
+    (table,) = (
+        block for block in json.loads((learnt[0] / "rows.json").read_text())["blocks"] if "loss" in block["columns"]
+    )
+    own = {row["text"] for row in read_csv(place / "rows.csv")}
+    shown = {row[table["columns"].index("text")] for row in table["rows"]}
+    assert len(shown) > 1
+    assert shown <= own
+
+
 def test_base_answers_are_kept_and_removed_with_the_run(place, learnt):
     run, _ = learnt
     kept = [Path(path) for path in json.loads((run / "evaluations" / "kept.json").read_text())]

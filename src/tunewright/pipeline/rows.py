@@ -27,7 +27,10 @@ def row_blocks(prepared: Prepared, run: Run) -> list[Block]:
                 section="rows",
                 note="A simple classifier that was not shown the row is sure of another label. Look before you change.",
                 columns=["row", "text", "given", "suspected", "how sure"],
-                rows=[[s.source, s.text[:_TEXT], s.given, s.suspected, round(s.probability, 3)] for s in found[:_MOST]],
+                rows=[
+                    [s.source, _excerpt(prepared, s.text), s.given, s.suspected, round(s.probability, 3)]
+                    for s in found[:_MOST]
+                ],
             )
         )
     elif note and prepared.dataset.labels:
@@ -56,7 +59,7 @@ def _largest_loss(prepared: Prepared, run: Run) -> list[Block]:
             rows=[
                 [
                     examples[n].source,
-                    examples[n].prompt_text[-_TEXT:],
+                    _excerpt(prepared, examples[n].prompt_text),
                     examples[n].answer.text[:_TEXT],
                     round(last[n], 3),
                 ]
@@ -64,3 +67,9 @@ def _largest_loss(prepared: Prepared, run: Run) -> list[Block]:
             ],
         )
     ]
+
+
+def _excerpt(prepared: Prepared, text: str) -> str:
+    """How a row's own text begins: behind the instruction that all rows share."""
+    own = text.removeprefix(prepared.settings.data.instruction).strip()
+    return own if len(own) <= _TEXT else f"{own[:_TEXT]} …"

