@@ -12,7 +12,7 @@ import pytest
 from tunewright.core.blocks import blocks as as_blocks
 from tunewright.evaluate.contracts import Comparison
 from tunewright.evaluate.leaks import Claim, Extraction, Leaks, Losses, blocks, of_canaries, of_members, sentences
-from tunewright.evaluate.membership import share_of
+from tunewright.evaluate.membership import found_at, share_of
 
 
 def _losses(fall: np.ndarray, base: float = 5.0) -> Losses:
@@ -84,9 +84,60 @@ def test_members_are_told_by_the_fall_of_the_loss_where_the_loss_alone_hides_it(
     assert found.by_fall.low > 0.8 > found.by_loss.high
     assert found.before.low < 0.5 < found.before.high
     assert found.found[0.01].value > 0.1
+    assert found.found_by_loss[0.01].value < 0.1
     text = " ".join(sentences(Leaks(Claim(), None, found)))
     assert "can be told from unseen ones" in text
     assert "differ before training" not in text
+
+
+def test_both_attacks_give_auc_and_members_found_at_few_false_alarms_each_with_its_interval() -> None:
+    draw = np.random.default_rng(4)
+    members, others = _losses(draw.normal(0.5, 0.5, 300)), _losses(draw.normal(0, 0.5, 300))
+    found = of_members(members, others)
+    written = json.loads(json.dumps(Leaks(Claim(), None, found).to_json()))["membership"]
+    shares = [written["by_loss"], written["by_fall"]]
+    for name in ("found_by_loss", "found"):
+        assert list(written[name]) == ["0.01", "0.1"]
+        assert 0 < written[name]["0.01"]["value"] < written[name]["0.1"]["value"]
+        shares += written[name].values()
+    for share in shares:
+        assert share["low"] < share["value"] < share["high"]
+    assert found.found_by_loss == {rate: found_at(-members.tuned, -others.tuned, rate) for rate in (0.01, 0.1)}
+    rows = {row[0]: row for row in blocks(Leaks(Claim(), None, found))[1].rows}
+    for attack in ("loss", "fall of the loss"):
+        assert " to " in rows[f"Membership by {attack}, AUC"][2]
+        for rate in (1, 10):
+            assert " to " in rows[f"Members found by {attack} at {rate} % false alarms"][2]
+
+
+def test_ranks_are_kept_and_their_exposures_shown_planted_against_left_out() -> None:
+    coins = [True] * 3 + [False] * 7
+    found = of_canaries(_losses(np.array([9.0, 8.0, -1.0, *range(7)])), coins, Claim())
+    assert found.ranks == (1.0, 1.0, 8.0)
+    assert found.left_out_ranks == tuple(range(1, 8))
+    written = json.loads(json.dumps(Leaks(Claim(), found, None).to_json()))["canaries"]
+    assert written["ranks"] == [1.0, 1.0, 8.0]
+    assert np.mean(np.log2(8) - np.log2(written["ranks"])) == pytest.approx(written["exposure"])
+    shown = blocks(Leaks(Claim(), found, None))[2]
+    assert [bar.label for bar in shown.bars[-2:]] == ["3 bits or more, planted", "3 bits or more, left out"]
+    assert [bar.value for bar in shown.bars if bar.role == "tuned"] == pytest.approx([1 / 3, 0, 0, 2 / 3])
+    assert [bar.value for bar in shown.bars if bar.role != "tuned"] == pytest.approx([4 / 7, 2 / 7, 1 / 7, 0])
+    assert all(bar.low <= bar.value <= bar.high for bar in shown.bars if bar.role == "tuned")
+
+
+def test_a_leak_moves_the_planted_canaries_to_high_exposure_and_the_others_stay() -> None:
+    leaking, tight = (blocks(Leaks(Claim(), _canaried(leak, Claim()), None))[2] for leak in (3.0, 0.0))
+    assert (len(leaking.bars), len(tight.bars)) == (14, 14)
+    assert leaking.bars[-2].label == "6 bits or more, planted"
+    assert leaking.bars[-2].value == 1.0
+    assert tight.bars[-2].value < 0.1
+    assert leaking.bars[-1].value == tight.bars[-1].value < 0.02
+
+
+@pytest.mark.parametrize("coin", [True, False])
+def test_without_canaries_on_both_sides_nothing_is_ranked(coin) -> None:
+    found = of_canaries(_losses(np.arange(20.0)), [coin] * 20, Claim())
+    assert len(blocks(Leaks(Claim(), found, None))) == 2
 
 
 def test_sets_that_differ_by_themselves_are_told_of() -> None:
@@ -95,7 +146,7 @@ def test_sets_that_differ_by_themselves_are_told_of() -> None:
     shifted = Losses(one.base + draw.normal(2, 1, 100), one.tuned, one.count)
     assert "differ before training" in " ".join(sentences(Leaks(Claim(), None, of_members(shifted, other))))
     few = of_members(_losses(draw.normal(0, 1, 9)), _losses(draw.normal(0, 1, 9)))
-    assert few.found == {0.01: None, 0.1: None}
+    assert few.found == few.found_by_loss == {0.01: None, 0.1: None}
 
 
 def test_every_part_is_in_the_blocks_and_they_can_be_read_again() -> None:
@@ -108,7 +159,7 @@ def test_every_part_is_in_the_blocks_and_they_can_be_read_again() -> None:
     made = blocks(leaks)
     assert as_blocks.validate_python(as_blocks.dump_python(made, mode="json")) == made
     names = [row[0] for row in made[1].rows]
-    assert len(names) == len(set(names)) == 11
+    assert len(names) == len(set(names)) == 13
     text = " ".join(sentences(leaks))
     for part in (
         "of a twin trained alike",

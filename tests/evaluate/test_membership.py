@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from tunewright.evaluate.exposure import chance, exposures, extracted
+from tunewright.evaluate.exposure import chance, exposures, extracted, own_ranks, ranks
 from tunewright.evaluate.membership import auc, found_at, share_of
 
 _SCORES = st.lists(st.integers(-3, 3), min_size=1, max_size=12)
@@ -63,6 +63,15 @@ def test_exposure_of_the_first_is_the_log_of_all_and_equal_ranks_give_the_chance
     assert every.mean() == pytest.approx(chance(1024))
     assert chance(2**14) == pytest.approx(1 / math.log(2), abs=0.01)
     assert exposures(np.zeros(1), np.zeros(7))[0] == pytest.approx(math.log2(8 / 4.5))
+
+
+def test_ranks_count_those_above_and_half_of_equals() -> None:
+    others = np.array([5.0, 3.0, 3.0, 1.0])
+    assert ranks(np.array([9.0, 4.0, 3.0, 0.0]), others).tolist() == [1, 2, 3, 5]
+    assert own_ranks(others).tolist() == [1, 2.5, 2.5, 4]
+    assert ranks(np.array([2.0]), np.array([])).tolist() == [1]
+    alone = [ranks(others[[at]], np.delete(others, at))[0] for at in range(4)]
+    assert own_ranks(others).tolist() == alone
 
 
 def test_a_secret_counts_only_when_said_whole() -> None:

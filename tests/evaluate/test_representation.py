@@ -33,9 +33,9 @@ class Writes:
             yield Generation(self.say(context.id), True)
 
 
-def asked(say: Any) -> dict[str, np.ndarray]:
+def asked(say: Any, probe: Any = PROBE) -> dict[str, np.ndarray]:
     model = LoadedModel(nn.Identity(), SimpleNamespace(), Writes(say), Origin("writes", Path(), ""))  # type: ignore[arg-type]
-    found: dict[str, np.ndarray] = PROBE.ask(model, lambda *_: None)
+    found: dict[str, np.ndarray] = probe.ask(model, lambda *_: None)
     return found
 
 

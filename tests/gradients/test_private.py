@@ -246,6 +246,37 @@ def test_a_weight_that_is_used_outside_of_its_module_is_an_error():
         picture_grads(net, torch.randn(3, 4), torch.zeros(3, dtype=torch.long), "private", trained)
 
 
+@pytest.mark.parametrize("name", ["private", "private_reference"])
+def test_a_unit_with_a_loss_whose_gradient_reaches_no_weight_is_an_error(name):
+    """It would count as nothing, and what it gives elsewhere would go unclipped."""
+    net = nn.Linear(4, 5, bias=False)  # its gradient is zero where the input is
+    trained, labels = dict(net.named_parameters()), torch.zeros(6, dtype=torch.long)
+    pictures = torch.randn(6, 4)
+    pictures[1] = 0  # the unit's other row, 4, still reaches the weight
+    assert picture_grads(net, pictures, labels, name, trained)["weight"].norm() > 0
+    pictures[4] = 0
+    with pytest.raises(UserError, match="a unit has a loss but no gradient reached"):
+        picture_grads(net, pictures, labels, name, trained)
+    assert all(weight.grad is None for weight in trained.values())
+    assert all(weight.requires_grad for weight in trained.values())
+
+
+@pytest.mark.parametrize("name", ["private", "private_reference"])
+def test_a_loss_that_no_trained_weight_is_in_is_an_error_of_ours_and_not_autograd_s(name):
+    net = nn.Sequential(nn.Linear(4, 5))
+    net.forward = lambda x: torch.cat([x, x[:, :1]], 1)
+    with pytest.raises(UserError, match="no gradient reached a trained weight"):
+        picture_grads(net, torch.randn(3, 4), torch.zeros(3, dtype=torch.long), name, dict(net.named_parameters()))
+
+
+@pytest.mark.parametrize("name", ["private", "private_reference"])
+def test_a_unit_without_a_loss_may_be_without_a_gradient(name):
+    net = nn.Linear(4, 5, bias=False)
+    silent = torch.tensor([0, -100, 0])  # torch's cross-entropy leaves such rows out: loss and gradient are 0
+    found = picture_grads(net, torch.randn(3, 4), silent, name, dict(net.named_parameters()))
+    assert found["weight"].isfinite().all()
+
+
 def test_ghost_norms_and_written_out_gradients_are_the_same():
     draw = torch.Generator().manual_seed(0)
     owner = Owner(torch.tensor([0, 0, 1, 2, 2, 2, 0]), 3)

@@ -71,13 +71,17 @@ def audited(place):
 
 
 def test_a_run_without_privacy_is_seen_to_leak(audited):
-    _, result, found = audited
+    run, result, found = audited
     canaries = found["canaries"]
     assert result.exit_code == 0
     assert canaries["bound"]["canaries"] == CANARIES
     assert canaries["bound"]["epsilon"] > 1
     assert canaries["exposure"] > canaries["by_chance"] + 0.5
     assert 0 <= found["membership"]["by_fall"]["low"] <= found["membership"]["by_fall"]["value"] <= 1
+    assert 0 <= found["membership"]["found_by_loss"]["0.1"]["low"] <= 1
+    coins = Canaries.read(run.folder).coins
+    assert (len(canaries["ranks"]), len(canaries["left_out_ranks"])) == (sum(coins), len(coins) - sum(coins))
+    assert canaries["ranks"] == sorted(canaries["ranks"]), "in the order of the canaries they would tell the coins"
     assert found["claim"]["epsilon"] is None
     assert "so much can be proven to leak" in result.lines[0]
 
@@ -99,6 +103,8 @@ def test_the_audit_is_in_the_report_and_shows_no_row(audited, place):
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "What it gives away" in page
     assert "Lower bound of epsilon" in page
+    assert "Exposure of canaries" in page
+    assert "Members found by loss at 1 % false alarms" in page
     written = (run.folder / "evaluations" / "audit.json").read_text() + (place / "out.json").read_text()
     assert "image" not in written
     assert "canary-" not in written

@@ -29,6 +29,7 @@ KINDS = {
     "baselines": "tunewright.evaluate.baselines",
     "probes": "tunewright.evaluate.probes",
     "judges": "tunewright.evaluate.judges",
+    "scorers": "tunewright.evaluate.scorers",
     "recipes": "tunewright.recipes",
 }
 """Kind of plugin -> the folder that is its registry; the entry-point group is `tunewright.<kind>`."""

@@ -9,9 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import rankdata
 
 from tunewright.evaluate.contracts import Floats
 from tunewright.evaluate.membership import Share, share_of
+
+
+def ranks(included_I: Floats, left_out_J: Floats) -> Floats:
+    """[included] rank of each included canary among those left out and itself; 1 is the surest, ties count half.
+
+    Args:
+        included_I: [included] scores, higher = more likely seen.
+        left_out_J: [left out] scores.
+    """
+    ordered_J = np.sort(left_out_J)
+    above_I = len(ordered_J) - np.searchsorted(ordered_J, included_I, side="right")
+    equal_I = len(ordered_J) - np.searchsorted(ordered_J, included_I, side="left") - above_I
+    return np.asarray(1 + above_I + equal_I / 2)
 
 
 def exposures(included_I: Floats, left_out_J: Floats) -> Floats:
@@ -23,11 +37,13 @@ def exposures(included_I: Floats, left_out_J: Floats) -> Floats:
         included_I: [included] scores, higher = more likely seen.
         left_out_J: [left out] scores; ties count half.
     """
-    ordered_J = np.sort(left_out_J)
-    above_I = len(ordered_J) - np.searchsorted(ordered_J, included_I, side="right")
-    equal_I = len(ordered_J) - np.searchsorted(ordered_J, included_I, side="left") - above_I
-    found: Floats = np.log2(len(ordered_J) + 1) - np.log2(1 + above_I + equal_I / 2)
+    found: Floats = np.log2(len(left_out_J) + 1) - np.log2(ranks(included_I, left_out_J))
     return found
+
+
+def own_ranks(left_out_J: Floats) -> Floats:
+    """[left out] rank of each canary left out among all of them: what ranks look like where nothing is remembered."""
+    return np.asarray(rankdata(-left_out_J))
 
 
 def chance(candidates: int) -> float:

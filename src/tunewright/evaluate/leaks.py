@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunewright.core.blocks import Block, Cell, Table, Text
+from tunewright.core.blocks import Bar, Bars, Block, Cell, Table, Text
 from tunewright.evaluate.contracts import Comparison, Floats
-from tunewright.evaluate.exposure import chance, exposures
-from tunewright.evaluate.membership import Share, auc, found_at
+from tunewright.evaluate.exposure import chance, exposures, own_ranks, ranks
+from tunewright.evaluate.membership import Share, auc, found_at, share_of
 from tunewright.evaluate.one_run_audit import Bound, audit
 
 _ENOUGH = 0.9
@@ -22,6 +22,8 @@ _QUIET = 0.5
 """Below this no chance explains it, however few steps and coordinates there were to measure it on."""
 FALSE_ALARMS = (0.01, 0.1)
 """Rates at which members are looked for."""
+_MOST_BITS = 6
+"""From here on exposures are shown in one bar; few canaries come so far by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,10 @@ class Canaried:
     """Steps that the attack watched; 0 = it saw the finished model alone."""
     noise: float | None = None
     """The noise found in those steps over the promised one; None = not measured."""
+    ranks: tuple[float, ...] = ()
+    """Of each included canary among those left out and itself, sorted: in their own order they would tell coins."""
+    left_out_ranks: tuple[float, ...] = ()
+    """Of each canary left out among all of those, sorted."""
 
     @property
     def quiet(self) -> bool:
@@ -90,6 +96,8 @@ class Membership:
     """By the loss of the base, which has seen neither: other than 0.5, the two sets differ by themselves."""
     found: dict[float, Share | None]
     """Rate of false alarms -> members found by the fall; None where the others are too few to tell."""
+    found_by_loss: dict[float, Share | None]
+    """The same by the loss itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +132,8 @@ class Leaks:
         names = ("name", "base", "tuned", "difference", "low", "high", "n", "unit")
         found["price"] = [{name: getattr(one, name) for name in names} for one in self.price]
         if self.membership:
-            found["membership"]["found"] = {f"{rate:g}": found["membership"]["found"][rate] for rate in FALSE_ALARMS}
+            for name in ("found", "found_by_loss"):
+                found["membership"][name] = {f"{rate:g}": found["membership"][name][rate] for rate in FALSE_ALARMS}
         return found
 
 
@@ -139,10 +148,16 @@ def of_canaries(losses: Losses, coins: Sequence[bool], claim: Claim, score_C: Fl
     """
     included_C: NDArray[np.bool_] = np.array(coins, dtype=bool)
     bound = audit(losses.fall if score_C is None else score_C, included_C, claim.delta if claim.made else 0.0)
-    left_out = losses.fall[~included_C]
-    seen = exposures(losses.fall[included_C], left_out)
-    mean = float(seen.mean()) if len(seen) else 0.0
-    return Canaried(bound, mean, chance(len(left_out) + 1), bound.epsilon > claim.epsilon)
+    included, left_out = losses.fall[included_C], losses.fall[~included_C]
+    seen = exposures(included, left_out)
+    return Canaried(
+        bound,
+        exposure=float(seen.mean()) if len(seen) else 0.0,
+        by_chance=chance(len(left_out) + 1),
+        exceeds=bound.epsilon > claim.epsilon,
+        ranks=tuple(sorted(ranks(included, left_out).tolist())),
+        left_out_ranks=tuple(sorted(own_ranks(left_out).tolist())),
+    )
 
 
 def of_members(members: Losses, others: Losses) -> Membership:
@@ -151,14 +166,16 @@ def of_members(members: Losses, others: Losses) -> Membership:
     def loss(rows: Losses, which: Floats) -> Floats:
         return -which / np.maximum(rows.count, 1)
 
+    loss_M, loss_N = loss(members, members.tuned), loss(others, others.tuned)
     fall_M, fall_N = members.fall / np.maximum(members.count, 1), others.fall / np.maximum(others.count, 1)
     return Membership(
         len(fall_M),
         len(fall_N),
-        auc(loss(members, members.tuned), loss(others, others.tuned)),
+        auc(loss_M, loss_N),
         auc(fall_M, fall_N),
         auc(loss(members, members.base), loss(others, others.base)),
-        {rate: found_at(fall_M, fall_N, rate) for rate in FALSE_ALARMS},
+        found={rate: found_at(fall_M, fall_N, rate) for rate in FALSE_ALARMS},
+        found_by_loss={rate: found_at(loss_M, loss_N, rate) for rate in FALSE_ALARMS},
     )
 
 
@@ -238,7 +255,43 @@ def blocks(leaks: Leaks) -> list[Block]:
             columns=["What", "Value", "95 % interval", "Without a leak", "n"],
             rows=[*_canary_rows(leaks), *_member_rows(leaks), *_secret_rows(leaks), *_price_rows(leaks)],
         ),
+        *_exposures(leaks.canaries),
     ]
+
+
+def _exposures(found: Canaried | None) -> list[Block]:
+    """How many canaries lie at each bit of exposure; none where there is nothing to rank among."""
+    if found is None or not found.ranks or not found.left_out_ranks:
+        return []
+    last = min(_MOST_BITS, int(np.log2(len(found.left_out_ranks) + 1)))
+    counts = (
+        ("planted", "tuned", _by_bit(found.ranks, len(found.left_out_ranks) + 1, last)),
+        ("left out", "baseline", _by_bit(found.left_out_ranks, len(found.left_out_ranks), last)),
+    )
+    bars = []
+    for bit in range(last + 1):
+        for name, role, count_B in counts:
+            span = f"{bit} bits or more" if bit == last else f"{bit} to {bit + 1} bits"
+            share = share_of(count_B[bit], sum(count_B))
+            sure = {"low": share.low, "high": share.high} if name == "planted" else {}
+            bars.append(Bar(label=f"{span}, {name}", value=share.value, role=role, **sure))
+    return [
+        Bars(
+            title="Exposure of canaries",
+            section="leaked",
+            note="Share of canaries by how far ahead they stand of those left out: each bit halves the rank. Those "
+            "left out are ranked among one another: so it looks by chance. Intervals are 95 %, given those left out.",
+            unit="share",
+            maximum=1.0,
+            bars=bars,
+        )
+    ]
+
+
+def _by_bit(rank_C: Sequence[float], candidates: int, last: int) -> list[int]:
+    """[bits] how many exposures lie between this bit and the next; the last holds all above."""
+    bit_C = np.floor(np.log2(candidates) - np.log2(rank_C) + 1e-9).clip(0, last)
+    return [int((bit_C == bit).sum()) for bit in range(last + 1)]
 
 
 def _canary_rows(leaks: Leaks) -> list[list[Cell]]:
@@ -283,9 +336,10 @@ def _member_rows(leaks: Leaks) -> list[list[Cell]]:
             ("The same under the base, AUC", m.before),
         )
     ]
-    for rate, share in m.found.items():
-        found = (round(share.value, 3), _interval(share)) if share else ("not measured", "")
-        rows.append([f"Members found at {100 * rate:g} % false alarms", *found, f"{rate:g}", count])
+    for name, by_rate in (("loss", m.found_by_loss), ("fall of the loss", m.found)):
+        for rate, share in by_rate.items():
+            found = (round(share.value, 3), _interval(share)) if share else ("not measured", "")
+            rows.append([f"Members found by {name} at {100 * rate:g} % false alarms", *found, f"{rate:g}", count])
     return rows
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tunewright.core.errors import UserError
 from tunewright.gradients._noise import Clipped, ClippedSum
 from tunewright.gradients._rules import refusals, watch_module
-from tunewright.gradients._units import unit_losses
+from tunewright.gradients._units import require_gradients, unit_losses
 from tunewright.models.contracts import Batch, LoadedModel, Loss
 from tunewright.models.per_unit import Gradient, Units, Watch
 
@@ -74,12 +74,7 @@ class Watched(ClippedSum):
                 "It may be used outside of its module; use method lora or norm."
             )
         square_U = torch.stack([gradient.squares().double() for gradient in found.values()]).sum(0)
-        if not bool(square_U.isfinite().all()):
-            raise UserError("privacy: a unit's gradient is not finite; lower train.learning_rate.")
-        if bool(((square_U == 0) & (loss_U.detach() != 0)).any()):
-            raise UserError(
-                "privacy: a unit has a loss but no gradient reached it, so nothing could be promised of it."
-            )
+        require_gradients(square_U, loss_U)
         factor_U = self.how.factors(square_U)
         for name, weight in self.trained.items():
             self.add(name, found.pop(id(weight)).weighted(factor_U))

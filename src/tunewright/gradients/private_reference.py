@@ -12,7 +12,7 @@ from torch import nn
 from tunewright.core.errors import UserError
 from tunewright.gradients._noise import Clipped, ClippedSum
 from tunewright.gradients._rules import mixing
-from tunewright.gradients._units import unit_losses
+from tunewright.gradients._units import require_gradients, unit_losses
 from tunewright.models.contracts import Batch, LoadedModel, Loss
 from tunewright.models.per_unit import Units, wide
 
@@ -44,6 +44,7 @@ class Looped(ClippedSum):
         for one in unit_losses(loss, Units.of(batch)):
             grads = torch.autograd.grad(one, weights, retain_graph=True, materialize_grads=True)
             square = torch.stack([wide(grad).double().square().sum() for grad in grads]).sum()
+            require_gradients(square[None], one[None])
             factor = self.how.factors(square[None])[0]
             for name, grad in zip(self.trained, grads, strict=True):
                 self.add(name, wide(grad) * factor.to(wide(grad).dtype))
