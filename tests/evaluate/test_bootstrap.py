@@ -244,3 +244,12 @@ def test_the_interval_of_one_model_stays_within_what_the_metric_can_be():
     assert (value, low) == (0.01, 0.0)
     assert 0.01 < high < 0.1
     assert estimate(Accuracy(), 1 - few_right, rows(100), 0)[2] == 1.0
+
+
+def test_the_interval_of_a_difference_stays_within_what_can_be():
+    base, tuned = right(7, better=7)
+    found = compare(Accuracy(), base, tuned, rows(7), 0)
+    assert (found.low, found.difference, found.high) == (pytest.approx(0, abs=1), 1, 1)
+    worse = compare(Accuracy(), tuned, base, rows(7), 0)
+    assert (worse.low, worse.high) == (-found.high, -found.low)
+    assert found.decision == worse.decision == "cannot_tell"

@@ -145,12 +145,13 @@ def compare(
     # Identical answers say nothing of how the two could differ: then as if they were asked of different rows.
     smallest = _detectable(se if se > 0 else math.hypot(se_base, se_tuned), grouped, differing)
     change = at.change(smallest if metric.higher_is_better else -smallest)
+    lowest, highest = _bounds(metric)
     return Paired(
         base=base,
         tuned=tuned,
         difference=at.change(difference),
-        low=at.change(difference - half),
-        high=at.change(difference + half),
+        low=max(at.change(difference - half), lowest - highest),
+        high=min(at.change(difference + half), highest - lowest),
         n=grouped.count,
         smallest_detectable=abs(change) if grouped.enough else None,
         p_value=p_value,
@@ -179,7 +180,7 @@ def estimate(
     at = Scale.of(metric, value)
     spread = _spread(at.into(draws), max(abs(at.into(value)), at.least))
     half = critical(grouped.freedom) * spread * grouped.correction
-    lowest, highest = getattr(metric, "bounds", (-math.inf, math.inf))
+    lowest, highest = _bounds(metric)
     return value, max(value + at.change(-half), lowest), min(value + at.change(half), highest)
 
 
@@ -291,6 +292,12 @@ def _weights(units: _Units, seed: int, resamples: int) -> Iterator[Floats]:
         cells = (drawn + units.count * np.arange(block)[:, None]).ravel()
         counts = np.bincount(cells, minlength=block * units.count).reshape(block, units.count)
         yield counts[:, units.of_row] * units.row_weights
+
+
+def _bounds(metric: Metric) -> tuple[float, float]:
+    """Between which a metric's figures lie."""
+    lowest, highest = getattr(metric, "bounds", (-math.inf, math.inf))
+    return float(lowest), float(highest)
 
 
 def _figure(metric: Metric, records: Floats, units: _Units) -> float:
