@@ -71,7 +71,7 @@ def test_delta_is_far_below_one_over_the_units():
 def test_rows_that_a_mitigation_adds_are_nobodys(monkeypatch):
     monkeypatch.setattr(accountant, "sigma_for", lambda *_: 1.0)
     own = job([f"p{n // 2}" for n in range(400)] + [None] * 12)
-    made = private_job(replace(own, woven=12), PrivacySettings(target_epsilon=3, unit="patient"))
+    made = private_job(replace(own, woven_by=("safety_mix",) * 12), PrivacySettings(target_epsilon=3, unit="patient"))
     assert made.sampler.units == 212
 
 

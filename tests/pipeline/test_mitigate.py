@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,19 @@ from safetensors.torch import load_file, save_file
 
 from commands import signal_after_steps, tunewright
 from tiny import save_tiny
+from train.test_loop import make_job, new_run, quiet, weights
+from tunewright.core.plugins import build
+from tunewright.core.records import Answer, Example, Turn, text_part
+from tunewright.core.seeds import key
+from tunewright.core.settings import PlanSettings, TrainSettings
 from tunewright.core.store import Run
+from tunewright.models.contracts import EncodeSettings
+from tunewright.models.encoding import plain_ids
+from tunewright.objectives.guise_consistency import _guises
+from tunewright.pipeline.mitigate import protect, with_more
 from tunewright.runs.opening import open_tuned
+from tunewright.train.loop import train
+from tunewright.train.stopping import StopRequest
 
 QUICK = ["--set", "train.threads=1", "--set", "evaluate.generated_rows=2", "--set", "evaluate.max_new_tokens=4"]
 FAST = [*QUICK, "--set", "evaluate.probes=[]", "--set", "train.learning_rate=0.01"]
@@ -57,6 +69,8 @@ def test_a_run_with_all_mitigations_says_what_each_did_and_serves_the_prompt(pla
     told = json.loads((run / "mitigations.json").read_text())
     assert told["rows"]["rows"] == 6
     assert 0 < told["rows"]["token_share"] < 2
+    one = {"rows": 6, "token_share": told["rows"]["token_share"]}
+    assert told["rows"]["by_mitigation"] == {"safety_mix": one}
     assert told["reference"]["bytes"] > 0
     assert sum(fact["projected"] for fact in told["safe_lora"]["adapters"]) == 4
     assert all(loss > 0 for loss in told["safe_lora"]["validation_loss"])
@@ -113,3 +127,82 @@ def test_a_gate_on_attack_success_passes_only_on_what_was_measured_well_enough(p
     assert [(gate["name"], gate["state"]) for gate in verdict["gates"]] == [("max_attack_success_increase", state)]
     if state == "not_measured":
         assert any("Not measured: rubric" in sentence for sentence in verdict["sentences"])
+
+
+NOISELESS = {"name": "private_reference", "sigma": 0.0, "expected": 1.0}
+TWO = PlanSettings(train=TrainSettings(mitigations=("counterfactual", {"name": "safety_mix", "share": 0.2})))
+
+
+def mixed(open_tiny):
+    """A job whose plan has two mitigations that add rows, of unequal length."""
+    job = make_job(open_tiny)
+    encoder = job.model.family.encoder(job.model, EncodeSettings())
+    examples = [
+        Example((Turn("user", (text_part(f"He is working, {k}."),)),), (Answer((text_part("Yes."),)),), id=f"e{k}")
+        for k in range(10)
+    ]
+    rows = [piece for example in examples for piece in encoder.encode(example)]
+    every, by = with_more(TWO, examples, rows, encoder)
+    return replace(job, train=every, woven_by=by), sum(row.length for row in rows)
+
+
+def test_two_mitigations_that_add_rows_are_told_apart(open_tiny, tmp_path):
+    job, tokens = mixed(open_tiny)
+    run = new_run(tmp_path / "run")
+    protect(job, TWO, run)
+    told = run.read("mitigations.json")["rows"]
+    assert told["rows"] == 12
+    for name, rows in (("counterfactual", job.train[10:20]), ("safety_mix", job.train[20:])):
+        assert told["by_mitigation"][name]["rows"] == len(rows)
+        assert told["by_mitigation"][name]["token_share"] == pytest.approx(sum(row.length for row in rows) / tokens)
+    shares = [one["token_share"] for one in told["by_mitigation"].values()]
+    assert sum(shares) == pytest.approx(told["token_share"])
+    sentence = (run.folder / "notes.txt").read_text()
+    assert f"(counterfactual: 10 rows, {shares[0]:.1%}; safety_mix: 2 rows, {shares[1]:.1%})" in sentence
+
+
+def test_a_private_run_tells_how_many_rows_each_added_and_nothing_of_tokens(open_tiny, tmp_path):
+    job, _ = mixed(open_tiny)
+    run = new_run(tmp_path / "run")
+    protect(replace(job, gradients=build("gradients", NOISELESS)), TWO, run)
+    told = run.read("mitigations.json")["rows"]
+    assert told.pop("sentence").startswith("12 rows were mixed in (counterfactual: 10; safety_mix: 2)")
+    assert told == {"rows": 12, "by_mitigation": {"counterfactual": {"rows": 10}, "safety_mix": {"rows": 2}}}
+
+
+def test_what_an_objective_reads_beside_the_rows_is_told_as_it_was_trained(open_tiny, tmp_path):
+    run = new_run(tmp_path / "run")
+    job = replace(make_job(open_tiny, max_steps=3), objective=build("objectives", "guise_consistency"))
+    train(job, run, quiet, StopRequest())
+    before = weights(job)
+    protect(job, PlanSettings(), run)
+    assert all(torch.equal(before[name], weight) for name, weight in weights(job).items())
+    assert all(weight.grad is None for weight in job.method.trained(job.model).values())
+    told = run.read("mitigations.json")["guise_consistency"]
+    steps = run.events("step")
+    prompts = [
+        text for k, step in enumerate(steps) for row in step["rows"] for text in _guises(key(0, "step", k), row[0])
+    ]
+    tokens = sum(len(plain_ids(job.model.tokenizer, text)) for text in prompts)
+    assert told["prompts_a_row"] == 2
+    assert told["prompts_a_step"] == pytest.approx(len(prompts) / 3) == 8
+    assert told["tokens_a_step"] == pytest.approx(tokens / 3)
+    assert told["token_share"] == pytest.approx(tokens / sum(step["tokens"] for step in steps))
+    assert 0 < told["seconds_a_step"] <= told["seconds"]
+    assert (
+        f"8 short prompts more a step: {told['token_share']:.1%} more tokens" in (run.folder / "notes.txt").read_text()
+    )
+
+
+def test_a_private_run_tells_of_what_is_read_beside_a_row_nothing_that_depends_on_the_rows(open_tiny, tmp_path):
+    run = new_run(tmp_path / "run")
+    job = replace(make_job(open_tiny), objective=build("objectives", "guise_consistency"))
+    protect(replace(job, gradients=build("gradients", NOISELESS)), PlanSettings(), run)
+    told = run.read("mitigations.json")["guise_consistency"]
+    assert told == {"sentence": "guise_consistency read 2 short prompts more with every row.", "prompts_a_row": 2}
+
+
+def test_an_objective_that_reads_the_rows_alone_costs_nothing_beside_them(open_tiny, tmp_path):
+    run = new_run(tmp_path / "run")
+    protect(make_job(open_tiny), PlanSettings(), run)
+    assert run.read("mitigations.json") is None

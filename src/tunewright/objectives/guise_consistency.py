@@ -45,10 +45,17 @@ class GuiseConsistency(Plugin):
             `sum_S` and `count_S` [segments], as of next_token; pairs are keyed by seed and the row's id.
         """
         rows: Loss = _plain(self.loss_on).loss(model, batch, seed)
-        contexts = [context for row in batch.ids for context in _guises(seed, row)]
-        log_prob_CV = cast(Any, model.family).raw_texts(model).end_log_probs(contexts)
-        apart_S = divergence(log_prob_CV[0::2], log_prob_CV[1::2]).to(rows.sum_S)
+        apart_S = self.apart(model, batch.ids, seed).to(rows.sum_S)
         return Loss(rows.sum_S + self.weight * rows.count_S * apart_S, rows.count_S, rows.separable)
+
+    def beside(self, ids: Sequence[str], seed: int) -> list[str]:
+        """The prompts that go with rows: the standard's and the dialect's of each, in turn."""
+        return [context for row in ids for context in _guises(seed, row)]
+
+    def apart(self, model: LoadedModel, ids: Sequence[str], seed: int) -> Tensor:
+        """[rows] the divergence of each row's pair, nats; all that this objective costs more than next_token."""
+        log_prob_CV = cast(Any, model.family).raw_texts(model).end_log_probs(self.beside(ids, seed))
+        return divergence(log_prob_CV[0::2], log_prob_CV[1::2])
 
 
 def divergence(standard_SV: Tensor, dialect_SV: Tensor) -> Tensor:

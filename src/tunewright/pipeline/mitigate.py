@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import median
 from typing import Any
+
+import numpy as np
 
 from tunewright.core import plugins
 from tunewright.core.errors import UserError
+from tunewright.core.seeds import key
 from tunewright.core.settings import PlanSettings
 from tunewright.core.store import Run
 from tunewright.data.encoded_rows import lengths
@@ -17,10 +21,13 @@ from tunewright.data.sequences import Joined
 from tunewright.evaluate.contracts import Progress
 from tunewright.mitigations._base import Effect, Mitigation
 from tunewright.models.contracts import LoadedModel, Objective
+from tunewright.models.encoding import plain_ids
 from tunewright.models.reference import Reference
 from tunewright.train.loop import Job, validation_loss
 
 FILE = "mitigations.json"
+_MEASURED = 5
+"""Steps, the first ones, on which it is measured what an objective reads beside the rows."""
 
 
 def planned(settings: PlanSettings) -> list[Mitigation]:
@@ -51,20 +58,21 @@ def faults(
 
 def with_more(
     settings: PlanSettings, examples: Sequence[Any], rows: Sequence[Encoded], encoder: Encoder
-) -> Joined[Encoded]:
-    """The training rows, and after them the rows that mitigations add.
+) -> tuple[Joined[Encoded], tuple[str, ...]]:
+    """The training rows and after them the rows that mitigations add; and of each of these, which one added it.
 
     Raises:
         UserError: An added row cannot be encoded.
     """
-    more: list[Encoded] = []
+    more, by = list[Encoded](), list[str]()
     for one in planned(settings):
         for example in one.more_rows(examples):
             try:
                 more += encoder.encode(example)
             except Unencodable as error:
                 raise UserError(f"{example.source}: {error}. Raise train.max_length, or give shorter rows.") from None
-    return Joined[Encoded](rows, more)
+        by += [one.plugin_name()] * (len(more) - len(by))
+    return Joined[Encoded](rows, more), tuple(by)
 
 
 def held(job: Job, objective: Objective, run: Run, progress: Progress) -> Job:
@@ -86,16 +94,12 @@ def held(job: Job, objective: Objective, run: Run, progress: Progress) -> Job:
 
 
 def protect(job: Job, settings: PlanSettings, run: Run) -> None:
-    """Projects the trained weights by the planned mitigations, and records what they did and what that cost."""
-    if job.woven and job.private:  # their share of the tokens would tell of the rows
-        _tell(run, "rows", Effect(f"{job.woven} rows were mixed in, drawn as the others.", {"rows": job.woven}))
-    elif job.woven:
-        added = int(lengths(job.train)[len(job.train) - job.woven :].sum())
-        share = added / max(1, int(lengths(job.train).sum()) - added)
-        _tell(run, "rows", Effect(
-            f"{job.woven} rows were mixed in evenly in every epoch: {share:.1%} more tokens a pass.",
-            {"rows": job.woven, "token_share": share},
-        ))  # fmt: skip
+    """Projects the trained weights by the planned mitigations, and records what these and the objective cost."""
+    if job.woven:
+        _tell(run, "rows", _mixed_in(job))
+    objective: Any = job.objective
+    if hasattr(objective, "beside"):
+        _tell(run, objective.plugin_name(), _read_beside(job, len(run.events("step"))))
     for one in planned(settings):
         if price := one.price(job.model):
             _tell(run, one.plugin_name(), price)
@@ -105,6 +109,83 @@ def protect(job: Job, settings: PlanSettings, run: Run) -> None:
             continue
         cost = {"seconds": round(time.perf_counter() - started, 2), "validation_loss": [before, _loss(job)]}
         _tell(run, one.plugin_name(), Effect(f"{effect.sentence}{_worth(cost)}", {**effect.facts, **cost}))
+
+
+def _mixed_in(job: Job) -> Effect:
+    """What the added rows cost, together and by the mitigation that added them."""
+    length_R, own = lengths(job.train), len(job.train) - job.woven
+    tokens = max(1, int(length_R[:own].sum()))
+    places = {
+        name: [own + place for place, whose in enumerate(job.woven_by) if whose == name]
+        for name in dict.fromkeys(job.woven_by)
+    }
+    rows = {name: {"rows": len(lie)} for name, lie in places.items()}
+    if job.private:  # their share of the tokens would tell of the rows
+        each = _each([f"{name}: {len(lie)}" for name, lie in places.items()])
+        facts = {"rows": job.woven, "by_mitigation": rows}
+        return Effect(f"{job.woven} rows were mixed in{each}, drawn as the others.", facts)
+    shares = {name: int(length_R[lie].sum()) / tokens for name, lie in places.items()}
+    share = int(length_R[own:].sum()) / tokens
+    each = _each([f"{name}: {len(lie)} rows, {shares[name]:.1%}" for name, lie in places.items()])
+    return Effect(
+        f"{job.woven} rows were mixed in evenly in every epoch: {share:.1%} more tokens a pass{each}.",
+        {
+            "rows": job.woven,
+            "token_share": share,
+            "by_mitigation": {name: {**rows[name], "token_share": shares[name]} for name in places},
+        },
+    )
+
+
+def _each(parts: Sequence[str]) -> str:
+    """In brackets what each did, where there are several."""
+    return f" ({'; '.join(parts)})" if len(parts) > 1 else ""
+
+
+def _read_beside(job: Job, steps: int) -> Effect:
+    """What it costs that the objective reads prompts beside the rows; they alone are timed, forward and backward.
+
+    Weights stay as they are. Timed after training, when nothing is done for the first time.
+    """
+    objective: Any = job.objective
+    name, prompts = objective.plugin_name(), len(objective.beside(["one"], 0))
+    if job.private:  # a step's prompts and time would tell how many came
+        return Effect(f"{name} read {prompts} short prompts more with every row.", {"prompts_a_row": prompts})
+    found = [_one_step(job, step) for step in range(max(1, min(steps, _MEASURED)))]
+    own, count, tokens, _ = np.mean(found, axis=0).tolist()
+    seconds = median(step[-1] for step in found)
+    return Effect(
+        f"{name} read {round(count, 1):g} short prompts more a step: {tokens / own:.1%} more tokens and about "
+        f"{seconds:.2f} s a step, {seconds * steps:.1f} s in {steps} steps (measured on {len(found)}).",
+        {
+            "prompts_a_row": prompts,
+            "prompts_a_step": count,
+            "tokens_a_step": tokens,
+            "token_share": tokens / own,
+            "seconds_a_step": round(seconds, 4),
+            "seconds": round(seconds * steps, 2),
+        },
+    )
+
+
+def _one_step(job: Job, step: int) -> tuple[int, int, int, float]:
+    """Of a step: tokens of its rows, prompts that were read beside them, their tokens, seconds for these alone."""
+    objective: Any = job.objective
+    seed = key(job.seed, "step", step)  # as the loop draws them
+    micro = [
+        [job.train[i].example.id for i in rows]
+        for rows in job.order.micro_batches(step, job.settings.per_device_train_batch_size)
+    ]
+    prompts = [prompt for ids in micro for prompt in objective.beside(ids, seed)]
+    job.model.module.train()
+    started = time.perf_counter()
+    for ids in micro:
+        objective.apart(job.model, ids, seed).sum().backward()
+    seconds = time.perf_counter() - started
+    for weight in job.method.trained(job.model).values():
+        weight.grad = None
+    tokens = sum(len(plain_ids(job.model.tokenizer, prompt)) for prompt in prompts)
+    return int(lengths(job.train)[job.order.step(step)].sum()), len(prompts), tokens, seconds
 
 
 def _loss(job: Job) -> float | None:

@@ -76,7 +76,7 @@ def begin_folder(prepared: Prepared, run: Run, verb: str, threads: int) -> None:
 def job_of(prepared: Prepared) -> Job:
     """Attaches the method and makes the job."""
     model = prepared.method.attach(prepared.model, prepared.settings.seed)
-    train = mitigate.with_more(prepared.settings, prepared.dataset.train, prepared.train, prepared.encoder)
+    train, by = mitigate.with_more(prepared.settings, prepared.dataset.train, prepared.train, prepared.encoder)
     job = Job(
         model,
         prepared.method,
@@ -86,7 +86,7 @@ def job_of(prepared: Prepared) -> Job:
         prepared.valid,
         prepared.settings.train,
         prepared.settings.seed,
-        len(train.then),
+        by,
     )
     return private_job(job, prepared.settings.privacy) if prepared.settings.privacy.on else job
 

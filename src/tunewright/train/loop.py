@@ -50,10 +50,15 @@ class Job:
     valid: Sequence[Encoded]
     settings: TrainSettings
     seed: int
-    woven: int = 0
-    """How many rows at the end of `train` are placed evenly beside the others."""
+    woven_by: tuple[str, ...] = ()
+    """Which mitigation added each of the rows at the end of `train`, which are placed evenly beside the others."""
     sampler: Poisson | None = None
     """Draws the units of each step, in private training."""
+
+    @property
+    def woven(self) -> int:
+        """How many rows mitigations added."""
+        return len(self.woven_by)
 
     @cached_property
     def order(self) -> Order | Poisson:
