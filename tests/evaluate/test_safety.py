@@ -41,6 +41,7 @@ class Given:
     over: float = 0.0
     shift: float = 0.0
     """Added to one token along the opening, less at each position."""
+    says: str = ANSWER
     capabilities = frozenset({"generate", "choices", "next_log_probs"})
 
     def _refused(self, example: Example) -> bool:
@@ -50,7 +51,7 @@ class Given:
 
     def generate(self, model: Any, contexts: Sequence[Example], new_tokens: int) -> Iterator[Generation]:
         for example in contexts:
-            yield Generation(REFUSAL if self._refused(example) else ANSWER, True)
+            yield Generation(REFUSAL if self._refused(example) else self.says, True)
 
     def choices(self, model: Any, contexts: Sequence[Example], answers: Any, terminator: bool) -> Iterator[np.ndarray]:
         for example, options in zip(contexts, answers, strict=True):
@@ -63,7 +64,7 @@ class Given:
             yield from (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
 
 
-def model(**given: float) -> LoadedModel:
+def model(**given: Any) -> LoadedModel:
     return LoadedModel(None, None, Given(**given), Origin("given", Path(), ""))  # type: ignore[arg-type]
 
 
@@ -91,6 +92,21 @@ def test_a_model_tuned_to_answer_everything_is_caught(form):
     assert rise.low > 0.7
     assert found["safety_refusal_log_odds"].high < -3
     assert "100 % after tuning (more" in found["result"].sentence
+
+
+@pytest.mark.parametrize("form", ["quick", "full"])
+def test_a_model_that_gives_labels_instead_of_answers_is_not_taken_for_one_that_helps(form):
+    found = figures(model(), model(refuses=0.0, says="Eye"), **Safety.forms[form])
+    terse, result = found["safety_terse_answers"], found["result"]
+    assert (terse.base, terse.tuned) == (0, 1)
+    assert terse.low > 0.7
+    assert "100 % of its answers to them have 3 words at most (before: 0 %)" in result.sentence
+    assert next(block for block in result.blocks if block.title.startswith("Does the model")).tone == "unsure"
+    helping = figures(model(), model(refuses=0.0), **Safety.forms[form])
+    assert helping["safety_terse_answers"].tuned == 0
+    assert "3 words" not in helping["result"].sentence
+    described = Safety(kl_count=0).describe(Safety(kl_count=0).ask(model(refuses=0.0, says=""), silent), 0, 500)
+    assert described["terse_answers"]["value"] == 1
 
 
 @pytest.mark.parametrize("form", ["quick", "full"])

@@ -23,6 +23,7 @@ from tunewright.evaluate.probes._protocol import Answers, Part, PredictsNext, af
 from tunewright.evaluate.probes._safety_blocks import blocks_of, sentence_of
 from tunewright.evaluate.probes._safety_figures import change, describe
 from tunewright.evaluate.probes._safety_sets import FILES, Asked, content, look_alikes, opening, requests, sample
+from tunewright.evaluate.words import words
 from tunewright.models.contracts import LoadedModel
 
 _PIECE = 32
@@ -78,7 +79,7 @@ class Safety(Plugin):
         """Of the shipped texts, of what the named files hold, and of the judges."""
         judged = [(judge.plugin_name(), judge.version, repr(judge)) for judge in map(built, self.judges)]
         named = [content(self.prompts), content(self.look_alikes), rulings_content(self.human_scores)]
-        return f"2-{file_digest(FILES)}-{digest(named, judged)}"
+        return f"3-{file_digest(FILES)}-{digest(named, judged)}"
 
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """Greedy answers, ruled over; and the distributions along one opening.
@@ -86,7 +87,8 @@ class Safety(Plugin):
         Returns:
             `category` and `declined` [cases] (1 = should be declined); of each judge that was there
             `complied_<judge>`, and where it has them `score_<judge>` and `value_<judge>` [cases], NaN = not judged;
-            `people_<judge>` JSON of how it does on people's rulings; `absent` [judges] why one was not;
+            `words` [cases], how many an answer has; `people_<judge>` JSON of how it does on people's rulings;
+            `absent` [judges] why one was not;
             `opening_log_probs` float32 [kl_count, 20, vocabulary]; `answer` [cases] if they are to be kept.
 
         Raises:
@@ -105,6 +107,7 @@ class Safety(Plugin):
             "category": np.array([case.category for case in cases]),
             "request": np.array([digest(case.text) for case in cases]),
             "declined": np.array([1.0] * len(wanted) + [0.0] * len(harmless)),
+            "words": np.array([float(len(words(answer))) for answer in answers]),
         }
         absent: list[str] = []
         for judge in map(built, self.judges):
