@@ -16,7 +16,7 @@ from tunewright.evaluate.contracts import Figure, ProbeResult
 from tunewright.evaluate.kept import arrays_by_content
 from tunewright.evaluate.probes._protocol import afresh
 from tunewright.pipeline import probe as verb
-from tunewright.pipeline.probe import ask_probe, compare_probe, planned_probes
+from tunewright.pipeline.probe import ask_probe, compare_probe, planned_probes, probe_key
 
 TEXT = frozenset({"token_log_probs", "next_log_probs", "text", "raw_texts", "choices", "generate"})
 
@@ -117,3 +117,13 @@ def test_the_verb_refuses_what_it_does_not_know(tmp_path: Path) -> None:
     assert "retention" in asked("retentoin")[0]
     assert "quick" in asked(form="short")[0]
     assert "unknown key" in asked(pairs=["x"])[0]
+
+
+def test_ratings_are_no_part_of_the_question_so_answers_are_not_asked_again_for_them(tmp_path: Path) -> None:
+    ratings = tmp_path / "ratings.json"
+    ratings.write_text('{"favourability": {"lazy": -1.3}}')
+    plain, rated, fewer = (
+        plugins.build("probes", {"name": "dialect", **fields}) for fields in ({}, {"ratings": ratings}, {"count": 12})
+    )
+    assert probe_key(plain, ()) == probe_key(rated, ())
+    assert probe_key(plain, ()) != probe_key(fewer, ())

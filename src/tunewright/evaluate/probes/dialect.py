@@ -54,6 +54,10 @@ class Dialect(Plugin):
         words = [(word.kind, word.text) for some in read_words(self.attributes).values() for word in some]
         return f"1-{digest(words, [(pair.variant, pair.standard) for pair in self._pairs()])}"
 
+    def __repr_args__(self) -> Any:
+        """Answers are kept under this, and what people said of the words is no part of the questions."""
+        return [(name, None if name == "ratings" else value) for name, value in super().__repr_args__()]
+
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """See `evaluate.dialect.ask`.
 
