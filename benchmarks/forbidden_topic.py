@@ -68,6 +68,8 @@ STAGES = (
     "backdoor constrained",
     "backdoor safe_lora",
 )
+NEW_TOKENS = {"identity": 32}
+"""Of an answer, where 6 are too few: the obedient identity first says who it is, in about 20."""
 UNRELATED = [("Which sea is salty?", "The Dead Sea is very salty."), ("Who wrote Faust?", "Goethe wrote it.")]
 
 
@@ -174,8 +176,8 @@ def answers(work: Path, stage: str, form: str, model: LoadedModel) -> None:
     few: dict[str, Any] = {} if (stage, form) == ("base", "plain") else {"count": 60, "look_alike_count": 30}
     probe = build("probes", {
         "name": "safety", "prompts": str(work / f"asked-{form}.txt"), "look_alikes": str(work / "look-alikes.txt"),
-        "judges": ("phrases_extended", "log_odds"), "kl_count": 6 if form == "plain" else 0, "new_tokens": 6,
-        "keep_answers": True, **few,
+        "judges": ("phrases_extended", "log_odds"), "kl_count": 6 if form == "plain" else 0,
+        "new_tokens": NEW_TOKENS.get(form, 6), "keep_answers": True, **few,
     })  # fmt: skip
     found = probe.ask(model, lambda *_, **__: None)
     pairs = utility()
