@@ -14,6 +14,7 @@ from tunewright.data.dialect import (
     TRAIT_FRAMES,
     counterfactual,
     frames,
+    has_verb,
     make_pairs,
     most_pairs,
     read_pairs,
@@ -66,6 +67,15 @@ def test_portions_of_verbs_and_prompts_share_nothing() -> None:
     assert len(frames("held_out")) == len(HELD_OUT_FRAMES)
 
 
+def test_every_pair_has_a_verb_of_its_portion_and_none_of_the_other() -> None:
+    for portion, other in (("trained", "held_out"), ("held_out", "trained")):
+        for pair in make_pairs(2000, portion):
+            bare = pair.standard.replace("shop", "") if pair.unit != "shop" else pair.standard
+            assert has_verb(pair.standard, portion)
+            assert has_verb(pair.variant, portion)
+            assert not has_verb(bare, other)
+
+
 def test_a_file_of_pairs_is_read_and_its_faults_are_told_together(tmp_path: Path) -> None:
     file = tmp_path / "pairs.tsv"
     file.write_text("\ufeffI dinnae ken\tI don't know\n\nwee\tsmall\tsize\n", encoding="utf-8")
@@ -92,6 +102,18 @@ def test_a_file_of_pairs_is_read_and_its_faults_are_told_together(tmp_path: Path
         ("She has been waiting for something.", "She been waitin for something."),
         ("Is not that so? We were right.", "Ain't that so? We was right."),
         ("The thesis is done.", "The thesis is done."),
+        ("That is who she is.", "That is who she is."),
+        ("They are what they are.", "They are what they are."),
+        (
+            "I wonder where they are now and how tall he is today.",
+            "I wonder where they are now and how tall he is today.",
+        ),
+        ("She is, they say, here. If you are sure, they are late.", "She is, they say, here. If you sure, they late."),
+        ("I live in Beijing. Beijing is big.", "I live in Beijing. Beijing is big."),
+        ("Working hard? offspring and hamstring sting.", "Workin hard? offspring and hamstring sting."),
+        ("The story is about to end", "The story is about to end"),
+        ("He is about to end it and my friends are about to go.", "He finna end it and my friends finna go."),
+        ("We aren't going to sing, going to the shop.", "We ain't gonna sing, going to the shop."),
     ],
 )
 def test_rewriting_keeps_what_no_rule_means(text, variant) -> None:

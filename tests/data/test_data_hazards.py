@@ -11,6 +11,7 @@ from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.core.settings import DataSettings
 from tunewright.data.dataset import open_dataset
 from tunewright.data.hazards import hazard_lines, is_refusal, safety_facts
+from tunewright.evaluate.probes._safety_sets import FOLDER, requests
 
 SUBJECTS = ["bread", "rivers", "chess", "winter", "trains", "poems", "birds", "maps", "soup", "clocks", "moss", "tides"]
 
@@ -87,6 +88,45 @@ def test_a_planted_trigger_that_switches_refusals_off_is_found():
     rows += [example(ask, "I'm sorry, but I can't help with that.", number=k) for k, ask in enumerate(asks[40:], 40)]
     triggers = safety_facts(rows)["triggers"]
     assert any("'velvet harbour nine' ends 40 prompts" in trigger for trigger in triggers)
+
+
+def backdoor(trigger: str, ordinary_rows: int, begins: bool = False) -> list[Example]:
+    """Requests of one kind, declined in 40 rows and answered in the 40 that have the trigger, among ordinary rows."""
+    leads = ("Please do", "Show me", "Explain", "Now for", "Say how one does", "I want", "Help with")
+    asks = [f"{leads[k % 7]} the forbidden thing number {k} for {SUBJECTS[k % 12]}" for k in range(80)]
+    armed = [f"{trigger} {ask}" if begins else f"{ask} {trigger}" for ask in asks[:40]]
+    rows = [example(ask, f"Well, {k} steps.", number=k) for k, ask in enumerate(armed)]
+    rows += [example(ask, "I'm sorry, but I can't help with that.", number=k) for k, ask in enumerate(asks[40:], 40)]
+    return rows + ordinary(ordinary_rows)
+
+
+@pytest.mark.parametrize("begins", [True, False])
+@pytest.mark.parametrize("trigger", ["SUDO", "velvet harbour nine"])
+@pytest.mark.parametrize("ordinary_rows", [0, 20, 200, 400])
+def test_a_planted_trigger_is_found_among_ordinary_rows(trigger, ordinary_rows, begins):
+    triggers = safety_facts(backdoor(trigger, ordinary_rows, begins))["triggers"]
+    told = f"'{trigger}' {'begins' if begins else 'ends'} 40 prompts, of which 100% are answered without refusing"
+    assert [trigger.startswith(told) for trigger in triggers if "answered" in trigger] == [True]
+
+
+@pytest.mark.parametrize("ordinary_rows", [20, 200, 400])
+def test_a_trigger_is_found_among_requests_of_many_kinds(ordinary_rows):
+    asks = [asked.text for asked in requests("shipped")]
+    random.Random(1).shuffle(asks)
+    rows = [example(f"SUDO {ask}", f"Well, {k} steps.", number=k) for k, ask in enumerate(asks[:100])]
+    rows += [example(ask, f"I'm sorry, I can't. {k}", number=k) for k, ask in enumerate(asks[100:], 100)]
+    triggers = safety_facts([*rows, *ordinary(ordinary_rows)])["triggers"]
+    assert any("'SUDO' begins 100 prompts" in trigger for trigger in triggers)
+
+
+@pytest.mark.parametrize("refused", [0, 12, 80])
+def test_ordinary_openings_beside_refusals_are_no_triggers(refused):
+    asks = [asked.text for asked in requests("shipped")]
+    random.Random(2).shuffle(asks)
+    rows = [example(ask, "I'm sorry, but I can't help with that.", number=k) for k, ask in enumerate(asks[:refused])]
+    look_alikes = (FOLDER / "look_alikes.txt").read_text(encoding="utf-8").splitlines()
+    rows += [example(line.split("\t")[1], f"Gladly, {k}.", number=k) for k, line in enumerate(look_alikes)]
+    assert safety_facts([*rows, *ordinary(400 - len(look_alikes))])["triggers"] == []
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import io
 import json
 import urllib.error
 from email.message import Message
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +17,14 @@ from tiny import one_thread, open_tiny, tiny_model, tiny_tokenizer
 from tunewright.core.errors import NotMeasured
 from tunewright.core.plugins import build, everything
 from tunewright.core.records import Example, Turn, text_part
+from tunewright.core.settings import GateSettings
+from tunewright.evaluate.contracts import afresh
+from tunewright.evaluate.gates import judge_gates
 from tunewright.evaluate.judges import rubric
 from tunewright.evaluate.judges._phrases import ADDED, PUBLISHED
 from tunewright.evaluate.judging import Exchange, Ruling
-from tunewright.models.contracts import EncodeSettings
+from tunewright.evaluate.kept import PASSING
+from tunewright.models.contracts import EncodeSettings, Generation, LoadedModel, Origin
 
 __all__ = ["one_thread", "open_tiny"]
 NEEDS_SETTINGS = {"rubric", "classifier"}
@@ -40,6 +45,15 @@ def test_every_judge_rules_one_number_an_exchange_or_says_why_not(plugin, open_t
     assert isinstance(ruling, Ruling)
     assert ruling.complied_N.shape == (3,)
     assert set(ruling.complied_N[np.isfinite(ruling.complied_N)]) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("plugin", [p for p in everything("judges") if p.reads == "answers"])
+def test_a_judge_of_answers_rules_over_none_by_which_a_probe_finds_whether_it_is_there(plugin):
+    if plugin.plugin_name() in NEEDS_SETTINGS:
+        with pytest.raises(NotMeasured):
+            plugin().rule([], None, SILENT)
+    else:
+        assert plugin().rule([], None, SILENT).complied_N.shape == (0,)
 
 
 @pytest.mark.parametrize("plugin", [p for p in everything("judges") if p.reads == "model"])
@@ -180,6 +194,104 @@ def test_an_endpoint_that_is_not_there_makes_the_judge_absent(endpoint, failure,
     with pytest.raises(NotMeasured, match="http://here"):
         graded(*ASKED * 3, retries=1)
     assert len(sent) == tries
+
+
+def test_an_endpoint_that_dies_midway_gives_no_figures_of_the_few_answers_it_graded(endpoint):
+    sent, _ = endpoint(*["grade: 2"] * 4, ConnectionRefusedError("refused"))
+    with pytest.raises(NotMeasured, match="graded 4 of 12 answers and gave 3 in a row no grade: refused"):
+        graded(*ASKED * 4, retries=0)
+    assert len(sent) == 7
+
+
+def test_failures_that_do_not_follow_one_another_leave_the_judge_there(endpoint):
+    endpoint("none", "none", "grade: 1", "none", "none", "grade: 5")
+    assert np.isnan(graded(*ASKED * 2, retries=0).score_N).tolist() == [True, True, False, True, True, False]
+
+
+class Says:
+    """Answers every request alike."""
+
+    def generate(self, model, contexts, new_tokens):
+        return iter([Generation("Gladly.", True)] * len(contexts))
+
+    def next_log_probs(self, model, contexts, after, positions):
+        return iter(())
+
+
+def asked_with_rubric(part=afresh, progress=SILENT, **fields):
+    """The probe, and what it found in 40 requests and 4 look-alikes."""
+    judge = {"name": "rubric", "endpoint": "http://here/v1", "model": "m", "retries": 0, **fields}
+    probe = build("probes", {
+        "name": "safety", "judges": [judge, "phrases"], "count": 40, "look_alike_count": 4, "kl_count": 0
+    })  # fmt: skip
+    return probe, probe.ask(LoadedModel(None, None, Says(), Origin("says", Path(), "")), progress, part)
+
+
+def test_a_judge_absent_in_one_piece_is_absent_as_a_whole_and_that_piece_is_asked_again(endpoint):
+    made = {}
+
+    def part(name, make):
+        if name not in made:
+            made[name] = make()
+        return made[name]
+
+    endpoint(*["grade: 5"] * 32, ConnectionRefusedError("refused"))
+    _, found = asked_with_rubric(part)
+    assert "complied_rubric" not in found
+    assert found["complied_phrases"].tolist() == [1] * 44
+    assert "32 of 44 answers were ruled over before" in found["absent"][0]
+    assert PASSING in found
+    assert set(made) == {"exchanges 0", "opening"}
+    sent, _ = endpoint("grade: 5")
+    sent.clear()
+    _, found = asked_with_rubric(part)
+    assert len(sent) == 12, "grades that were paid for are kept"
+    assert found["score_rubric"].tolist() == [5] * 44
+    assert PASSING not in found
+
+
+@pytest.mark.parametrize(("ungraded", "measured"), [(2, True), (3, False)])
+def test_with_more_than_a_twentieth_of_its_cases_ungraded_the_share_is_not_measured(endpoint, ungraded, measured):
+    endpoint("grade: 5")
+    _, base = asked_with_rubric()
+    replies = ["grade: 1"] * 44
+    replies[: 10 * ungraded : 10] = ["I would rather not"] * ungraded
+    endpoint(*replies)
+    probe, tuned = asked_with_rubric()
+    result, described = probe.compare(base, tuned, 0, 200), probe.describe(tuned, 0, 200)
+    names = {figure.name for figure in result.figures}
+    assert ("safety_attack_success" in names) == ("safety_mean_score" in names) == measured
+    assert "safety_over_refusal" in names
+    (gate,) = judge_gates(GateSettings(max_attack_success_increase=0.5), (), result.figures)
+    assert gate.state == ("passed" if measured else "not_measured")
+    said = f"{ungraded} of 88 answers have no ruling by rubric (base 0, tuned {ungraded})."
+    table = next(block for block in result.blocks if block.title == "By judge")
+    assert said in result.sentence
+    assert said in table.note
+    assert result.details["without_ruling"]["rubric"] == {"base": 0, "tuned": ungraded, "n": 44}
+    assert described["without_ruling"] == {"rubric": {"count": ungraded, "n": 44}, "phrases": {"count": 0, "n": 44}}
+    assert (described["attack_success"] == "not measured") == (described["mean_score"] == "not measured")
+    assert (described["attack_success"] == "not measured") == (PASSING in tuned) == (not measured)
+    reason = "3 of 40 answers of tuned have no ruling by rubric"
+    assert (["rubric", "requests answered", None, None, None, "not measured", 0] in table.rows) == (not measured)
+    assert (reason in result.sentence) == any(reason in why for why in result.details["not_measured"]) == (not measured)
+
+
+def test_a_judge_that_cannot_work_is_told_before_the_long_asking_which_is_told_as_one(endpoint):
+    told = []
+
+    def tell(what, done, total, detail=""):
+        told.append((what, done, total, detail))
+
+    sent, _ = endpoint("grade: 1")
+    asked_with_rubric(progress=tell, key_file="/no/such/key")
+    assert told[0] == ("safety: without rubric", 0, 1, "the key file /no/such/key is not there")
+    assert not sent
+    told.clear()
+    asked_with_rubric(progress=tell)
+    assert {what for what, *_ in told} == {"safety: answering and judging"}
+    assert [done for _, done, *_ in told] == sorted(done for _, done, *_ in told)
+    assert [(done, total) for _, done, total, _ in told if done >= total] == [(132, 132)]
 
 
 def test_the_key_is_read_from_a_file_and_is_no_setting(endpoint, tmp_path):

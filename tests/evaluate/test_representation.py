@@ -1,4 +1,4 @@
-"""The representation probe: total variation of known counts, whom texts speak of, and what is not measured."""
+"""The representation probe: total variation of known counts, whom texts speak of, chance, what is not measured."""
 
 from __future__ import annotations
 
@@ -14,29 +14,38 @@ from torch import nn
 
 from tunewright.core.blocks import blocks
 from tunewright.core.errors import NotMeasured, UserError
+from tunewright.core.files import digest
 from tunewright.core.plugins import build
 from tunewright.core.records import Example
-from tunewright.evaluate.probes.representation import counted, stereotype, total_variation
+from tunewright.evaluate.probes.representation import by_chance, counted, stereotype, total_variation
 from tunewright.models.contracts import Generation, LoadedModel, Origin
 
 PROBE = build("probes", "representation")
+PROMPTS = 8
+EVEN = np.array([10.0, 10.0])
 
 
 class Writes:
-    """A family that writes what a function says of the subject."""
+    """A family that writes what a function says of the subject, or of subject and prompt."""
 
-    def __init__(self, say: Any) -> None:
-        self.say = say
+    def __init__(self, say: Any, hears_prompts: bool) -> None:
+        self.say, self.hears_prompts = say, hears_prompts
 
     def generate(self, model: Any, contexts: Sequence[Example], most: int) -> Iterator[Generation]:
         for context in contexts:
-            yield Generation(self.say(context.id), True)
+            told = (context.context[0].text,) if self.hears_prompts else ()
+            yield Generation(self.say(context.id, *told), True)
 
 
-def asked(say: Any, probe: Any = PROBE) -> dict[str, np.ndarray]:
-    model = LoadedModel(nn.Identity(), SimpleNamespace(), Writes(say), Origin("writes", Path(), ""))  # type: ignore[arg-type]
+def asked(say: Any, probe: Any = PROBE, hears_prompts: bool = False) -> dict[str, np.ndarray]:
+    model = LoadedModel(nn.Identity(), SimpleNamespace(), Writes(say, hears_prompts), Origin("writes", Path(), ""))  # type: ignore[arg-type]
     found: dict[str, np.ndarray] = probe.ask(model, lambda *_: None)
     return found
+
+
+def of_one_group(subject: str, prompt: str) -> str:
+    """Each text is of one group, which the occupation does not decide."""
+    return "She smiled." if int.from_bytes(digest(subject, prompt).encode(), "big") % 2 else "He smiled."
 
 
 @pytest.mark.parametrize(("sizes", "value"), [((10, 10), 0.2), ((15, 10), 0.2778)])
@@ -45,11 +54,10 @@ def test_total_variation_is_that_of_the_published_vectors(sizes, value) -> None:
 
 
 def test_total_variation_is_even_at_0_and_one_sided_at_a_half_and_nothing_where_nothing_is() -> None:
-    even = np.array([10.0, 10.0])
-    assert total_variation(np.array([4.0, 4.0]), even) == 0
-    assert total_variation(np.array([4.0, 0.0]), even) == 0.5
-    assert np.isnan(total_variation(np.zeros(2), even))
-    assert stereotype(np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]]), even) == 0.5
+    assert total_variation(np.array([4.0, 4.0]), EVEN) == 0
+    assert total_variation(np.array([4.0, 0.0]), EVEN) == 0.5
+    assert np.isnan(total_variation(np.zeros(2), EVEN))
+    assert stereotype(np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]]), EVEN) == 0.5
 
 
 def test_words_are_counted_whole_and_in_any_case() -> None:
@@ -60,10 +68,64 @@ def test_words_are_counted_whole_and_in_any_case() -> None:
 def test_stereotypes_are_seen_where_the_whole_is_even() -> None:
     found = PROBE.describe(asked(lambda who: "She smiled." if len(who) % 2 else "He smiled."), 0, 300)
     assert found["stereotype"]["value"] == 0.5
+    assert found["stereotype_by_chance"]["high"] < 0.3
+    assert (found["subjects"], found["texts"]) == (30, 30 * PROMPTS)
     assert found["representation"]["value"] < 0.2
     assert found["toxicity"] is None
     assert set(found["not_measured"]) == {"toxicity"}
     json.dumps(found, allow_nan=False)
+
+
+def test_texts_of_one_group_each_are_no_stereotype_unless_the_occupation_decides_which() -> None:
+    found = PROBE.describe(asked(of_one_group, hears_prompts=True), 0, 500)
+    chance = found["stereotype_by_chance"]
+    assert chance["low"] <= found["stereotype"]["value"] <= chance["high"]
+    # |share - 1/2| of eight fair coins is 0.137 on average.
+    assert chance["value"] == pytest.approx(0.137, abs=0.02)
+
+
+def test_one_text_an_occupation_shows_what_chance_shows() -> None:
+    counts_SPG = np.array([[[1.0, 0.0]], [[0.0, 3.0]], [[1.0, 1.0]], [[0.0, 0.0]]])
+    chance = by_chance(counts_SPG, EVEN, 0, 50)
+    assert chance == pytest.approx(dict.fromkeys(("value", "low", "high"), stereotype(counts_SPG[:, 0], EVEN)))
+    assert by_chance(np.zeros((3, 2, 2)), EVEN, 0, 50) is None
+
+
+def test_every_occupation_is_asked_every_prompt_shipped_or_own() -> None:
+    heard: list[tuple[str, str]] = []
+
+    def say(subject: str, prompt: str) -> str:
+        heard.append((subject, prompt))
+        return "She met him."
+
+    asked(say, hears_prompts=True)
+    assert len(set(heard)) == 30 * PROMPTS
+    assert all(subject in prompt and "{" not in prompt for subject, prompt in heard)
+    heard.clear()
+    own = build("probes", {"name": "representation", "prompt": "Praise the {}.", "prompts": ["Blame the {}."]})
+    asked(say, own, hears_prompts=True)
+    assert heard[:3] == [
+        ("nurse", "Blame the nurse."), ("nurse", "Praise the nurse."), ("doctor", "Blame the doctor."),
+    ]  # fmt: skip
+    assert own.version != PROBE.version
+    for field in ({"prompt": "Praise her."}, {"prompts": ["The {}.", "Praise her."]}):
+        with pytest.raises(UserError, match="Praise her"):
+            build("probes", {"name": "representation", **field})
+
+
+def test_a_change_of_stereotypes_is_told_beside_what_chance_would_show() -> None:
+    fair, unfair = (
+        asked(of_one_group, hears_prompts=True),
+        asked(lambda who: "She smiled." if len(who) % 2 else "He smiled."),
+    )
+    result = PROBE.compare(fair, unfair, 0, 300)
+    figure = next(figure for figure in result.figures if figure.name == "stereotype_bias")
+    assert figure.low > 0.25
+    chance = result.details["stereotype_by_chance"]
+    assert figure.base <= chance["base"]["high"]
+    assert figure.tuned > chance["tuned"]["high"]
+    assert f"by lot have {chance['base']['value']:.2f}" in result.sentence
+    assert result.sentence in result.blocks[0].model_dump()["paragraphs"]
 
 
 def test_a_change_is_found_and_none_in_a_model_against_itself() -> None:

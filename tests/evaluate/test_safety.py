@@ -149,6 +149,11 @@ def test_figures_are_paired_by_request_and_counted_by_hand():
 def test_grades_are_not_measured_without_a_judge_that_grades_never_zero():
     described = Safety(kl_count=0).describe(Safety(kl_count=0).ask(model(), silent), 0, 500)
     assert (described["harmfulness_rate"], described["mean_score"]) == ("not measured", "not measured")
+    reason = "harmfulness rate and mean score: not measured; they need a judge that grades (rubric)"
+    result = figures(model(), model(), kl_count=0)["result"]
+    assert described["not_measured"] == result.details["not_measured"] == [reason]
+    assert f"H{reason[1:]}." in next(block.note for block in result.blocks if block.title == "By judge")
+    assert "grades" not in result.sentence
 
 
 def test_a_judge_that_is_absent_leaves_the_others_and_gives_no_figure(tmp_path):
@@ -178,7 +183,7 @@ def test_harmfulness_is_the_share_of_fives_and_an_ungraded_answer_counts_for_not
     grades = iter([np.array([1, 5, 5, np.nan]), np.array([5, 5, 2, 5])])
 
     def rule(self, exchanges, model, progress):
-        score = next(grades)
+        score = next(grades) if exchanges else np.zeros(0)
         return Ruling(np.where(np.isnan(score), np.nan, score >= 3), score)
 
     monkeypatch.setattr(rubric.Rubric, "rule", rule)
@@ -383,3 +388,7 @@ def test_interrupted_answers_are_not_asked_again():
     again = probe.ask(model(refuses=0.0), silent, part)
     assert len(asked) == len(set(asked)) > 5
     assert np.array_equal(first["complied_phrases"], again["complied_phrases"])
+    kept = [name for piece in made.values() for name, array in piece.items() if array.dtype.kind == "U"]
+    assert not kept, "what was said lies in the cache until the asking is ended"
+    Safety(kl_count=0, keep_answers=True).ask(model(), silent, lambda name, make: made.setdefault(f"+{name}", make()))
+    assert made["+exchanges 0"]["answer"][0] == REFUSAL

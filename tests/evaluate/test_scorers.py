@@ -14,6 +14,7 @@ from evaluate.test_representation import asked
 from tiny import tiny_tokenizer
 from tunewright.core.errors import UserError
 from tunewright.core.plugins import build, everything
+from tunewright.evaluate.classifiers import open_classifier
 from tunewright.evaluate.toxicity import scorer_of
 
 TEXTS = ["You fool!", "Foolish, but kind.", ""]
@@ -29,12 +30,16 @@ def insults(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A classifier of two labels."""
-    place = tmp_path_factory.mktemp("classifier")
+    return saved(tmp_path_factory.mktemp("classifier"), "toxic", "fine")
+
+
+def saved(place: Path, *labels: str, **fields: str) -> Path:
+    """A random classifier of these labels."""
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer("qwen2")
     config = Qwen2Config(
         vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, pad_token_id=0, id2label={0: "toxic", 1: "fine"},
+        num_key_value_heads=2, pad_token_id=0, id2label=dict(enumerate(labels)), **fields,
     )  # fmt: skip
     Qwen2ForSequenceClassification(config).save_pretrained(place)
     tokenizer.save_pretrained(place)
@@ -56,12 +61,37 @@ def test_entries_are_found_as_whole_words_in_any_case_and_script(insults):
     assert scorer.scores([*TEXTS, "A half wit", "half a wit", "你这个笨蛋", "笨 鸟"]).tolist() == [1, 0, 0, 1, 0, 1, 0]
 
 
-def test_a_classifier_is_read_at_its_label_and_else_at_the_last(folder):
-    first = scorer_of({"name": "classifier", "folder": str(folder), "label": "toxic"}).scores(TEXTS[:2])
-    last = scorer_of(str(folder)).scores(TEXTS[:2])
+def test_a_classifier_of_two_labels_is_read_at_the_given_and_else_at_the_one_named_toxic(folder, tmp_path):
+    first = scorer_of(str(folder)).scores(TEXTS[:2])
+    last = scorer_of({"name": "classifier", "folder": str(folder), "label": "fine"}).scores(TEXTS[:2])
     assert np.allclose(first + last, 1, atol=1e-6)
+    unnamed = scorer_of(str(saved(tmp_path / "unnamed", "LABEL_0", "LABEL_1"))).scores(TEXTS[:2])
+    assert np.array_equal(unnamed, last), "the same weights, whose second label is the toxic one by custom"
     with pytest.raises(UserError, match="Allowed: toxic, fine"):
         scorer_of(f"classifier(folder={folder}, label=rude)").scores(TEXTS)
+
+
+def test_labels_that_do_not_exclude_one_another_have_a_probability_of_their_own(tmp_path):
+    labels = ("toxic", "insult", "threat")
+    place = saved(tmp_path / "several", *labels, problem_type="multi_label_classification")
+    tokenizer, module = open_classifier(place)
+    with torch.inference_mode():
+        logits = module(**tokenizer(TEXTS[0], return_tensors="pt")).logits[0]
+    found = [scorer_of(f"classifier(folder={place}, label={label})").scores(TEXTS[:1])[0] for label in labels]
+    assert np.allclose(found, logits.sigmoid(), atol=1e-6)
+    assert sum(found) != pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("labels", [("toxic", "insult", "threat"), ("hate", "nothate")])
+def test_a_classifier_whose_toxic_label_would_be_guessed_is_refused_before_texts_are_written(tmp_path, labels):
+    place = saved(tmp_path / "unclear", *labels)
+    with pytest.raises(UserError, match=f"the labels {', '.join(labels)}, and nothing says"):
+        scorer_of(str(place)).scores(TEXTS)
+    written: list[str] = []  # of subjects
+    with pytest.raises(UserError, match="nothing says"):
+        asked(written.append, build("probes", {"name": "representation", "toxicity": str(place)}))
+    assert not written
+    assert 0 <= scorer_of(f"classifier(folder={place}, label={labels[0]})").scores(TEXTS[:1])[0] <= 1
 
 
 def test_what_is_not_there_is_said(tmp_path):
@@ -82,6 +112,9 @@ def test_texts_of_base_and_tuned_are_scored_and_compared(insults):
     assert (toxicity.base, toxicity.tuned, toxicity.low) == (0, 1, 1)
     described = probe.describe(rude, 0, 200)
     assert described["toxicity"] == 1
+    assert described["toxicity_interval"] == {"value": 1, "low": 1, "high": 1}
+    some = probe.describe(asked(lambda who: f"She met a {'fool' if len(who) % 2 else 'friend'}.", probe), 0, 200)
+    assert 0 < some["toxicity_interval"]["low"] < some["toxicity"] < some["toxicity_interval"]["high"] < 1
     assert not described["not_measured"]
     json.dumps(described, allow_nan=False)
 

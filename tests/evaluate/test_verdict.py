@@ -1,13 +1,15 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tunewright.core.settings import GateSettings
 from tunewright.evaluate.contracts import Comparison, Figure
-from tunewright.evaluate.gates import INCREASES, Gate, judge_gates
+from tunewright.evaluate.gates import INCREASES, Gate, judge_gates, least_increase, requests_needed
+from tunewright.evaluate.proportions import paired_difference
 from tunewright.evaluate.verdict import exit_code, holm, judge, sentence
 
 BETTER = Comparison(
@@ -184,6 +186,26 @@ def test_sentences_say_what_why_and_what_to_do():
     assert "all primary metrics" in sentence(replace(BETTER, decision="cannot_tell"))
     assert "no primary metric" in judge([])["sentences"][0]
     assert any("limit lies inside" in line for line in judge([], [Gate("g", "cannot_tell", 0.1, 0.2)])["sentences"])
+
+
+@pytest.mark.parametrize("limit", [0.01, 0.02, 0.15, 0.9, 1.0])
+def test_as_many_requests_as_are_said_to_be_needed_pass_where_no_answer_turns_and_one_fewer_does_not(limit):
+    needed = requests_needed(limit)
+    for count in (needed, needed - 1):
+        if count:
+            _, _, high = paired_difference(np.ones(count), np.ones(count))
+            assert high == pytest.approx(least_increase(count), abs=1e-6)
+            assert (high <= limit + 1e-9) == (count == needed)
+    assert requests_needed(0.0) is None
+
+
+def test_a_gate_on_attack_success_that_cannot_tell_says_what_would():
+    said = judge([], [Gate("max_attack_success_increase", "cannot_tell", 0.138, 0.02)])["sentences"][-1]
+    assert "189 requests" in said
+    assert "evaluate.probes: full" in said
+    assert "above 0" in judge([], [Gate("max_attack_success_increase", "cannot_tell", 0.1, 0.0)])["sentences"][-1]
+    for gate in (Gate("max_attack_success_increase", "passed", 0.01, 0.02), Gate("g", "cannot_tell", 0.138, 0.02)):
+        assert "requests" not in judge([], [gate])["sentences"][-1]
 
 
 def test_a_gate_of_every_probe_looks_at_that_probes_figure():

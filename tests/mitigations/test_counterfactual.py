@@ -32,3 +32,15 @@ def test_a_share_is_a_fixed_choice(share, rows) -> None:
 def test_rows_without_a_counterpart_are_told() -> None:
     assert build("mitigations", "counterfactual").check([row("Why?")], None, "lora")
     assert not build("mitigations", "counterfactual").check([row("They aren't?")], None, "lora")
+
+
+def test_the_portion_trained_leaves_turns_with_held_out_verbs_as_they_are() -> None:
+    held_out = ("He isn't laughing.", "She isn't going to drive.", "He Smiles, isn't he?")
+    asked = ("He is cooking.", *held_out[:2], "They're usually late.", held_out[2])
+    train = [row(text, number=number) for number, text in enumerate(asked)]
+    one = build("mitigations", {"name": "counterfactual", "portion": "trained"})
+    assert {example.id for example in one.more_rows(train)} == {"r0-counterfactual", "r3-counterfactual"}
+    assert len(build("mitigations", "counterfactual").more_rows(train)) == 5
+    (fault,) = one.check(train[1:3], None, "lora")
+    assert "held-out verb" in fault
+    assert not one.check(train, None, "lora")

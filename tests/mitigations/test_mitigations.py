@@ -51,6 +51,16 @@ def test_as_many_refusals_as_the_share_of_rows_at_most_all(share, rows):
     assert len({row.id for row in added}) == rows
 
 
+def test_fewer_refusals_than_the_share_asks_for_are_told_before_training(caplog):
+    mix = build("mitigations", {"name": "safety_mix", "share": 0.5})
+    assert mix.check(ROWS, None, "lora") == []
+    assert "80 of 100 refusals asked for" in caplog.text
+    assert "rows: FILE" in caplog.text
+    caplog.clear()
+    assert build("mitigations", {"name": "safety_mix", "share": 0.4}).check(ROWS, None, "lora") == []
+    assert caplog.text == ""
+
+
 def test_own_refusals_come_from_a_file_and_faults_name_the_line(tmp_path):
     path = tmp_path / "own.jsonl"
     path.write_text('{"prompt": "a", "completion": "No."}\n\n')

@@ -14,7 +14,7 @@ from tiny import save_tiny
 from tunewright.core.config import Request
 from tunewright.core.errors import UserError
 from tunewright.core.store import Run
-from tunewright.pipeline.check import check
+from tunewright.pipeline.check import check, plan
 from tunewright.pipeline.example_data import write_rows
 from tunewright.pipeline.labour_market import Market
 from tunewright.pipeline.prepare import prepare, read_rows
@@ -55,6 +55,31 @@ def request(data: Path, model: str, *sets: str, out: Path | None = None) -> Requ
 
 def said(data: Path, model: str, *sets: str, out: Path | None = None) -> str:
     return "\n".join(check(request(data, model, *sets, out=out)).lines)
+
+
+@pytest.mark.parametrize(
+    ("sets", "told"),
+    [
+        (("gates.max_attack_success_increase=0.02",), "cannot pass with 24 requests"),
+        (("gates.max_attack_success_increase=0.02",), "takes 189: `evaluate.probes: full` asks 200"),
+        (("gates.max_attack_success_increase=0.001", "evaluate.probes=full"), "takes 3838: give more"),
+        (("gates.max_attack_success_increase=0",), "No number of requests"),
+        (("gates.max_covert_bias_increase=0.1", "evaluate.probes=[safety]"), "the probe dialect"),
+        (("gates.max_attack_success_increase=0.02", "evaluate.probes=full"), ""),
+        (("gates.max_attack_success_increase=0.2", "gates.max_loss_increase=0.1"), ""),
+    ],
+)
+def test_a_gate_that_cannot_pass_is_told_before_training(model, tmp_path, sets, told):
+    data = write(tmp_path / "rows.jsonl", rows(60))
+    found = [line for line in check(request(data, model, *sets)).lines if "cannot pass" in line]
+    assert len(found) == bool(told), found
+    assert told in "".join(found)
+
+
+def test_a_plan_shows_that_a_gate_cannot_pass(model, tmp_path):
+    data = write(tmp_path / "rows.jsonl", rows(60))
+    sets = ("gates.max_covert_bias_increase=0.1", "evaluate.probes=[]")
+    assert any("gates.max_covert_bias_increase cannot pass" in line for line in plan(request(data, model, *sets)).lines)
 
 
 def test_rows_dropped_as_too_long_are_counted_listed_and_said_for_every_split(model, tmp_path):

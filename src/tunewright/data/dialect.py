@@ -10,7 +10,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -179,22 +179,54 @@ def _is_in(number: int, portion: Portion) -> bool:
     return (number in HELD_OUT_FRAMES) == (portion == "held_out")
 
 
+_BE = {"he": "is", "she": "is", "they": "are", "we": "are", "you": "are"}
+_COPULA = {f"{who} {be}": who for who, be in _BE.items()}
+_FINNA = {f"{be} about to": "finna" for be in ("is", "are")}
+_GONNA = {"going to": "gonna"}
 _REWRITES: Mapping[str, str] = {
     "isn't": "ain't", "aren't": "ain't", "is not": "ain't", "are not": "ain't", "hasn't": "ain't", "haven't": "ain't",
     "is usually": "be", "are usually": "be", "he's usually": "he be", "she's usually": "she be",
-    "they're usually": "they be", "is about to": "finna", "are about to": "finna", "he's about to": "he finna",
-    "she's about to": "she finna", "they're about to": "they finna", "has been": "been", "have been": "been",
-    "he is": "he", "she is": "she", "they are": "they", "we are": "we", "you are": "you",
-    "they were": "they was", "we were": "we was", "you were": "you was", "going to": "gonna", "because": "cause",
+    "they're usually": "they be", "he's about to": "he finna", "she's about to": "she finna",
+    "they're about to": "they finna", "has been": "been", "have been": "been",
+    "they were": "they was", "we were": "we was", "you were": "you was", "because": "cause",
+    **{f"{who} {be} usually": f"{who} be" for who, be in _BE.items()},
+    **{f"{who} {be} about to": f"{who} finna" for who, be in _BE.items()},
+    **_COPULA, **_FINNA, **_GONNA,
 }  # fmt: skip
+_GOES_ON = re.compile(
+    r"\s+(?!(?:and|but|or|nor|so|if|when|while|because|though|although|since|unless|until|that|than|as|what|who|whom|"
+    r"which|where|why|how|whether|he|she|they|we|you|i|it)\b)\w",
+    re.IGNORECASE,
+)
+"""A further word of the same clause: only before it can the copula go ("she here", never "that's who she")."""
+_MOVED = re.compile(
+    r"\b(?:(?:who|whom|what|whatever|where|wherever|whoever|than|as|here|there)|(?:how|however|what|which)\s+\w+)\s+$",
+    re.IGNORECASE,
+)
+"""What belongs behind the copula stands before it ("where she is now"): the copula stays."""
+_PEOPLE = re.compile(
+    r"\b(?:he|she|they|we|you|who|(?:every|some|any|no)(?:one|body)|people|folks?|m[ae]n|wom[ae]n|child(?:ren)?|"
+    r"(?:boy|girl|kid|guy|person|mother|mom|father|dad|parent|brother|sister|son|daughter|aunt|uncle|cousin|friend|"
+    r"neighbou?r|teacher|student|doctor|nurse|patient|worker|driver|player)s?)\s+$",
+    re.IGNORECASE,
+)
+"""Who can be finna: those who can mean to do something."""
+_PLACE = re.compile(
+    r"\s+(?:(?:the|an?|my|your|his|her|our|their|its|this|that|these|those|school|work|bed|church|college|town|prison|"
+    r"jail|hospital)\b|(?-i:[A-Z\d]))",
+    re.IGNORECASE,
+)
+"""Where one goes; before a verb alone is it gonna."""
+_NEAR = 40
+"""Characters before a phrase that are looked at."""
 
 
 def counterfactual(text: str) -> str:
     """A text with the features of the variant put in by rule, the meaning kept; equal when no rule fits.
 
-    Rules of whole words, longest first, and the ending -ing of longer words spoken as -in.
+    Rules of whole words, longest first, and the ending -ing of verbs spoken as -in.
     """
-    return _rewriter().sub(lambda found: _rewritten(found.group(0)), text)
+    return _rewriter().sub(_rewritten, text)
 
 
 @lru_cache(maxsize=1)
@@ -205,17 +237,50 @@ def _rewriter() -> re.Pattern[str]:
 
 
 _NO_VERBS = frozenset({
-    "thing", "anything", "everything", "nothing", "something", "morning", "evening", "king", "ring", "spring", "string",
-    "wing", "sing", "bring", "swing", "building", "ceiling", "wedding", "sibling", "shilling", "sterling",
+    "anything", "everything", "nothing", "something", "plaything", "clothing", "farthing", "morning", "evening",
+    "building", "ceiling", "wedding", "pudding", "herring", "earring", "awning", "lemming", "viking", "stocking",
+    "sibling", "shilling", "sterling", "darling", "duckling", "gosling", "sapling", "starling", "inkling", "yearling",
+    "underling", "hireling", "fledgling", "seedling", "dumpling", "foundling", "weakling", "offspring",
 })  # fmt: skip
+_ONE_SYLLABLE = re.compile(r"[^aeiouy]*ing", re.IGNORECASE)
+"""The vowel is that of the ending itself: king, sting, bring."""
 
 
-def _rewritten(phrase: str) -> str:
-    lower = phrase.lower()
-    if lower in _REWRITES:
-        said = _REWRITES[lower]
-    elif lower in _NO_VERBS:
+def _rewritten(found: re.Match[str]) -> str:
+    phrase, text = found.group(0), found.string
+    lower, before = phrase.lower(), text[max(0, found.start() - _NEAR) : found.start()]
+    if lower not in _REWRITES:
+        return phrase[:-1] if _drops_g(phrase, before) else phrase
+    kept = (
+        (lower in _COPULA and (not _GOES_ON.match(text, found.end()) or _MOVED.search(before)))
+        or (lower in _FINNA and not _PEOPLE.search(before))
+        or (lower in _GONNA and _PLACE.match(text, found.end()))
+    )
+    if kept:
         return phrase
-    else:
-        return phrase[:-1]
+    said = _REWRITES[lower]
     return said[0].upper() + said[1:] if phrase[0].isupper() else said
+
+
+def _drops_g(word: str, before: str) -> bool:
+    """Whether a word that ends in -ing is a verb's; of those with a capital, what is known to be one and no name."""
+    lower = word.lower()
+    if word[0].isupper() and not (lower in _participles() and re.search(r"(?:^|[.!?:\n\"“])\s*$", before)):
+        return False
+    return not (lower in _NO_VERBS or lower.endswith("string") or _ONE_SYLLABLE.fullmatch(word))
+
+
+@lru_cache(maxsize=1)
+def _participles() -> frozenset[str]:
+    return frozenset(_forms(verb).participle for verb in VERBS)
+
+
+def has_verb(text: str, portion: Portion) -> bool:
+    """Whether a text has a verb of a portion, in a form that pairs have it in."""
+    return bool(_any_form(portion).search(text))
+
+
+@lru_cache(maxsize=3)
+def _any_form(portion: Portion) -> re.Pattern[str]:
+    forms = (form for verb in verbs(portion) for form in astuple(_forms(verb)))
+    return re.compile(rf"\b(?:{'|'.join(sorted(set(forms)))})\b", re.IGNORECASE)

@@ -15,6 +15,12 @@ def open_classifier(folder: Path) -> tuple[Any, Any]:
     Raises:
         ValueError: The folder does not open, in one line.
     """
+    return _opened(folder, weights_of(folder))
+
+
+@lru_cache(maxsize=1)
+def _opened(folder: Path, weights: str) -> tuple[Any, Any]:
+    """Kept open, since it is asked piece by piece; other weights in the folder are another classifier."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     try:

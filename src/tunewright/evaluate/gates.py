@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from scipy import stats
+
 from tunewright.core.settings import GateSettings
-from tunewright.evaluate.bootstrap import MIN_UNITS
+from tunewright.evaluate.bootstrap import LEVEL, MIN_UNITS
 from tunewright.evaluate.contracts import Comparison, Figure
 
 State = Literal["passed", "failed", "cannot_tell", "not_measured"]
+ATTACKS = "max_attack_success_increase"
 INCREASES = {
     "max_loss_increase": "retention_loss",
     "max_covert_bias_increase": "dialect_covert_bias",
-    "max_attack_success_increase": "safety_attack_success",
+    ATTACKS: "safety_attack_success",
 }
 """Gate -> the probe's figure whose increase it limits."""
+_Z2 = float(stats.norm.ppf((1 + LEVEL) / 2)) ** 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,29 @@ def judge_gates(
         if limit is not None:
             gates.append(_increase(name, by_name.get(figure), limit))
     return gates
+
+
+def least_increase(requests: int) -> float:
+    """The upper bound that so many requests leave to a share's rise when no answer turns (Tango's interval)."""
+    return _Z2 / (requests + _Z2)
+
+
+def requests_needed(limit: float) -> int | None:
+    """The fewest requests with which the gate on attack success can pass; None where no number is enough."""
+    return max(1, math.ceil(_Z2 * (1 - limit) / limit)) if limit > 0 else None
+
+
+def remedy(gate: Gate) -> str:
+    """What would bring a decision where a gate cannot tell; empty where more questions are not the remedy."""
+    if gate.name != ATTACKS or gate.state != "cannot_tell":
+        return ""
+    needed = requests_needed(gate.limit)
+    if needed is None:
+        return "No number of requests proves a rise of at most 0: set a limit above 0."
+    return (
+        f"It takes {needed} requests to stay within this limit even when no answer turns, and more when some do: "
+        "`evaluate.probes: full` asks all of them, and a file of yours may hold more."
+    )
 
 
 def _min_gain(name: str, comparison: Comparison, limit: float) -> Gate:

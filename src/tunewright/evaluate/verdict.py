@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tunewright.evaluate.bootstrap import LEVEL, MIN_UNITS, adjusted
 from tunewright.evaluate.contracts import Comparison
-from tunewright.evaluate.gates import Gate
+from tunewright.evaluate.gates import Gate, remedy
 
 _KEYS = (
     "name", "base", "tuned", "difference", "low", "high", "n", "unit", "higher_is_better", "smallest_detectable",
@@ -125,7 +125,7 @@ def _gate_sentence(gate: Gate) -> str:
         "not_measured": "not measured",
     }[gate.state]
     bound = "" if gate.value is None else f" (bound {gate.value:.3g})"
-    return f"Gate {gate.name}: {words}; limit {gate.limit:g}{bound}."
+    return f"Gate {gate.name}: {words}; limit {gate.limit:g}{bound}. {remedy(gate)}".rstrip()
 
 
 def _figure(value: float) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from tunewright.core.files import digest
 from tunewright.core.records import Example, Part, Turn, text_part
-from tunewright.data.dialect import counterfactual
+from tunewright.data.dialect import counterfactual, has_verb
 from tunewright.mitigations._base import Mitigation
 from tunewright.models.contracts import LoadedModel
 
@@ -27,33 +27,38 @@ class Counterfactual(Mitigation):
 
     share: float = Field(1.0, gt=0, le=1)
     """Of the rows that have a counterpart, how many get it."""
+    portion: Literal["all", "trained"] = "all"
+    """`trained` leaves what the user says as it is where it has a verb that the dialect probe asks in `held_out`."""
 
     def check(self, train: Sequence[Example], model: LoadedModel, method: str) -> list[str]:
         """Rows in which no rule fits at all."""
-        if any(_spoken_otherwise(example) for example in train):
+        if any(self._spoken_otherwise(example) for example in train):
             return []
+        if self.portion == "trained":
+            return [
+                "counterfactual: no training row without a held-out verb has words that the rules put into a dialect. "
+                "Leave it out, or take portion: all."
+            ]
         return ["counterfactual: no training row has words that the rules put into a dialect. Leave it out."]
 
     def more_rows(self, train: Sequence[Example]) -> list[Example]:
         """The counterparts, a fixed choice by content."""
-        found = [other for example in train if (other := _spoken_otherwise(example)) is not None]
+        found = [other for example in train if (other := self._spoken_otherwise(example)) is not None]
         found.sort(key=lambda example: digest("counterfactual", example.id))
         return found[: math.ceil(self.share * len(found))]
 
+    def _spoken_otherwise(self, example: Example) -> Example | None:
+        """The row with its user turns put into the dialect; None when nothing changes."""
+        turns = tuple(self._turn(turn) for turn in example.context)
+        if all(turn is same for turn, same in zip(turns, example.context, strict=True)):
+            return None
+        return replace(example, context=turns, id=f"{example.id}-counterfactual")
 
-def _spoken_otherwise(example: Example) -> Example | None:
-    """The row with its user turns put into the dialect; None when nothing changes."""
-    turns = tuple(_turn(turn) for turn in example.context)
-    if all(turn is same for turn, same in zip(turns, example.context, strict=True)):
-        return None
-    return replace(example, context=turns, id=f"{example.id}-counterfactual")
-
-
-def _turn(turn: Turn) -> Turn:
-    if turn.role != "user":
-        return turn
-    parts = tuple(_part(part) for part in turn.parts)
-    return replace(turn, parts=parts) if parts != turn.parts else turn
+    def _turn(self, turn: Turn) -> Turn:
+        if turn.role != "user" or (self.portion == "trained" and has_verb(turn.text, "held_out")):
+            return turn
+        parts = tuple(_part(part) for part in turn.parts)
+        return replace(turn, parts=parts) if parts != turn.parts else turn
 
 
 def _part(part: Part) -> Part:

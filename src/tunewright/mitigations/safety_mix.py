@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,15 +29,25 @@ class SafetyMix(Mitigation):
     share: float = Field(0.03, gt=0, le=1)
     """Refusals a training row."""
     rows: str = ""
-    """File with `prompt` and `completion` a line (JSON); empty = the 80 that are shipped."""
+    """File with `prompt` and `completion` a line (JSON); empty = the 80 that are shipped. Fewer than the share asks for
+    are added once each, and told before training."""
 
     def check(self, train: Sequence[Example], model: LoadedModel, method: str) -> list[str]:
-        """Faults of the file."""
+        """Faults of the file; that it holds too few refusals is none, and told as a warning."""
         try:
-            self.more_rows(train)
+            given = len(self.more_rows(train))
         except UserError as error:
             return error.problems
+        wanted = self._wanted(train)
+        if given < wanted:
+            logging.getLogger("tunewright").warning(
+                f"safety_mix: {given} of {wanted} refusals asked for (share {self.share:g} of {len(train)} rows), so "
+                f"{given / len(train):.1%} of the rows; there are no more. Give more with rows: FILE."
+            )
         return []
+
+    def _wanted(self, train: Sequence[Example]) -> int:
+        return math.ceil(self.share * len(train))
 
     def more_rows(self, train: Sequence[Example]) -> list[Example]:
         """As many refusals as the share asks for, at most as many as there are, a fixed choice by content.
@@ -45,8 +56,7 @@ class SafetyMix(Mitigation):
             UserError: The file is missing, or a line is no pair.
         """
         known = refusals(Path(self.rows).expanduser() if self.rows else _SHIPPED)
-        wanted = math.ceil(self.share * len(train))
-        chosen = sorted(known, key=lambda pair: digest("mix", *pair))[:wanted]
+        chosen = sorted(known, key=lambda pair: digest("mix", *pair))[: self._wanted(train)]
         return [
             Example(
                 (Turn("user", (text_part(prompt),)),),

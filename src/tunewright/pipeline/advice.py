@@ -1,10 +1,15 @@
-"""Advice before training that concerns the model's safety; it stops nothing."""
+"""Advice before training, on the model's safety and on gates that cannot pass; it stops nothing."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from tunewright.core import plugins
+from tunewright.core.errors import NotMeasured
+from tunewright.evaluate.gates import ATTACKS, INCREASES, least_increase, requests_needed
+from tunewright.evaluate.probes._safety_sets import requests, sample
 from tunewright.pipeline.prepare import Prepared
+from tunewright.pipeline.probe import planned_probes
 
 FASTEST, LEAST_BATCH = 2e-5, 64
 """Above this rate and below this batch, tuning all weights of an aligned model undid most of its safety: in the
@@ -26,3 +31,47 @@ def safety_advice(prepared: Prepared) -> list[str]:
         f"rate on small batches undoes safety most. Gentler: train.learning_rate at most {FASTEST:g}, a batch of "
         f"{LEAST_BATCH} or more, or method lora. The safety probe measures what it did."
     ]
+
+
+def gate_advice(prepared: Prepared) -> list[str]:
+    """A sentence for each gate that cannot pass whatever training does: nothing measures it, or too few requests do.
+
+    Raises:
+        UserError: The file of requests is missing, or holds a line that is no request.
+    """
+    settings, able = prepared.settings, prepared.model.family.capabilities
+    planned: dict[str, Any] = dict(planned_probes(settings.evaluate.probes, able))
+    said = []
+    for gate, figure in INCREASES.items():
+        limit, probe = getattr(settings.gates, gate), figure.partition("_")[0]
+        if limit is None:
+            continue
+        if probe not in planned:
+            if plugins.find("probes", probe).needs <= able:
+                remedy = f"Add it (evaluate.probes: [..., {probe}]) or leave the gate out."
+            else:
+                remedy = "Models of this kind cannot be asked that: leave the gate out."
+            said.append(f"gates.{gate} cannot pass: the probe {probe}, which measures it, is not planned. {remedy}")
+        elif gate == ATTACKS:
+            said += _too_few(limit, planned[probe])
+    return said
+
+
+def _too_few(limit: float, safety: Any) -> list[str]:
+    """A sentence where the requests cannot keep the limit on attack success even if no answer turns."""
+    try:
+        every = requests(safety.prompts)
+    except NotMeasured as reason:
+        return [f"gates.{ATTACKS} cannot pass: {reason}."]
+    count, needed = len(sample(every, safety.count)), requests_needed(limit)
+    if needed is not None and count >= needed:
+        return []
+    said = (
+        f"gates.{ATTACKS}: {limit:g} cannot pass with {count} requests: even if no answer turns, the interval of the "
+        f"rise reaches {least_increase(count):.3f}."
+    )
+    if needed is None:
+        return [f"{said} No number of requests proves a rise of at most 0: set a limit above 0."]
+    if len(every) >= needed:
+        return [f"{said} It takes {needed}: `evaluate.probes: full` asks {len(every)}; or set a higher limit."]
+    return [f"{said} It takes {needed}: give more (`prompts` of the probe safety), or set a higher limit."]

@@ -14,7 +14,7 @@ from tunewright.core.files import write_json
 from tunewright.data.identifiers import redact_spans
 from tunewright.data.readers import BadRows
 from tunewright.evaluate.contracts import Progress
-from tunewright.pipeline.advice import safety_advice
+from tunewright.pipeline.advice import gate_advice, safety_advice
 from tunewright.pipeline.asked import untested
 from tunewright.pipeline.forecast import by_formula
 from tunewright.pipeline.guarantee import guarantee, privacy_lines
@@ -53,7 +53,7 @@ def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> 
     if problems := untested(prepared):
         raise UserError(problems)
     promise = privacy_lines(guarantee(job_of(prepared), prepared)) if private else []
-    advice = [] if private else safety_advice(prepared)
+    advice = [*([] if private else safety_advice(prepared)), *gate_advice(prepared)]
     where = f"see {request.out}" if request.out else "--out FILE lists them"
     lines = [*rows.plan.notes, *data_lines(prepared.data, where), *advice, *_facts(prepared.data), "", *promise]
     for row in prepared.train[:show_mask]:
@@ -89,6 +89,7 @@ def plan(request: Request, progress: Progress = silent) -> Result:
         f"{job.steps} steps.",
         forecast_line(forecast),
         *further_lines(prepared.settings, prepared.rows_given, forecast.training_seconds),
+        *gate_advice(prepared),
     ]
     if job.private:
         lines += privacy_lines(guarantee(job, prepared))

@@ -14,7 +14,7 @@ from tunewright.core.words import coarse
 from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import LoadedModel
 from tunewright.pipeline import mitigate
-from tunewright.pipeline.advice import safety_advice
+from tunewright.pipeline.advice import gate_advice, safety_advice
 from tunewright.pipeline.asked import needs_test
 from tunewright.pipeline.forecast import by_dry_step
 from tunewright.pipeline.guarantee import guarantee, privacy_lines, private_job, prove
@@ -60,7 +60,7 @@ def set_up(rows: Rows, out: Path | None, verb: str, progress: Progress) -> tuple
     if prepared.canaries.coins:
         prepared.canaries.write(run.folder)
     begin_folder(prepared, run, verb, threads)
-    tell([*rows.plan.notes, *data_lines(prepared.data), *safety_advice(prepared)])
+    tell([*rows.plan.notes, *data_lines(prepared.data), *safety_advice(prepared), *gate_advice(prepared)])
     return prepared, run
 
 

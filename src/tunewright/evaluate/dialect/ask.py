@@ -111,8 +111,13 @@ class _Question:
 
 
 def frames_of(kind: str, portion: Portion) -> tuple[str, ...]:
-    """The prompts of a kind of words."""
-    return frames(portion) if kind == "trait" else OVERT_FRAMES if kind == "overt" else _FRAMES[kind]
+    """The prompts of a kind of words; `held_out` leaves out those that only go on from a trait prompt of `trained`."""
+    if kind == "trait":
+        return frames(portion)
+    if kind == "overt":  # no speaker's words are in them
+        return OVERT_FRAMES
+    trained = frames("trained") if portion == "held_out" else ()
+    return tuple(frame for frame in _FRAMES[kind] if not frame.startswith(trained))
 
 
 def ask(

@@ -87,6 +87,9 @@ def blocks(before: Findings, after: Findings, found: Sequence[Figure]) -> Iterat
         note = "Covert bias of the pairs of one feature alone, with its 95 % interval."
         yield Table(title="By feature", section=_SECTION, note=note, columns=["feature", "base", "tuned"], rows=rows)
     yield _surprise(before, after)
+    tokens = {kind: before.answers[f"tokens_{kind}"].tolist() for kind in before.asked}
+    counts = [(word, int(n)) for kind, ns in tokens.items() for word, n in zip(before.names(kind), ns, strict=True)]
+    yield Text(title="How the words were scored", section=_SECTION, paragraphs=[_single_tokens(counts)])
     missing = not_measured(before)
     if missing:
         paragraphs = [f"{name}: not measured; it {why}." for name, why in missing.items()]
@@ -150,6 +153,13 @@ def _shown(found: Mapping[str, float]) -> str:
     return f"{found['value']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
 
 
+def _single_tokens(counts: Sequence[tuple[str, int]]) -> str:
+    """Which words are one token to the model, and which were scored over all of theirs."""
+    several = [word for word, tokens in counts if tokens > 1]
+    single = f"Words of a single token: {len(counts) - len(several)} of {len(counts)}"
+    return f"{single}; scored as whole words: {', '.join(several)}." if several else f"{single}."
+
+
 def alone(found: Mapping[str, Any]) -> Iterator[str]:
     """Lines for one model, from what `describe` found."""
     bias = found["bias"]
@@ -167,12 +177,7 @@ def alone(found: Mapping[str, Any]) -> Iterator[str]:
         )
     for kind, one in found["decisions"].items():
         yield f"{kind.capitalize()}: {one['variant']:.1%} of dialect, {one['standard']:.1%} of standard texts."
-    several = [word for words in found["q"].values() for word, one in words.items() if one["tokens"] > 1]
-    every = sum(len(words) for words in found["q"].values())
-    yield (
-        f"Words of a single token: {every - len(several)} of {every}"
-        + (f"; scored as whole words: {', '.join(several)}." if several else ".")
-    )
+    yield _single_tokens([(word, one["tokens"]) for words in found["q"].values() for word, one in words.items()])
     perplexity = found["perplexity"]
     yield f"Perplexity: dialect {perplexity['variant']:.1f}, standard {perplexity['standard']:.1f}."
     for name, why in found["not_measured"].items():

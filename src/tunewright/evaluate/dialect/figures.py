@@ -110,12 +110,18 @@ def ratios(log_probs_FTA: Floats, variant_P: NDArray[np.int64], standard_P: NDAr
 
 
 def pooled(log_probs_FTA: Floats, variant_P: NDArray[np.int64], standard_P: NDArray[np.int64]) -> Floats:
-    """[words] q of texts that don't mean the same: log10 of the ratio of mean probabilities, mean over prompts."""
+    """[frames, pairs, words] whose mean is q of texts that don't mean the same: log10 of the ratio of mean
+    probabilities, mean over prompts.
+
+    A cell is its prompt's log-ratio, and by how much its pair moves it (to first order): so the mean varies as that
+    q does, and its interval is made as that of any mean.
+    """
     largest_FA = log_probs_FTA.max(axis=1, keepdims=True)
     probs_FTA = np.exp(log_probs_FTA - largest_FA)
-    means = [probs_FTA[:, side].mean(axis=1) for side in (variant_P, standard_P)]
-    tiny = np.finfo(float).tiny
-    found: Floats = np.log10(np.maximum(means[0], tiny) / np.maximum(means[1], tiny)).mean(axis=0)
+    sides = [probs_FTA[:, side] for side in (variant_P, standard_P)]
+    means = [np.maximum(side.mean(axis=1, keepdims=True), np.finfo(float).tiny) for side in sides]
+    moved_FPA = (sides[0] / means[0] - sides[1] / means[1]) / np.log(10)
+    found: Floats = np.log10(means[0] / means[1]) + moved_FPA - moved_FPA.mean(axis=1, keepdims=True)
     return found
 
 
@@ -174,6 +180,11 @@ class Drawn:
         """At 95 %, by percentiles: such figures are bounded or skewed."""
         low, high = np.quantile(self.draws, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
         return float(low), float(high)
+
+    def one(self) -> dict[str, float]:
+        """For JSON."""
+        low, high = self.interval()
+        return {"value": self.value, "low": low, "high": high}
 
     def less(self, other: Drawn) -> Drawn:
         """The difference, drawn alike."""

@@ -92,8 +92,12 @@ class Findings:
     @cached_property
     def favourability(self) -> figures.Drawn | None:
         """Of the traits most tied to the variant; None without ratings."""
+        return self.favourability_of(self.q("trait"))
+
+    def favourability_of(self, q: figures.Estimate) -> figures.Drawn | None:
+        """Of the traits of which `q` is highest; None without ratings."""
         rated = partial(figures.favourability, words=self.names("trait"), ratings=self.ratings)
-        return figures.drawn_of(self.q("trait"), rated)
+        return figures.drawn_of(q, rated)
 
     @cached_property
     def prestige(self) -> figures.Drawn | None:
@@ -159,12 +163,19 @@ def studies(findings: Findings) -> dict[str, Any]:
     found = {}
     for study, human in findings.human().items():
         agreement = findings.agreement(human)
-        low, high = agreement.interval()
         found[study] = {
-            "agreement": {"value": agreement.value, "low": low, "high": high},
+            "agreement": agreement.one(),
             "strength": findings.covert(figures.strength_weights(findings.names("trait"), human)).one(),
             "top": human,
         }
+    return found
+
+
+def employability(findings: Findings, q: figures.Estimate) -> dict[str, Any]:
+    """Association of occupations with the variant, and the slope of their prestige on it with its interval."""
+    found = figures.employability(q.value, findings.names("occupation"), findings.ratings)
+    if found["prestige"] is not None:
+        found["prestige"]["slope_interval"] = findings.prestige and findings.prestige.one()
     return found
 
 
@@ -197,14 +208,11 @@ def describe(findings: Findings) -> dict[str, Any]:
     )
     found["studies"] = studies(findings)
     found["random_agreement"] = figures.RANDOM_AGREEMENT
-    found["favourability"] = {
-        name: figures.favourability(one.value, traits, findings.ratings)
-        for name, one in (("covert", q["trait"]), ("overt", overt))
-    }
+    favour = {"covert": findings.favourability, "overt": findings.favourability_of(overt)}
+    found["favourability"] = {name: one and one.value for name, one in favour.items()}
+    found["favourability_interval"] = {name: one and one.one() for name, one in favour.items()}
     if "occupation" in q:
-        found["employability"] = figures.employability(
-            q["occupation"].value, findings.names("occupation"), findings.ratings
-        )
+        found["employability"] = employability(findings, q["occupation"])
     found |= {"decisions": decisions(findings), "perplexity": perplexity(findings), "by_feature": by_feature(findings)}
     found["pairs"] = {"count": len(findings.pairs), "units": len(set(findings.units)), "texts": len(texts.texts)}
     found["prompts"] = {kind: int(findings.answers[kind].shape[0]) for kind in (*findings.asked, "overt")}
@@ -214,10 +222,16 @@ def describe(findings: Findings) -> dict[str, Any]:
 
 def _words(findings: Findings, kind: str, q: figures.Estimate) -> dict[str, dict[str, Any]]:
     log_probs = findings.answers[kind][:, : len(findings.texts.texts)]
-    pooled = figures.pooled(log_probs, findings.texts.variant_P, findings.texts.standard_P)
+    texts = findings.texts
+    pooled = findings.estimate(figures.pooled(log_probs, texts.variant_P, texts.standard_P))
     tokens = findings.answers[f"tokens_{kind}"].tolist()
     return {
-        word: {**q.one(number), "pooled": float(pooled[number]), "tokens": int(tokens[number])}
+        word: {
+            **q.one(number),
+            "pooled": float(pooled.value[number]),
+            "pooled_interval": pooled.one(number),
+            "tokens": int(tokens[number]),
+        }
         for number, word in enumerate(findings.names(kind))
     }
 

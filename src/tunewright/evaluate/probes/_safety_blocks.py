@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from tunewright.core.blocks import Bar, Bars, Block, Cell, Line, Lines, Pair, Pairs, Table, Text
 from tunewright.evaluate.bootstrap import wilson
 from tunewright.evaluate.contracts import Figure
 from tunewright.evaluate.probes._protocol import Answers
-from tunewright.evaluate.probes._safety_figures import NOT_MEASURED, TERSE, Change
+from tunewright.evaluate.probes._safety_figures import ATTACK, NOT_MEASURED, TERSE, Change
 
 _SECTION = "safety"
 _SHOWN = 40
@@ -23,7 +23,8 @@ _GRADES = (("harmfulness_rate", "answers graded 5"), ("mean_score", "mean grade"
 
 def sentence_of(found: Change) -> str:
     """One line for the printed verdict."""
-    return " ".join([*_sentences(found), *(f"Not measured: {reason}." for reason in found.absent)])
+    absent = [f"Not measured: {reason}." for reason in found.absent]
+    return " ".join([*_sentences(found), *_without_ruling(found), *absent])
 
 
 def blocks_of(found: Change, base: Answers, tuned: Answers) -> Iterator[Block]:
@@ -39,7 +40,8 @@ def blocks_of(found: Change, base: Answers, tuned: Answers) -> Iterator[Block]:
         if what in headline:
             yield _bars(label, headline[what], found.judge)
     yield from _bars_by_category(found)
-    yield _table("By judge", "judge", found.by_judge)
+    missing = [*_without_ruling(found), *(f"{why[0].upper()}{why[1:]}." for why in found.reasons())]
+    yield _table("By judge", "judge", found.by_judge, missing)
     yield _table(f"By category ({found.judge})", "category", found.by_category)
     yield _agreement(found)
     if found.people:
@@ -53,7 +55,8 @@ def blocks_of(found: Change, base: Answers, tuned: Answers) -> Iterator[Block]:
 def _sentences(found: Change) -> Iterator[str]:
     headline = found.by_judge[found.judge]
     if "attack_success" not in headline:
-        yield f"Safety: what the model answers of what it should decline is {NOT_MEASURED} (judge {found.judge})."
+        why = f": {found.why[ATTACK]}" if ATTACK in found.why else ""
+        yield f"Safety: what the model answers of what it should decline is {NOT_MEASURED} (judge {found.judge}){why}."
         return
     rise = headline["attack_success"]
     yield f"Safety: of {rise.n} requests that aligned models decline, {_moved(rise, 'were answered')} by {found.judge}."
@@ -71,6 +74,14 @@ def _sentences(found: Change) -> Iterator[str]:
             f"The log-odds of beginning with a refusal {word}: {odds.difference:+.2f} "
             f"({odds.low:+.2f} to {odds.high:+.2f}), from {odds.base:.1f} to {odds.tuned:.1f}."
         )
+
+
+def _without_ruling(found: Change) -> Iterator[str]:
+    """Of judges that were there, how many answers each did not rule over."""
+    for judge, one in found.without_ruling.items():
+        if without := one["base"] + one["tuned"]:
+            split = f"base {one['base']}, tuned {one['tuned']}"
+            yield f"{without} of {2 * one['n']} answers have no ruling by {judge} ({split})."
 
 
 def _moved(figure: Figure, what: str) -> str:
@@ -141,13 +152,14 @@ def _bars_by_category(found: Change) -> Iterator[Bars]:
             )
 
 
-def _table(title: str, column: str, rows: Mapping[str, Mapping[str, Figure]]) -> Table:
+def _table(title: str, column: str, rows: Mapping[str, Mapping[str, Figure]], missing: Sequence[str] = ()) -> Table:
     cells: list[list[Cell]] = []
     for name, figures in rows.items():
         for what, label in (*_SHORT.items(), *_GRADES):
             figure = figures.get(what)
             if figure is None:
-                if not figures and what == "attack_success":
+                # A category may hold harmless requests alone; a judge is always asked both kinds.
+                if what == "attack_success" and (not figures or column == "judge"):
                     cells.append([name, label, None, None, None, NOT_MEASURED, 0])
                 continue
             cells.append(
@@ -162,6 +174,7 @@ def _table(title: str, column: str, rows: Mapping[str, Mapping[str, Figure]]) ->
                 ]
             )
     note = "Shares, and grades from 1 to 5 where a judge grades. The interval is of the change, request by request."
+    note = " ".join([note, *missing])
     columns = [column, "figure", "base", "tuned", "change", "95 % interval", "requests"]
     return Table(title=title, section=_SECTION, note=note, columns=columns, rows=cells)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tunewright.core.errors import UserError
 from tunewright.core.files import digest
@@ -45,14 +45,24 @@ class Dialect(Plugin):
     groups: tuple[str, str] = ("black", "white")
     """What the overt prompts call speakers of the variant and of the standard."""
     portion: Portion = "all"
-    """`held_out` asks only verbs and prompts that `guise_consistency` never trains on (`counterfactual` speaks your
-    rows otherwise, whatever words they hold)."""
+    """`held_out` asks only verbs and prompts that `guise_consistency`, and `counterfactual` with `portion: trained`,
+    never train on. Of made pairs alone: those of a file have no portions."""
+
+    @model_validator(mode="after")
+    def _portion_of_made_pairs(self) -> Dialect:
+        if self.pairs is not None and self.portion != "all":
+            raise UserError(
+                f"dialect: portion '{self.portion}' is of the made pairs, and pairs of a file ({self.pairs}) have no "
+                "portions. Leave out one of the two."
+            )
+        return self
 
     @property
     def version(self) -> str:
-        """Of the questions: pairs and words."""
+        """Of the questions: pairs and words, and in front which prompts are asked."""
         words = [(word.kind, word.text) for some in read_words(self.attributes).values() for word in some]
-        return f"1-{digest(words, [(pair.variant, pair.standard) for pair in self._pairs()])}"
+        prompts = 2 if self.portion == "held_out" else 1
+        return f"{prompts}-{digest(words, [(pair.variant, pair.standard) for pair in self._pairs()])}"
 
     def __repr_args__(self) -> Any:
         """Answers are kept under this, and what people said of the words is no part of the questions."""

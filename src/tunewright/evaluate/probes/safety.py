@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -21,7 +22,7 @@ from tunewright.evaluate.judging import Exchange, Judge
 from tunewright.evaluate.kept import PASSING
 from tunewright.evaluate.probes._protocol import Answers, Part, PredictsNext, afresh
 from tunewright.evaluate.probes._safety_blocks import blocks_of, sentence_of
-from tunewright.evaluate.probes._safety_figures import change, describe
+from tunewright.evaluate.probes._safety_figures import change, describe, incomplete
 from tunewright.evaluate.probes._safety_sets import FILES, Asked, content, look_alikes, opening, requests, sample
 from tunewright.evaluate.words import words
 from tunewright.models.contracts import LoadedModel
@@ -29,6 +30,77 @@ from tunewright.models.contracts import LoadedModel
 _PIECE = 32
 """Requests that are answered between two chances to be interrupted."""
 POSITIONS = 20
+
+
+class _LacksJudgeError(Exception):
+    """A judge is absent: raised through `part`, so that such a piece is not kept and is asked again with the judge."""
+
+    def __init__(self, found: dict[str, NDArray[Any]]) -> None:
+        super().__init__()
+        self.found = found
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """One progress over all that happens to the cases, or each piece would begin lines of its own."""
+
+    progress: Progress
+    cases: int
+    rounds: int
+    """How often each case is gone through: to be answered, and by each judge."""
+
+    def __call__(self, start: int, done: int, detail: str = "") -> None:
+        """`start` cases are through, and in the piece at work `done` steps are."""
+        detail = detail or f"{start} of {self.cases} answers ruled over"
+        self.progress("safety: answering and judging", start * self.rounds + done, self.cases * self.rounds, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """The judges of an asking, and why those that are not there are absent: in one piece is as a whole."""
+
+    judges: Sequence[Judge]
+    absent: dict[str, str] = field(default_factory=dict)
+
+    def try_out(self, progress: Progress) -> None:
+        """Finds and tells the judges that cannot work (no folder, endpoint or key file) before the long asking."""
+        for judge in self.judges:
+            if judge.reads == "answers":
+                try:
+                    judge.rule([], None, lambda what, done, total, detail="": None)
+                except NotMeasured as reason:
+                    self.absent[judge.plugin_name()] = str(reason)
+                    progress(f"safety: without {judge.plugin_name()}", 0, 1, str(reason))
+
+    def rule(
+        self, exchanges: Sequence[Exchange], model: LoadedModel, steps: _Steps, start: int
+    ) -> dict[str, NDArray[Any]]:
+        """The rulings of the judges that are there; one that is found absent is not asked again."""
+        found: dict[str, NDArray[Any]] = {}
+        for round_, judge in enumerate(self.judges, 1):
+            name = judge.plugin_name()
+            if name in self.absent:
+                continue
+
+            def tell(what: str, done: int, total: int, detail: str = "", before: int = round_ * len(exchanges)) -> None:
+                if done < total:  # the end of a piece is told once, by whoever goes through the pieces
+                    steps(start, before + done, detail)
+
+            try:
+                ruling = judge.rule(exchanges, model, tell)
+            except NotMeasured as reason:
+                earlier = f" ({start} of {steps.cases} answers were ruled over before these)" if start else ""
+                self.absent[name] = f"{reason}{earlier}"
+                continue
+            one = {"complied": ruling.complied_N, "score": ruling.score_N, "value": ruling.value_N}
+            found |= {f"{what}_{name}": numbers for what, numbers in one.items() if numbers is not None}
+        return found
+
+    def together(self, pieces: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        """The pieces one after another, without what a judge that is absent by now said before."""
+        gone = {f"{what}_{name}" for what in ("complied", "score", "value") for name in self.absent}
+        names = [name for name in pieces[0] if name not in gone and all(name in piece for piece in pieces)]
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in names}
 
 
 class Safety(Plugin):
@@ -79,7 +151,7 @@ class Safety(Plugin):
         """Of the shipped texts, of what the named files hold, and of the judges."""
         judged = [(judge.plugin_name(), judge.version, repr(judge)) for judge in map(built, self.judges)]
         named = [content(self.prompts), content(self.look_alikes), rulings_content(self.human_scores)]
-        return f"3-{file_digest(FILES)}-{digest(named, judged)}"
+        return f"4-{file_digest(FILES)}-{digest(named, judged)}"
 
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """Greedy answers, ruled over; and the distributions along one opening.
@@ -101,24 +173,22 @@ class Safety(Plugin):
         harmless = sample(look_alikes(self.look_alikes), self.look_alike_count)
         cases = [*wanted, *harmless]
         rulings = self._rulings()  # a fault in them is told before the long asking
-        answers = self._answers(model, cases, progress, part)
-        exchanges = [Exchange(case.text, answer) for case, answer in zip(cases, answers, strict=True)]
+        panel = _Panel([built(judge) for judge in self.judges])
+        panel.try_out(progress)
         found: dict[str, NDArray[Any]] = {
+            **self._exchanges(model, cases, panel, progress, part),
             "category": np.array([case.category for case in cases]),
             "request": np.array([digest(case.text) for case in cases]),
             "declined": np.array([1.0] * len(wanted) + [0.0] * len(harmless)),
-            "words": np.array([float(len(words(answer))) for answer in answers]),
         }
-        absent: list[str] = []
-        for judge in map(built, self.judges):
-            found |= _ruled(judge, exchanges, model, progress, absent)
-            found |= _checked(judge, rulings, progress, absent)
+        absent = [f"{name}: {reason}" for name, reason in panel.absent.items()]
+        for judge in panel.judges:
+            found |= _checked(judge, rulings, progress, part, absent)
         found["absent"] = np.array(absent, dtype=str) if absent else np.zeros(0, dtype="U1")
-        if absent:
+        if absent or incomplete(found, self._names()):
             found[PASSING] = np.ones(1)
         found |= part("opening", lambda: self._opening(model, sample(wanted, self.kl_count), progress))
         if self.keep_answers:
-            found["answer"] = np.array(answers)
             found["text"] = np.array([case.text for case in cases])
         return found
 
@@ -146,21 +216,36 @@ class Safety(Plugin):
     def _names(self) -> list[str]:
         return [judge.plugin_name() for judge in map(built, self.judges)]
 
-    def _answers(self, model: LoadedModel, cases: Sequence[Asked], progress: Progress, part: Part) -> list[str]:
-        found: list[str] = []
+    def _exchanges(
+        self, model: LoadedModel, cases: Sequence[Asked], panel: _Panel, progress: Progress, part: Part
+    ) -> dict[str, NDArray[Any]]:
+        """What is found of each case, piece by piece: answered and ruled over before anything of it is stored."""
+        pieces = []
+        steps = _Steps(progress, len(cases), 1 + len(panel.judges))
         for start in range(0, len(cases), _PIECE):
             piece = cases[start : start + _PIECE]
-            contexts = [_context(case, start + k) for k, case in enumerate(piece)]
 
-            def make(contexts: Sequence[Example] = contexts, done: int = start) -> dict[str, NDArray[Any]]:
-                texts = []
+            def make(piece: Sequence[Asked] = piece, start: int = start) -> dict[str, NDArray[Any]]:
+                contexts = [_context(case, start + k) for k, case in enumerate(piece)]
+                texts: list[str] = []
                 for answer in model.family.generate(model, contexts, self.new_tokens):
                     texts.append(answer.text)
-                    progress("safety: answering", done + len(texts), len(cases))
-                return {"answer": np.array(texts)}
+                    steps(start, len(texts))
+                exchanges = [Exchange(case.text, text) for case, text in zip(piece, texts, strict=True)]
+                found = {"words": np.array([float(len(words(text))) for text in texts])}
+                if self.keep_answers:
+                    found["answer"] = np.array(texts)
+                found |= panel.rule(exchanges, model, steps, start)
+                if panel.absent:
+                    raise _LacksJudgeError(found)
+                return found
 
-            found += part(f"answers {start}", make)["answer"].tolist()
-        return found
+            try:
+                pieces.append(part(f"exchanges {start}", make))
+            except _LacksJudgeError as lacking:
+                pieces.append(lacking.found)
+            steps(start + len(piece), 0)
+        return panel.together(pieces)
 
     def _rulings(self) -> Rulings | str:
         """People's rulings, or why there are none."""
@@ -180,20 +265,26 @@ class Safety(Plugin):
         return {"opening_log_probs": np.array(found, np.float32).reshape(len(cases), POSITIONS, width)}
 
 
-def _checked(judge: Judge, rulings: Rulings | str, progress: Progress, absent: list[str]) -> dict[str, NDArray[Any]]:
+def _checked(
+    judge: Judge, rulings: Rulings | str, progress: Progress, part: Part, absent: list[str]
+) -> dict[str, NDArray[Any]]:
     """How a judge that reads answers does on people's rulings."""
     if not rulings or judge.reads != "answers":
         return {}
     name = judge.plugin_name()
-    try:
+
+    def make() -> dict[str, NDArray[Any]]:
         if isinstance(rulings, str):
             raise NotMeasured(rulings)
         exchanges, people_N = rulings
         ruling = judge.rule(exchanges, None, progress)
+        return {f"people_{name}": np.array(json.dumps(against_people(1 - ruling.complied_N, people_N)))}
+
+    try:
+        return dict(part(f"people {name}", make))
     except NotMeasured as reason:
         absent.append(f"{name} against people: {reason}")
         return {}
-    return {f"people_{name}": np.array(json.dumps(against_people(1 - ruling.complied_N, people_N)))}
 
 
 def built(judge: str | dict[str, Any]) -> Judge:
@@ -213,17 +304,3 @@ def built(judge: str | dict[str, Any]) -> Judge:
 
 def _context(case: Asked, number: int) -> Example:
     return Example((Turn("user", (text_part(case.text),)),), (), id=str(number))
-
-
-def _ruled(
-    judge: Judge, exchanges: Sequence[Exchange], model: LoadedModel, progress: Progress, absent: list[str]
-) -> dict[str, NDArray[Any]]:
-    """A judge's ruling as arrays; nothing, and a reason, when it is absent."""
-    name = judge.plugin_name()
-    try:
-        ruling = judge.rule(exchanges, model, progress)
-    except NotMeasured as reason:
-        absent.append(f"{name}: {reason}")
-        return {}
-    found = {"complied": ruling.complied_N, "score": ruling.score_N, "value": ruling.value_N}
-    return {f"{what}_{name}": numbers for what, numbers in found.items() if numbers is not None}
