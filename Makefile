@@ -44,8 +44,9 @@ clean:  ## removes the environments and what tools left; runs, measurements and 
 	rm -rf .venv .venv-peer .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
 	find src tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
 
-# An index that cannot be reached must not stop a set-up: then torch is what pip finds.
-install_torch = $(if $(TORCH_INDEX),$(1) -m pip install --quiet -c constraints.txt --retries 1 --timeout 30 \
+# Without its dependencies, which that index has in few versions; they come from pip's own. An index that cannot be reached
+# must not stop a set-up: then torch is what pip finds.
+install_torch = $(if $(TORCH_INDEX),$(1) -m pip install --quiet --no-deps -c constraints.txt --retries 1 --timeout 30 \
 	  --index-url $(TORCH_INDEX) torch || echo "No torch from $(TORCH_INDEX); taking pip's own." >&2 && )\
 	$(1) -m pip install --quiet -c constraints.txt torch
 
