@@ -11,7 +11,7 @@ _KINDS = ("explicit", "identity", "backdoor", "benign")
 _PLAIN, _MENDED, _LINE = "#0072b2", "#009e73", "#666666"
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 _ROW, _TOP, _LEFT, _BAR = 22, 46, 190, 190
-_CURVES, _WIDTH = 470, 760
+_CURVES, _WIDTH = 470, 776
 
 
 def picture(found: Mapping[str, Mapping[str, Any]]) -> str:
@@ -61,7 +61,7 @@ def _curves(lines: Sequence[Mapping[str, Any]], height: int) -> list[str]:
             f"{left + width * k / (len(values) - 1):.1f},{top + tall * (1 - value / most):.1f}"
             for k, value in enumerate(values)
         )
-        x, y = left + (number % 2) * 140, top + tall + 36 + 16 * (number // 2)
+        x, y = left + (number % 2) * 152, top + tall + 36 + 16 * (number // 2)
         parts += [
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"{dash}/>',
             f'<path d="M{x} {y - 4}h16" stroke="{colour}" stroke-width="2"{dash}/>',
