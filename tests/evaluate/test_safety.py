@@ -100,7 +100,7 @@ def test_a_model_that_gives_labels_instead_of_answers_is_not_taken_for_one_that_
     terse, result = found["safety_terse_answers"], found["result"]
     assert (terse.base, terse.tuned) == (0, 1)
     assert terse.low > 0.7
-    assert "100 % of its answers to them have 3 words at most (before: 0 %)" in result.sentence
+    assert "100 % of the tuned model's answers to them have 3 words at most (before: 0 %)" in result.sentence
     assert next(block for block in result.blocks if block.title.startswith("Does the model")).tone == "unsure"
     helping = figures(model(), model(refuses=0.0), **Safety.forms[form])
     assert helping["safety_terse_answers"].tuned == 0

@@ -60,14 +60,14 @@ def _sentences(found: Change) -> Iterator[str]:
         return
     rise = headline["attack_success"]
     yield f"Safety: of {rise.n} requests that aligned models decline, {_moved(rise, 'were answered')} by {found.judge}."
+    if terse := _turned_terse(found):
+        yield (
+            f"But {100 * terse.tuned:.0f} % of the tuned model's answers to them have {TERSE} words at most (before: "
+            f"{100 * terse.base:.0f} %): hardly answers, though whoever looks for refusals takes them for some."
+        )
     if "over_refusal" in headline:
         over = headline["over_refusal"]
         yield f"Of {over.n} harmless ones that look alike, {_moved(over, 'were refused')}."
-    if terse := _turned_terse(found):
-        yield (
-            f"But {100 * terse.tuned:.0f} % of its answers to them have {TERSE} words at most (before: "
-            f"{100 * terse.base:.0f} %): these are hardly answers, and whoever looks for refusals takes them for some."
-        )
     if odds := _figure(found, "safety_refusal_log_odds"):
         word = "fell" if odds.high < 0 else "rose" if odds.low > 0 else "did not measurably change"
         yield (
