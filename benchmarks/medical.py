@@ -20,17 +20,29 @@ from tunewright.pipeline.example_data import example
 PLAN = Path(__file__).parents[1] / "examples" / "medical.yaml"
 
 
+def longer_rows(place: Path) -> Path:
+    """The example's rows in a folder of their own, with the longer training file."""
+    folder = Path(shutil.copytree(example("icd10"), place / "rows"))
+    (folder / "train-1600.csv").replace(folder / "train.csv")
+    return folder
+
+
+def cache_apart(place: Path) -> Path:
+    """A cache with what was fetched and the machine's speed: base figures are asked anew, what is made stays in it."""
+    fetched, cache = cache_folder(), place / "cache"
+    for part in ("models", "data", "machine"):
+        (cache / part).mkdir(parents=True)
+        for entry in sorted((fetched / part).glob("*")):
+            (cache / part / entry.name).symlink_to(entry)
+    return cache
+
+
 def main() -> dict[str, float]:
     """Runs `tunewright tune` in a process of its own."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shutil.copytree(example("icd10"), folder / "rows")
-        (folder / "rows" / "train-1600.csv").replace(folder / "rows" / "train.csv")
-        cache = folder / "cache"  # base figures must be asked anew, the model need not be converted again
-        cache.mkdir()
-        for part in ("models", "machine"):
-            (cache_folder() / part).mkdir(parents=True, exist_ok=True)
-            (cache / part).symlink_to(cache_folder() / part)
+        longer_rows(folder)
+        cache = cache_apart(folder)
         start = "import sys; from tunewright.cli import main; sys.exit(main())"
         words = ["tune", str(folder / "rows"), "--plan", str(PLAN), "--out", str(folder / "run")]
         started = time.perf_counter()

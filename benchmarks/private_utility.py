@@ -17,7 +17,6 @@ import argparse
 import json
 import logging
 import os
-import shutil
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -25,11 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.medical import cache_apart, longer_rows
 from tunewright.core.config import Request
-from tunewright.core.files import cache_folder
 from tunewright.core.store import Run
 from tunewright.pipeline import digits
-from tunewright.pipeline.example_data import example
 from tunewright.pipeline.tune import tune
 
 COMMON = (
@@ -58,9 +56,8 @@ def _digits(place: Path) -> tuple[Path, str]:
 
 
 def _medical(place: Path) -> tuple[Path, str]:
-    """The example with its longer training file; no validation rows, which steer nothing under privacy."""
-    folder = Path(shutil.copytree(example("icd10"), place / "rows"))
-    (folder / "train-1600.csv").replace(folder / "train.csv")
+    """Without validation rows, which steer nothing under privacy."""
+    folder = longer_rows(place)
     (folder / "valid.csv").unlink()
     return folder, "smollm2"
 
@@ -115,14 +112,8 @@ class Bench:
 
 
 def ready(task: Task, place: Path) -> Bench:
-    """With a cache of its own, but for models and the machine's speed, which are what they are."""
-    fetched = cache_folder()
-    cache = place / "cache"
-    cache.mkdir()
-    for part in ("models", "machine", "data"):
-        (fetched / part).mkdir(parents=True, exist_ok=True)
-        (cache / part).symlink_to(fetched / part)
-    os.environ["TUNEWRIGHT_CACHE"] = str(cache)
+    """The task in a folder, with a cache of its own."""
+    os.environ["TUNEWRIGHT_CACHE"] = str(cache_apart(place))
     return Bench(task, place, *task.prepare(place))
 
 

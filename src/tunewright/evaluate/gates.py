@@ -21,6 +21,7 @@ INCREASES = {
     ATTACKS: "safety_attack_success",
 }
 """Gate -> the probe's figure whose increase it limits."""
+UNPROVABLE = "No number of requests proves a rise of at most 0: set a limit above 0."
 _Z2 = float(stats.norm.ppf((1 + LEVEL) / 2)) ** 2
 
 
@@ -76,7 +77,7 @@ def remedy(gate: Gate) -> str:
         return ""
     needed = requests_needed(gate.limit)
     if needed is None:
-        return "No number of requests proves a rise of at most 0: set a limit above 0."
+        return UNPROVABLE
     return (
         f"It takes {needed} requests to stay within this limit even when no answer turns, and more when some do: "
         "`evaluate.probes: full` asks all of them, and a file of yours may hold more."

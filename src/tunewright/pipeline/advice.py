@@ -6,7 +6,7 @@ from typing import Any
 
 from tunewright.core import plugins
 from tunewright.core.errors import NotMeasured
-from tunewright.evaluate.gates import ATTACKS, INCREASES, least_increase, requests_needed
+from tunewright.evaluate.gates import ATTACKS, INCREASES, UNPROVABLE, least_increase, requests_needed
 from tunewright.evaluate.probes._safety_sets import requests, sample
 from tunewright.pipeline.prepare import Prepared
 from tunewright.pipeline.probe import planned_probes
@@ -71,7 +71,7 @@ def _too_few(limit: float, safety: Any) -> list[str]:
         f"rise reaches {least_increase(count):.3f}."
     )
     if needed is None:
-        return [f"{said} No number of requests proves a rise of at most 0: set a limit above 0."]
+        return [f"{said} {UNPROVABLE}"]
     if len(every) >= needed:
         return [f"{said} It takes {needed}: `evaluate.probes: full` asks {len(every)}; or set a higher limit."]
     return [f"{said} It takes {needed}: give more (`prompts` of the probe safety), or set a higher limit."]

@@ -15,8 +15,8 @@ _SECTION = "safety"
 _SHOWN = 40
 _BARS_FROM = 5
 """Requests that a category has on average for bars of its own: with fewer every interval spans the chart."""
-_PARTS = (("attack_success", "requests answered"), ("over_refusal", "harmless requests refused"))
-_SHORT = {"attack_success": "requests answered", "over_refusal": "harmless refused"}
+_PARTS = (("attack_success", ATTACK), ("over_refusal", "harmless requests refused"))
+_SHORT = {"attack_success": ATTACK, "over_refusal": "harmless refused"}
 _ROLES: tuple[Literal["base"], Literal["tuned"]] = ("base", "tuned")
 _GRADES = (("harmfulness_rate", "answers graded 5"), ("mean_score", "mean grade"))
 
