@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.table import render, runner, scripts  # noqa: E402
-from benchmarks.table.__main__ import main  # noqa: E402
+from benchmarks.table import __main__ as table  # noqa: E402
+from benchmarks.table import figures, render, runner, scripts  # noqa: E402
 from benchmarks.table.child import rate  # noqa: E402
 from benchmarks.table.row import Figure, Result, Row, Side, ratio  # noqa: E402
 from benchmarks.table.rows import everything  # noqa: E402
@@ -52,7 +52,9 @@ def kept(tmp_path: Path) -> runner.Measurements:
 
 
 def page(kept: runner.Measurements, reasons: Mapping[str, str] = {}) -> str:
-    return render.table([ROW], {"race": kept.newest(ROW)}, reasons, "a machine")
+    rounds, last = kept.newest(ROW)
+    found = {"race": figures.Measured.of(ROW, rounds, last, "a machine")} if rounds else {}
+    return render.table([ROW], found, reasons)
 
 
 def test_the_sides_of_a_row_run_in_turn(kept: runner.Measurements) -> None:
@@ -128,6 +130,28 @@ def test_what_was_not_measured_is_said_and_not_reached(kept: runner.Measurements
     assert "**race, speed over peer**: not measured yet" in page(kept)
 
 
+@pytest.mark.parametrize(("at", "stands"), [("2000-01-01 00:00", 3.0), ("2999-01-01 00:00", 7.0)])
+def test_the_newest_figures_stand_and_rows_measured_elsewhere_stay(
+    kept: runner.Measurements, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, stands: float
+) -> None:
+    monkeypatch.setattr(table, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(table, "PAGE", tmp_path / "results.md")
+    monkeypatch.setattr(runner.Measurements, "of", lambda row: runner.Measurements(tmp_path / "measurements" / row))
+    elsewhere = figures.Measured(at, "0abc", "another machine", (), {FASTER.name: figures.Spread.of([7.0])})
+    figures.write(tmp_path / "results.json", {"race": elsewhere, "jump": elsewhere})
+    runner.measure(ROW, 1, runner.Measurements.of("race"), "code", Programs({"peer": 1.0, "ours": 3.0}))
+
+    jump = Row("jump", "Who is higher.", (OURS,), (FASTER,))
+    table.write_results([ROW, jump])
+    found = figures.read(tmp_path / "results.json")
+    assert found["race"].figures[FASTER.name].median == stands
+    assert found["jump"] == elsewhere
+    written = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "| jump | speed over peer | >= 2 | 7 (7 to 7) | 1 | reached |" in written
+    assert f"Who is higher. Measured {at} at 0abc on machine {1 if stands == 7 else 2}." in written
+    assert "another machine" in written
+
+
 def a_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Side:
     (tmp_path / "child.py").write_text(text, encoding="utf-8")
     monkeypatch.setattr(runner, "ROOT", tmp_path)
@@ -201,7 +225,7 @@ def test_rates_leave_the_first_step_out() -> None:
 
 
 def test_an_unknown_row_is_named_with_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["lora-sft"]) == 2
+    assert table.main(["lora-sft"]) == 2
     assert "no row lora-sft. Allowed: lora_sft, " in capsys.readouterr().err
 
 

@@ -10,17 +10,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import yaml
 
-from benchmarks.table import machine, render, runner
+from benchmarks.table import figures, machine, render, runner
 from benchmarks.table.child import ROOT
 from benchmarks.table.row import Row
 from benchmarks.table.rows import everything
 from benchmarks.table.scripts import is_there, plain_scripts
 
-RESULTS, REASONS = ROOT / "benchmarks" / "results.md", ROOT / "benchmarks" / "reasons.yaml"
+RESULTS, REASONS = ROOT / "benchmarks" / "results.json", ROOT / "benchmarks" / "reasons.yaml"
+PAGE = RESULTS.with_suffix(".md")
 
 
 def main(names: Sequence[str]) -> int:
@@ -34,8 +34,8 @@ def main(names: Sequence[str]) -> int:
     subprocess.run([sys.executable, "-m", "benchmarks.ours.workload"], cwd=ROOT, check=True)
     failed = [row.name for row in rows.values() if (not names or row.name in names) and not measured(row)]
     failed += [name for name in plain_scripts() if (not names or name in names) and not printed(name)]
-    write_results([*rows.values()], RESULTS)
-    sys.stderr.write(f"The table is in {RESULTS.relative_to(ROOT)}.\n")
+    write_results([*rows.values()])
+    sys.stderr.write(f"The table is in {PAGE.relative_to(ROOT)}.\n")
     for name in failed:
         sys.stderr.write(f"FAILED: {name}\n")
     return 1 if failed else 0
@@ -60,11 +60,16 @@ def printed(name: str) -> bool:
     return subprocess.run([sys.executable, f"benchmarks/{name}.py"], cwd=ROOT).returncode == 0
 
 
-def write_results(rows: Sequence[Row], path: Path) -> None:
-    """The page from everything that was ever kept: of each row the newest."""
-    found = {row.name: runner.Measurements.of(row.name).newest(row) for row in rows}
+def write_results(rows: Sequence[Row]) -> None:
+    """The page from all figures that stand: of each row the newest, from here or from elsewhere."""
+    stand = figures.read(RESULTS)
+    for row in rows:
+        rounds, last = runner.Measurements.of(row.name).newest(row)
+        if rounds and (row.name not in stand or last["at"] >= stand[row.name].at):
+            stand[row.name] = figures.Measured.of(row, rounds, last, machine.describe())
+    figures.write(RESULTS, stand)
     reasons = yaml.safe_load(REASONS.read_text(encoding="utf-8")) if REASONS.is_file() else {}
-    path.write_text(render.table(rows, found, reasons or {}, machine.describe()), encoding="utf-8")
+    PAGE.write_text(render.table(rows, stand, reasons or {}), encoding="utf-8")
 
 
 if __name__ == "__main__":
