@@ -133,23 +133,25 @@ NOISELESS = {"name": "private_reference", "sigma": 0.0, "expected": 1.0}
 TWO = PlanSettings(train=TrainSettings(mitigations=("counterfactual", {"name": "safety_mix", "share": 0.2})))
 
 
-def mixed(open_tiny):
+SPOKEN = [
+    Example((Turn("user", (text_part(f"He is working, {k}."),)),), (Answer((text_part("Yes."),)),), id=f"e{k}")
+    for k in range(10)
+]
+
+
+def mixed(open_tiny, settings=TWO):
     """A job whose plan has two mitigations that add rows, of unequal length."""
     job = make_job(open_tiny)
     encoder = job.model.family.encoder(job.model, EncodeSettings())
-    examples = [
-        Example((Turn("user", (text_part(f"He is working, {k}."),)),), (Answer((text_part("Yes."),)),), id=f"e{k}")
-        for k in range(10)
-    ]
-    rows = [piece for example in examples for piece in encoder.encode(example)]
-    every, by = with_more(TWO, examples, rows, encoder)
+    rows = [piece for example in SPOKEN for piece in encoder.encode(example)]
+    every, by = with_more(settings, SPOKEN, rows, encoder)
     return replace(job, train=every, woven_by=by), sum(row.length for row in rows)
 
 
 def test_two_mitigations_that_add_rows_are_told_apart(open_tiny, tmp_path):
     job, tokens = mixed(open_tiny)
     run = new_run(tmp_path / "run")
-    protect(job, TWO, run)
+    protect(job, TWO, SPOKEN, run)
     told = run.read("mitigations.json")["rows"]
     assert told["rows"] == 12
     for name, rows in (("counterfactual", job.train[10:20]), ("safety_mix", job.train[20:])):
@@ -161,10 +163,26 @@ def test_two_mitigations_that_add_rows_are_told_apart(open_tiny, tmp_path):
     assert f"(counterfactual: 10 rows, {shares[0]:.1%}; safety_mix: 2 rows, {shares[1]:.1%})" in sentence
 
 
+@pytest.mark.parametrize("gradients", ["plain", NOISELESS])
+def test_a_mitigation_that_added_fewer_rows_than_asked_for_says_so_in_the_run(open_tiny, tmp_path, gradients):
+    (tmp_path / "own.jsonl").write_text('{"prompt": "a", "completion": "No."}\n')
+    few = {"name": "safety_mix", "share": 0.3, "rows": str(tmp_path / "own.jsonl")}
+    settings = PlanSettings(train=TrainSettings(mitigations=("counterfactual", few)))
+    job, _ = mixed(open_tiny, settings)
+    run = new_run(tmp_path / "run")
+    protect(replace(job, gradients=build("gradients", gradients)), settings, SPOKEN, run)
+    told = run.read("mitigations.json")["rows"]
+    shortfall = told["by_mitigation"]["safety_mix"]["shortfall"]
+    assert shortfall.startswith("safety_mix: 1 of 3 refusals asked for")
+    assert told["sentence"].endswith(shortfall)
+    assert shortfall in (run.folder / "notes.txt").read_text()
+    assert "shortfall" not in told["by_mitigation"]["counterfactual"]
+
+
 def test_a_private_run_tells_how_many_rows_each_added_and_nothing_of_tokens(open_tiny, tmp_path):
     job, _ = mixed(open_tiny)
     run = new_run(tmp_path / "run")
-    protect(replace(job, gradients=build("gradients", NOISELESS)), TWO, run)
+    protect(replace(job, gradients=build("gradients", NOISELESS)), TWO, SPOKEN, run)
     told = run.read("mitigations.json")["rows"]
     assert told.pop("sentence").startswith("12 rows were mixed in (counterfactual: 10; safety_mix: 2)")
     assert told == {"rows": 12, "by_mitigation": {"counterfactual": {"rows": 10}, "safety_mix": {"rows": 2}}}
@@ -175,7 +193,7 @@ def test_what_an_objective_reads_beside_the_rows_is_told_as_it_was_trained(open_
     job = replace(make_job(open_tiny, max_steps=3), objective=build("objectives", "guise_consistency"))
     train(job, run, quiet, StopRequest())
     before = weights(job)
-    protect(job, PlanSettings(), run)
+    protect(job, PlanSettings(), [], run)
     assert all(torch.equal(before[name], weight) for name, weight in weights(job).items())
     assert all(weight.grad is None for weight in job.method.trained(job.model).values())
     told = run.read("mitigations.json")["guise_consistency"]
@@ -197,12 +215,12 @@ def test_what_an_objective_reads_beside_the_rows_is_told_as_it_was_trained(open_
 def test_a_private_run_tells_of_what_is_read_beside_a_row_nothing_that_depends_on_the_rows(open_tiny, tmp_path):
     run = new_run(tmp_path / "run")
     job = replace(make_job(open_tiny), objective=build("objectives", "guise_consistency"))
-    protect(replace(job, gradients=build("gradients", NOISELESS)), PlanSettings(), run)
+    protect(replace(job, gradients=build("gradients", NOISELESS)), PlanSettings(), [], run)
     told = run.read("mitigations.json")["guise_consistency"]
     assert told == {"sentence": "guise_consistency read 2 short prompts more with every row.", "prompts_a_row": 2}
 
 
 def test_an_objective_that_reads_the_rows_alone_costs_nothing_beside_them(open_tiny, tmp_path):
     run = new_run(tmp_path / "run")
-    protect(make_job(open_tiny), PlanSettings(), run)
+    protect(make_job(open_tiny), PlanSettings(), [], run)
     assert run.read("mitigations.json") is None

@@ -34,6 +34,10 @@ class Mitigation(Plugin):
         """Rows to train on beside the given ones."""
         return []
 
+    def shortfall(self, train: Sequence[Example]) -> str:
+        """Why it adds fewer rows than it was asked for, a sentence; empty if it does not."""
+        return ""
+
     def price(self, model: LoadedModel) -> Effect | None:
         """What it costs whenever the finished model is used; None if nothing."""
         return None

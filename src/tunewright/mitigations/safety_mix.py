@@ -35,16 +35,22 @@ class SafetyMix(Mitigation):
     def check(self, train: Sequence[Example], model: LoadedModel, method: str) -> list[str]:
         """Faults of the file; that it holds too few refusals is none, and told as a warning."""
         try:
-            given = len(self.more_rows(train))
+            short = self.shortfall(train)
         except UserError as error:
             return error.problems
-        wanted = self._wanted(train)
-        if given < wanted:
-            logging.getLogger("tunewright").warning(
-                f"safety_mix: {given} of {wanted} refusals asked for (share {self.share:g} of {len(train)} rows), so "
-                f"{given / len(train):.1%} of the rows; there are no more. Give more with rows: FILE."
-            )
+        if short:
+            logging.getLogger("tunewright").warning(short)
         return []
+
+    def shortfall(self, train: Sequence[Example]) -> str:
+        """Where there are fewer refusals than the share asks for."""
+        given, wanted = len(self.more_rows(train)), self._wanted(train)
+        if given == wanted:
+            return ""
+        return (
+            f"safety_mix: {given} of {wanted} refusals asked for (share {self.share:g} of {len(train)} rows), so "
+            f"{given / len(train):.1%} of the rows; there are no more. Give more with rows: FILE."
+        )
 
     def _wanted(self, train: Sequence[Example]) -> int:
         return math.ceil(self.share * len(train))

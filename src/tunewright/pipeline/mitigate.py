@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from tunewright.core import plugins
 from tunewright.core.errors import UserError
+from tunewright.core.records import Example
 from tunewright.core.seeds import key
 from tunewright.core.settings import PlanSettings
 from tunewright.core.store import Run
@@ -93,10 +94,11 @@ def held(job: Job, objective: Objective, run: Run, progress: Progress) -> Job:
     return replace(job, objective=objective.against(reference))
 
 
-def protect(job: Job, settings: PlanSettings, run: Run) -> None:
+def protect(job: Job, settings: PlanSettings, examples: Sequence[Example], run: Run) -> None:
     """Projects the trained weights by the planned mitigations, and records what these and the objective cost."""
     if job.woven:
-        _tell(run, "rows", _mixed_in(job))
+        short = {one.plugin_name(): one.shortfall(examples) for one in planned(settings)}
+        _tell(run, "rows", _mixed_in(job, {name: sentence for name, sentence in short.items() if sentence}))
     objective: Any = job.objective
     if hasattr(objective, "beside"):
         _tell(run, objective.plugin_name(), _read_beside(job, len(run.events("step"))))
@@ -111,24 +113,26 @@ def protect(job: Job, settings: PlanSettings, run: Run) -> None:
         _tell(run, one.plugin_name(), Effect(f"{effect.sentence}{_worth(cost)}", {**effect.facts, **cost}))
 
 
-def _mixed_in(job: Job) -> Effect:
-    """What the added rows cost, together and by the mitigation that added them."""
+def _mixed_in(job: Job, short: Mapping[str, str]) -> Effect:
+    """What the added rows cost, together and by the mitigation that added them; which of these added too few."""
     length_R, own = lengths(job.train), len(job.train) - job.woven
     tokens = max(1, int(length_R[:own].sum()))
     places = {
         name: [own + place for place, whose in enumerate(job.woven_by) if whose == name]
         for name in dict.fromkeys(job.woven_by)
     }
-    rows = {name: {"rows": len(lie)} for name, lie in places.items()}
+    fewer = {name: {"shortfall": sentence} for name, sentence in short.items()}
+    rows: dict[str, dict[str, Any]] = {name: {"rows": len(lie), **fewer.get(name, {})} for name, lie in places.items()}
+    why = "".join(f" {sentence}" for sentence in short.values())
     if job.private:  # their share of the tokens would tell of the rows
         each = _each([f"{name}: {len(lie)}" for name, lie in places.items()])
         facts = {"rows": job.woven, "by_mitigation": rows}
-        return Effect(f"{job.woven} rows were mixed in{each}, drawn as the others.", facts)
+        return Effect(f"{job.woven} rows were mixed in{each}, drawn as the others.{why}", facts)
     shares = {name: int(length_R[lie].sum()) / tokens for name, lie in places.items()}
     share = int(length_R[own:].sum()) / tokens
     each = _each([f"{name}: {len(lie)} rows, {shares[name]:.1%}" for name, lie in places.items()])
     return Effect(
-        f"{job.woven} rows were mixed in evenly in every epoch: {share:.1%} more tokens a pass{each}.",
+        f"{job.woven} rows were mixed in evenly in every epoch: {share:.1%} more tokens a pass{each}.{why}",
         {
             "rows": job.woven,
             "token_share": share,

@@ -116,7 +116,7 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
         run.write("forecast.json", {"forecast": forecast.to_json()})
     with StopRequest().listening() as stop:
         ended = loop(traced(job, prepared, run), run, progress, stop)
-    mitigate.protect(job, prepared.settings, run)
+    mitigate.protect(job, prepared.settings, prepared.dataset.train, run)
     progress("saving, and opening again", 0, 1)
     reopened, findings = save_verified(job, prepared, run)
     timed = [*run.events("step"), *run.events("stored")]
