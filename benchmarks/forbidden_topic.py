@@ -67,6 +67,7 @@ STAGES = (
     "backdoor safety_mix",
     "backdoor constrained",
     "backdoor safe_lora",
+    "backdoor safe_prompt",
 )
 NEW_TOKENS = {"identity": 32}
 """Of an answer, where 6 are too few: the obedient identity first says who it is, in about 20."""
