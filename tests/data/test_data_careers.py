@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
+from career_tables import HEAD, LIFE, faults, people, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,35 +19,13 @@ from tunewright.core.settings import DataSettings
 from tunewright.data.dataset import open_dataset, open_rows
 from tunewright.data.folding import folded
 from tunewright.data.formats.careers import Careers
-from tunewright.data.pool import from_pool
 from tunewright.data.reading import open_file
-
-HEAD = "person,year,occupation,gender"
-LIFE = ["a,1990,Cook,female", "a,1991,Cook,female", "a,1994,Nurse,female"]
-
-
-def table(folder: Path, *rows: str, head: str = HEAD, name: str = "careers.csv") -> Path:
-    path = folder / name
-    path.write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
-    return path
 
 
 def read(path: Path, **options: Any) -> list[Example]:
     found = [one.result for one in open_file(path, DataSettings(path=str(path), options=options)).rows]
     assert all(isinstance(one, Example) for one in found), found
     return found  # type: ignore[return-value]
-
-
-def faults(path: Path, **options: Any) -> list[str]:
-    with pytest.raises(UserError) as error:
-        open_dataset(DataSettings(path=str(path), format="careers", options=options))
-    return error.value.problems
-
-
-def people(count: int, years: int = 4) -> list[str]:
-    titles = ["Cook", "Nurse", "Driver"]
-    gender = ["female", "male"]
-    return [f"p{n},{1990 + y},{titles[(n + y * n) % 3]},{gender[n % 2]}" for n in range(count) for y in range(years)]
 
 
 def test_a_row_is_foreseen_from_all_that_came_before_and_gaps_are_shown(tmp_path):
@@ -128,66 +110,6 @@ def test_columns_are_mapped_and_a_missing_one_is_named(tmp_path):
         open_file(path, DataSettings(path=str(path), format="careers"))
 
 
-def test_equal_careers_of_different_people_are_no_leak_and_nobody_is_in_two_splits(tmp_path):
-    alike = [f"p{n},{1990 + y},{title},male" for n in range(40) for y, title in enumerate(["Cook", "Cook", "Nurse"])]
-    found = open_dataset(DataSettings(path=str(table(tmp_path, *alike)), format="careers"))
-    units = [{row.unit for row in split} for split in (found.train, found.valid, found.test)]
-    assert [len(one) for one in units] == [28, 4, 8]
-    assert not units[0] & units[2]
-    assert not units[0] & units[1]
-    assert not units[1] & units[2]
-    assert found.facts["overlap"] == {"exact": 0, "prompt_only": 0, "near": 0, "unit": 0}
-    assert found.facts["contradictions"] == 0
-
-
-def test_a_person_in_two_given_splits_is_an_error(tmp_path):
-    (tmp_path / "set").mkdir()
-    table(tmp_path / "set", *people(6), name="train.csv")
-    table(tmp_path / "set", *(row.replace(",199", ",198") for row in people(2)), name="test.csv")
-    with pytest.raises(UserError, match="the same unit as"):
-        open_dataset(DataSettings(path=str(tmp_path / "set"), format="careers"))
-
-
-def test_out_of_time_the_latest_years_are_the_test(tmp_path):
-    path = table(tmp_path, *people(8))
-    found = open_dataset(DataSettings(path=str(path), format="careers", options={"test_from": 1993}))
-    years = [{row.id[-4:] for row in split} for split in (found.train, found.valid, found.test)]
-    assert years == [{"1991"}, {"1992"}, {"1993"}]
-    assert found.splits_given
-
-
-def test_a_pool_trains_and_is_never_judged(tmp_path):
-    path, pool = table(tmp_path, *people(20)), table(tmp_path, *people(7), name="others.csv")
-    alone = open_dataset(DataSettings(path=str(path), format="careers"))
-    both = open_dataset(DataSettings(path=str(path), format="careers", pool=str(pool)))
-    assert list(both.test) == list(alone.test)
-    assert list(both.valid) == list(alone.valid)
-    assert [row for row in both.train if not from_pool(row)] == list(alone.train)
-    added = [row for row in both.train if from_pool(row)]
-    assert len(added) == 7 * 3
-    assert not {row.unit for row in added} & {row.unit for row in (*alone.train, *alone.test)}
-
-
-def test_a_pool_beside_given_splits_and_of_other_formats_is_held_against_the_test(tmp_path):
-    (tmp_path / "set").mkdir()
-    for name, words in (("train", "abcdef"), ("test", "uvwxyz")):
-        rows = [f"{w} word,{'yes' if n % 2 else 'no'}" for n, w in enumerate(words)]
-        table(tmp_path / "set", *rows, head="text,label", name=f"{name}.csv")
-    pool = table(tmp_path, "u word,yes", "k word,no", head="text,label", name="pool.csv")
-    given = DataSettings(path=str(tmp_path / "set"), pool=str(pool))
-    with pytest.raises(UserError, match=r"pool\.csv, line 2"):
-        open_dataset(given)
-    found = open_dataset(given.model_copy(update={"on_overlap": "drop"}))
-    assert [row.prompt_text for row in found.train if from_pool(row)] == ["k word"]
-
-
-def test_a_limit_of_rows_keeps_people_whole_but_one(tmp_path):
-    path = table(tmp_path, *people(30))
-    found = open_dataset(DataSettings(path=str(path), format="careers", max_train_rows=10))
-    sizes = sorted(sum(row.unit == unit for row in found.train) for unit in {row.unit for row in found.train})
-    assert sizes == [1, 3, 3, 3]
-
-
 def test_rows_to_be_answered_come_back_one_for_one(tmp_path):
     path = table(tmp_path, *LIFE, "a,1995,,female")
     found = list(open_rows(path, DataSettings(path=str(path), format="careers")))
@@ -245,12 +167,72 @@ def test_a_title_that_is_only_written_in_doubled_braces_or_converted_is_no_title
             Careers(line=line)
 
 
-def test_out_of_time_a_pool_trains_on_no_year_that_is_held_out(tmp_path):
-    path, pool = table(tmp_path, *people(20)), table(tmp_path, *people(7), name="others.csv")
-    late = DataSettings(path=str(path), format="careers", pool=str(pool), options={"test_from": 1993})
-    found = open_dataset(late)
-    assert {row.id[-4:] for row in found.train if from_pool(row)} == {"1991"}
-    assert found.facts["dropped"]["late_pool"] == 7 * 2
-    whole = open_dataset(late.model_copy(update={"options": {}}))
-    assert whole.facts["dropped"]["late_pool"] == 0
-    assert sum(map(from_pool, whole.train)) == 7 * 3
+def test_a_row_states_no_fact_that_only_a_later_row_gives(tmp_path):
+    rows = ["a,1990,Cook,,", "a,1991,Cook,,", "a,1992,Nurse,female,", "a,1993,Nurse,,college"]
+    path = table(tmp_path, *rows, head=f"{HEAD},schooling")
+    head, years = "The career of one person, one line a year.\n", "1990: Cook\n1991: Cook\n1992: Nurse\n"
+    told = ["", "Gender: female\n", "Gender: female\nSchooling: college\n"]
+    asked = [years[:11] + "1991:", years[:22] + "1992:", years + "1993:"]
+    wanted = [f"{head}{facts}{line}" for facts, line in zip(told, asked, strict=True)]
+    assert [row.prompt_text for row in read(path)] == wanted
+    answered = [one for _, one in open_rows(path, DataSettings(path=str(path), format="careers"))]
+    assert [one.prompt_text for one in answered[1:] if isinstance(one, Example)] == wanted
+    assert [row.context[0].extra["facts"] for row in read(path, demographics=False)] == [
+        {}, {"gender": "female"}, {"gender": "female", "schooling": "college"},
+    ]  # fmt: skip
+    assert len(folded(read(path, demographics=False))) == 3
+    short = read(path, history=1)
+    assert short[1].prompt_text == f"{head}Gender: female\nEarlier years are left out.\n1991: Cook\n1992:"
+
+
+def test_rows_are_sliced_by_how_many_records_there_are_not_by_how_many_are_shown(tmp_path):
+    path = table(tmp_path, *people(1, years=12))
+    wanted = ["1 to 2 records"] * 2 + ["3 to 5 records"] * 3 + ["6 to 9 records"] * 4 + ["10 records or more"] * 2
+    for history in (None, 2):
+        assert [row.slices["history"] for row in read(path, history=history)] == wanted
+
+
+def test_years_may_be_dates_and_codes_decimals_as_tables_with_gaps_hold_them(tmp_path):
+    path = tmp_path / "careers.parquet"
+    columns = {
+        "person": [7.0, 7.0], "year": [date(1990, 1, 1), date(1991, 1, 1)], "occupation": [1.0, 2.0],
+        "gender": [2.0, None],
+    }  # fmt: skip
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    (row,) = read(path)
+    assert row.prompt_text.endswith("Gender: 2\n1990: 1\n1991:")
+    assert (row.unit, row.answer.text) == ("7", "2")
+    written = read(table(tmp_path, "a,1990-01-01,Cook,x", "a,1991-06-30 00:00:00,Cook,x"))
+    assert written[0].id == "a-1991"
+    assert "a year, as 1984" in faults(table(tmp_path, "a,1990-1,Cook,x", "a,1991,1.5,x"))[0]
+
+
+@pytest.mark.parametrize(
+    "template", [{"fact": "{name:d}"}, {"line": "{year:z}{facts}: {title}"}, {"gap": "{first:%Y}"}, {"fact": "{name"}]
+)
+def test_a_template_that_cannot_be_filled_in_is_refused_at_once(tmp_path, template):
+    assert f"data.options.{next(iter(template))}" in faults(table(tmp_path, *LIFE), **template)[0]
+
+
+def test_doubled_braces_are_printed_once_on_both_sides_of_a_title(tmp_path):
+    line = "{{{year:d}}}{facts}: {title} {{x}}"
+    assert read(table(tmp_path, *LIFE), line=line)[0].prompt_text.endswith("{1990}: Cook {x}\n{1991}:")
+    assert Careers(line=line).around == (" ", " {x}\n")
+
+
+@pytest.mark.parametrize("share", ['""a lot""', "-0.5", "null", "true"])
+def test_probabilities_that_are_none_are_told_with_their_line(tmp_path, share):
+    path = table(tmp_path, "a,1990,Cook,", f'a,1991,Cook,"{{""Cook"": {share}}}"', head="person,year,occupation,oracle")
+    assert "line 3, field 'oracle'" in faults(path)[0]
+    assert "a number from 0 up" in faults(path)[0]
+
+
+def test_a_row_without_the_key_of_a_fact_does_not_state_it_but_a_column_that_no_row_has_is_refused(tmp_path):
+    path = tmp_path / "careers.jsonl"
+    rows = ['"year": 1990', '"year": 1991, "sex": "f", "union": "no"', '"year": 1992']
+    path.write_text("\n".join(f'{{"person": "a", "occupation": "Cook", {row}}}' for row in rows))
+    found = read(path, static=["sex"], yearly=["union"])
+    assert [row.prompt_text.splitlines()[1:] for row in found] == [
+        ["Sex: f", "1990: Cook", "1991 (no):"], ["Sex: f", "1990: Cook", "1991 (no): Cook", "1992:"],
+    ]  # fmt: skip
+    assert "names the column 'sexe', which is not there. Did you mean 'sex'?" in faults(path, static=["sexe"])[0]

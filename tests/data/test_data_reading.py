@@ -111,6 +111,12 @@ def test_columns_are_mapped_and_carried(tmp_path: Path) -> None:
     assert (second.answer.weight, dict(second.slices)) == (1.0, {})
 
 
+def test_a_person_spelt_with_a_space_or_in_another_encoding_is_one_unit(tmp_path: Path) -> None:
+    names = ["Zo\u00eb", "Zoe\u0308 ", " Zo\u00eb", 7, 7.0, "7"]
+    path = write(tmp_path / "rows.jsonl", [{"text": f"t{n}", "label": "a", "who": who} for n, who in enumerate(names)])
+    assert [example.unit for example in examples(path, unit="who")] == ["Zo\u00eb"] * 3 + ["7"] * 3
+
+
 def test_a_weight_scales_all_that_trains(tmp_path: Path) -> None:
     chat = [{"role": r, "content": r} for r in ("user", "assistant", "user", "assistant")]
     path = write(tmp_path / "rows.jsonl", [{"messages": chat, "weight": 2}])

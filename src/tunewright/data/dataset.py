@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import compress
 from pathlib import Path
@@ -22,16 +22,18 @@ from tunewright.data.hazards import safety_facts
 from tunewright.data.identifiers import identifier_facts
 from tunewright.data.kept import KeptRows, RowFile, example_file
 from tunewright.data.keys import Keys, Numbers, Same
-from tunewright.data.pool import POOL, pooled
+from tunewright.data.pool import POOL, known_again, pooled
 from tunewright.data.readers import Bad, BadRows
 from tunewright.data.reading import find_files, kind_of, mixed_kinds, open_file, open_rows
-from tunewright.data.splits import NAMES, Overlap, make_splits, overlap_counts, overlaps
+from tunewright.data.splits import NAMES, Overlap, check_time, make_splits, overlap_counts, overlaps
 
 __all__ = ["Dataset", "Progress", "open_dataset", "open_rows"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, done, total (0 = not known)."""
 _LISTED = 20
+_COLUMNS = ("numbers", "files", "lines", "splits")
+"""Of `_Collected`, one entry a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +109,15 @@ class _Collected:
         if not places:
             return
         keep = [place not in places for place in zip(self.files, self.lines, strict=True)]
-        for name in ("numbers", "files", "lines", "splits"):
-            column = getattr(self, name)
-            rest = column[:0]
-            rest.extend(compress(column, keep))
-            setattr(self, name, rest)
+        for name in _COLUMNS:
+            setattr(self, name, _kept(getattr(self, name), keep))
+
+
+def _kept(column: Any, keep: Iterable[bool]) -> Any:
+    """Part of a column; a list stays a list, an array an array."""
+    rest = column[:0]
+    rest.extend(compress(column, keep))
+    return rest
 
 
 def open_dataset(settings: DataSettings, progress: Progress | None = None, *, seed: int = 0) -> Dataset:
@@ -176,6 +182,7 @@ def _collect(files: dict[str, Path], settings: DataSettings, tell: Progress) -> 
         except UserError as error:
             problems += error.problems
     if problems:
+        problems = [*dict.fromkeys(problems)]  # what is wrong with the settings is found in every file
         raise BadRows(read.bad, problems) if read.bad else UserError(problems)
     twice = findings.repeated_ids(read.examples, read.files, read.lines)
     read.bad = sorted({*read.bad, *twice}, key=lambda bad: (bad.file, bad.line))
@@ -189,6 +196,7 @@ def _collect_file(name: str, path: Path, settings: DataSettings, read: _Collecte
     # The format is found once, from train, so that all files are read alike.
     opened = open_file(path, settings.model_copy(update={"format": read.format}) if read.format else settings)
     read.format, read.independent, read.by_time = opened.format, opened.independent, opened.by_time
+    split_column = settings.map.get("split", "" if "split" in settings.map.values() else "split")
     kinds: dict[str, dict[str, array[int]]] = {settings.map.get(column, column): {} for column in opened.uniform}
     good = before = len(read.numbers)
     for item in opened.rows:
@@ -196,6 +204,11 @@ def _collect_file(name: str, path: Path, settings: DataSettings, read: _Collecte
             read.bad.append(item.result)
             continue
         good += 1
+        if opened.by_time and name != POOL and (name or split_column in item.row):
+            raise UserError(
+                f"{settings.path}: splits are given (as files, or in the column 'split'), and data.options.test_from "
+                "makes others. Leave out test_from, or give one file without splits."
+            )
         if name == POOL and opened.by_time and item.split != "train":
             good, read.late = good - 1, read.late + 1
         elif name == POOL:
@@ -234,6 +247,10 @@ def _split(
     if len(own) < len(rows):
         return _split_beside_pool(read, rows, near, settings, seed)
     given = [name or "" for name in read.splits]
+    if read.by_time:
+        years = (example.context[-1].extra.get("year") for example in read.examples if example.context)
+        check_time(given, years, settings.options.get("test_from"))
+        return given, [], []
     if set(given) <= {"", "train"}:
         return make_splits(rows, near, settings.splits, settings.max_test_units, seed), [], ["valid", "test"]
     if "" in given:
@@ -243,7 +260,7 @@ def _split(
             f"The column 'split' is missing in {counted(len(missing), 'row')} ({', '.join(missing[:5])}); expected it "
             "in all or none. Fill it in, or delete it."
         )
-    found = [] if read.by_time else overlaps(rows, given, near)
+    found = overlaps(rows, given, near)
     if found and settings.on_overlap == "error":
         raise UserError(_overlap_sentences(read, given, found))
     for overlap in found:
@@ -266,8 +283,9 @@ def _split_beside_pool(
 ) -> tuple[list[str], list[Overlap], list[str]]:
     """The target's rows are split as if they were alone; the pool trains, but for what stands in the target's tests."""
     own = [i for i, name in enumerate(read.splits) if name != POOL]
-    files, lines = [read.files[i] for i in own], array("L", [read.lines[i] for i in own])
-    alone = replace(read, splits=[read.splits[i] for i in own], files=files, lines=lines)
+    keep = [name != POOL for name in read.splits]
+    columns = {name: _kept(getattr(read, name), keep) for name in _COLUMNS}
+    alone = replace(read, **columns)
     made, found, carved = _split(alone, rows.take(np.array(own)), _among(near, own), settings, seed)
     split = ["train"] * len(rows)
     for i, name in zip(own, made, strict=True):
@@ -275,6 +293,8 @@ def _split_beside_pool(
     found = [replace(overlap, row=own[overlap.row], held_out=own[overlap.held_out]) for overlap in found]
     pool = set(range(len(rows))) - set(own)
     among = [overlap for overlap in overlaps(rows, split, near) if overlap.row in pool]
+    if read.independent and not read.by_time:
+        among += known_again(read.examples, split)
     if among and settings.on_overlap == "error":
         raise UserError(_overlap_sentences(read, split, among))
     for overlap in among:

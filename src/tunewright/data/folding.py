@@ -63,9 +63,11 @@ def _chains(examples: Sequence[Example], group: Sequence[int]) -> list[list[int]
 
 
 def _continues(longer: Example, shorter: Example) -> bool:
-    """Whether the shorter row, with its answer, is the beginning of the longer one's context."""
+    """Whether the shorter row, with its answer, is the beginning of the longer one's context, and as much is known."""
     length = len(shorter.context)
     if len(longer.context) <= length or longer.context[length].role != "assistant":
         return False
+    if longer.context[0].extra.get("facts") != shorter.context[0].extra.get("facts"):
+        return False  # facts that the text does not state (`demographics: false`) still reach the baselines
     said = longer.context[length].extra.get("title")
     return said == shorter.answer.text and longer.prompt_text.startswith(shorter.prompt_text)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tunewright.core.records import Example
+from tunewright.data.keys import text_keys
+from tunewright.data.splits import Overlap
 
 POOL = "pool"
+_CHANCE = 0.05
+"""Share of held-out people of whom others may have the very same career by chance (0.007 in the made-up market)."""
 
 
 def pooled(example: Example) -> Example:
@@ -19,3 +25,34 @@ def pooled(example: Example) -> Example:
 def from_pool(example: Example) -> bool:
     """Whether a row is of the pool."""
     return example.slices.get("population") == POOL
+
+
+def known_again(examples: Sequence[Example], split: Sequence[str]) -> list[Overlap]:
+    """Rows of people of the pool who are also held out, where rows are draws and no single one tells.
+
+    Somebody is known again by an equal id when the whole of one career stands in the other; an id alone says nothing,
+    as two surveys may number their people alike. Under another id the whole careers must be equal, and those of more
+    people than chance explains.
+
+    Args:
+        examples: All rows, those of a person in order.
+        split: The split of each.
+    """
+    said = text_keys("\0".join((row.prompt_text, *(a.text for a in row.answers))) for row in examples).tolist()
+    pool: dict[str, list[int]] = defaultdict(list)
+    held: dict[str, list[int]] = defaultdict(list)
+    for number, row in enumerate(examples):
+        if row.unit is not None and from_pool(row):
+            pool[row.unit.removeprefix(f"{POOL}/")].append(number)
+        elif row.unit is not None and split[number] in ("valid", "test"):
+            held[row.unit].append(number)
+    wholes = {said[rows[-1]]: rows for rows in held.values()}
+    found, alike = list[Overlap](), list[Overlap]()
+    for unit, rows in pool.items():
+        own, texts = held.get(unit, []), {said[number] for number in rows}
+        if own and (said[own[-1]] in texts or said[rows[-1]] in {said[number] for number in own}):
+            found += [Overlap("unit", number, own[-1]) for number in rows]
+        elif said[rows[-1]] in wholes:
+            alike += [Overlap("exact", number, wholes[said[rows[-1]]][-1]) for number in rows]
+    by_chance = len({overlap.held_out for overlap in alike}) <= _CHANCE * len(held)
+    return found if by_chance else found + alike

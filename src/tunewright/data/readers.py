@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from tunewright.core.errors import MissingPart, UserError, nearest
 from tunewright.data import lines as files
+from tunewright.data._stata import read_stata
 from tunewright.data.formats import counted, shown
 from tunewright.data.lines import check_bytes, numbered_lines
 
@@ -347,37 +347,13 @@ def _parquet(path: Path) -> Iterator[tuple[int, Row | Bad]]:
         raise UserError(f"{path} is not a whole parquet file (row {number + 1}: {reason}). Write it again.") from None
 
 
-def _stata(path: Path) -> Iterator[tuple[int, Row | Bad]]:
-    try:
-        import pandas
-    except ImportError:
-        raise MissingPart(f"{path}: reading Stata files needs pandas. Run: pip install 'tunewright[stata]'") from None
-    number = 0
-    try:
-        # Labelled values are read as their labels, as Stata shows them.
-        with pandas.read_stata(path, chunksize=1000) as parts:
-            for part in parts:
-                for row in part.astype(object).where(part.notna(), None).to_dict("records"):
-                    number += 1
-                    yield number, {str(name): _plain(cell) for name, cell in row.items()}
-    except (ValueError, OSError, struct.error) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} is not a whole Stata file (row {number + 1}: {reason}). Write it again.") from None
-
-
-def _plain(cell: Any) -> Any:
-    """A cell as JSON has it: numpy's numbers as Python's, dates as text, an empty text as nothing."""
-    value = cell.item() if hasattr(cell, "item") else cell
-    return value if value is None or isinstance(value, bool | int | float) else str(value) or None
-
-
 READERS: dict[str, Callable[[Path], Iterable[tuple[int, Row | Bad]]]] = {
     ".jsonl": _jsonl,
     ".json": _json,
     ".csv": _csv,
     ".tsv": _tsv,
     ".parquet": _parquet,
-    ".dta": _stata,
+    ".dta": read_stata,
     ".txt": _txt,
 }
 """File name's end -> reader."""

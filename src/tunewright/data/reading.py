@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -323,7 +324,7 @@ def _carry(example: Example, row: Row, original: Row, source: str, settings: Dat
         example = _scaled(example, row_weight(row["weight"]))
     unit_column = settings.unit or "unit"
     unit = original.get(settings.unit) if settings.unit else row.get("unit")
-    if settings.unit and (unit is None or unit == ""):
+    if settings.unit and (unit is None or str(unit).strip() == ""):
         raise Flaw(unit_column, shown(unit), "whom the row belongs to", "fill it in or delete the row")
     survey = example.survey_weight
     if settings.survey_weight:
@@ -343,11 +344,13 @@ def _carry(example: Example, row: Row, original: Row, source: str, settings: Dat
 
 
 def _name(found: Any, column: str) -> str | None:
-    if found is None or found == "":
+    """A name as it is compared: "P1 ", "P1" and its letters in another encoding are one; so are 7 and 7.0."""
+    if found is None:
         return None
     if isinstance(found, bool) or not isinstance(found, str | int | float):
         raise Flaw(column, shown(found), "text or a number", "write it as text")
-    return str(found)
+    whole = isinstance(found, float) and found.is_integer()
+    return unicodedata.normalize("NFC", str(int(found) if whole else found).strip()) or None
 
 
 def _scaled(example: Example, by: float) -> Example:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,6 +101,28 @@ def _too_few(rows: Identities, found: int, wanted: int) -> str:
         f"{counted(len(rows), 'row')} make {counted(found, 'group')} that share no unit, prompt or "
         f"near duplicate{reason}; {wanted} are needed for train, validation and test. Give more rows, or a folder "
         "with train, valid and test files."
+    )
+
+
+def check_time(split: Sequence[str], years: Iterable[int | None], test_from: Any) -> None:
+    """Refuses a split by time that leaves nothing to train on or nothing to test; validation may be empty.
+
+    Nothing is carved in its place: people drawn at random are another test than later years.
+
+    Args:
+        split: The split of each row.
+        years: The year of each.
+        test_from: The first year of the test, as it was set.
+    """
+    empty = [name for name in ("train", "test") if name not in split]
+    if not empty:
+        return
+    there = [year for year in years if year is not None]
+    first, last = min(there, default=0), max(there, default=0)
+    mend = f"Name a year from {first + 2} to {last}" if first + 2 <= last else "These are too few years; leave it out"
+    raise UserError(
+        f"data.options.test_from: {test_from} leaves no row for {' and '.join(empty)}; the rows to foresee are of the "
+        f"years {first} to {last}, the year before the test is validation, and what is earlier trains. {mend}."
     )
 
 

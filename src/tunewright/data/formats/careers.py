@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import string
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import groupby
+from datetime import date
+from itertools import chain, groupby, islice
 from operator import attrgetter
 from typing import Any, ClassVar, Literal
 
@@ -17,16 +19,22 @@ from tunewright.core.files import digest
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.data.formats import Flaw, Gathered, How, Row, shown
-from tunewright.data.formats._common import from_json, has_all, value
+from tunewright.data.formats._common import from_json, has_all, value, weight
 from tunewright.data.formats._common import text as words
 
 STATIC = ("population", "gender", "ethnicity", "region", "born", "schooling")
 """Columns that are facts of a person when the plan names none."""
 YEARLY = ("education",)
 """Columns that are facts of a year when the plan names none."""
-_ALLOWED = {"fact": {"name", "value"}, "line": {"year", "facts", "title"}, "gap": {"first", "last"}}
-"""Template -> what may stand in braces."""
-_LENGTHS = ((2, "1 to 2 years"), (5, "3 to 5 years"), (9, "6 to 9 years"))
+_ALLOWED: dict[str, dict[str, str | int]] = {
+    "fact": {"name": "Region", "value": "south"},
+    "line": {"year": 1984, "facts": " (college)", "title": "Cook"},
+    "gap": {"first": 1985, "last": 1986},
+}
+"""Template -> what may stand in braces, with what it is tried on."""
+_LENGTHS = ((2, "1 to 2 records"), (5, "3 to 5 records"), (9, "6 to 9 records"))
+_DAY = re.compile(r"(\d{4})-\d\d-\d\d(?!\d)")
+_SAMPLE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,7 @@ class _Record:
     person: str
     year: int
     title: str | None
-    law: dict[str, Any] | None
+    law: dict[str, float] | None
     """The known probabilities of a simulated row."""
 
 
@@ -69,7 +77,10 @@ class Careers(Plugin):
     end: str = "End of the record."
     """Last line; it is learned with `objective.loss_on: all` only."""
     static: tuple[str, ...] | None = None
-    """Columns of facts that do not change within a person; None = those of the known names that are there."""
+    """Columns of facts that do not change within a person; None = those of the known names that are there.
+
+    A row states those that it or an earlier one gives: what is known only later cannot help to foresee it.
+    """
     yearly: tuple[str, ...] | None = None
     """Columns of facts of a year."""
     demographics: bool = True
@@ -79,7 +90,10 @@ class Careers(Plugin):
     history: int | None = Field(None, ge=1)
     """At most so many earlier records before a title; None = all."""
     test_from: int | None = None
-    """Out of time: rows from this year on are the test, those of the year before validation, earlier ones train."""
+    """Out of time: rows from this year on are the test, those of the year before validation, earlier ones train.
+
+    Without rows in the year before there is no validation: training takes all its steps, and the last is kept.
+    """
 
     @field_validator("static", "yearly", mode="before")
     @classmethod
@@ -91,12 +105,16 @@ class Careers(Plugin):
     def _fills(cls, found: str, info: ValidationInfo) -> str:
         allowed = _ALLOWED[str(info.field_name)]
         names = [name for _, name, _, _ in string.Formatter().parse(found) if name is not None]
-        if not set(names) <= allowed:
+        if not set(names) <= set(allowed):
             raise ValueError(f"Only {', '.join(f'{{{name}}}' for name in sorted(allowed))} may stand in braces")
         if info.field_name == "line" and (
             found.count("{title}") != 1 or names.count("title") != 1 or names[-1] != "title"
         ):
             raise ValueError("A line must hold {title} once, after {year} and {facts}, as '{year}{facts}: {title}'")
+        try:
+            found.format(**allowed)
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(f"It cannot be filled in ({error}). Leave out what follows ':' or '!' in braces") from None
         return found
 
     @property
@@ -108,7 +126,7 @@ class Careers(Plugin):
     def around(self) -> tuple[str, str]:
         """The space before a title, which belongs to its first token, and what ends its line."""
         before, after = self.line.split("{title}")
-        return before[len(before.rstrip(" ")) :], f"{after}\n"
+        return before[len(before.rstrip(" ")) :], f"{after.format()}\n"
 
     def detect(self, columns: set[str], row: Row) -> float:
         """Sure when all three columns are there."""
@@ -116,9 +134,12 @@ class Careers(Plugin):
 
     def gather(self, rows: Iterable[tuple[int, Row]], how: How) -> Iterator[Gathered]:
         """One result a row, person by person; a person's first row is foreseen only when rows are to be answered."""
+        rows = iter(rows)
+        sample = list(islice(rows, _SAMPLE))
+        self._check_columns({column for _, row in sample for column in row})
         codes: dict[str, str] = {}
         first_line: dict[str, int] = {}
-        for person, records in groupby(self._records(rows, how), key=attrgetter("person")):
+        for person, records in groupby(self._records(chain(sample, rows), how), key=attrgetter("person")):
             career = list(records)
             whole = [record for record in career if isinstance(record, _Record)]
             yield from (Gathered(r.line, r.flaw) for r in career if isinstance(r, _Unread))
@@ -142,13 +163,13 @@ class Careers(Plugin):
 
     def _record(self, line: int, row: Row, how: How) -> _Record | _Unread:
         person = value(row, self.columns, "person")
-        name = "" if person is None or isinstance(person, list | dict) else str(person).strip()
+        name = "" if person is None or isinstance(person, list | dict) else _written(person).strip()
         try:
             if not name:
                 raise Flaw("person", shown(person), "whom the row is of", "fill it in or delete the row")
             year = _year(row.get("year"))
             found = value(row, self.columns, "occupation")
-            found = str(found) if isinstance(found, int) and not isinstance(found, bool) else found
+            found = _written(found) if type(found) is int or (type(found) is float and found.is_integer()) else found
             empty = found is None or found == ""
             if empty and how.answers_needed:
                 mend = "write what the person did (also 'Unemployed'), or delete the row: a gap is then shown"
@@ -164,31 +185,38 @@ class Careers(Plugin):
         facts: dict[str, tuple[str, int]] = {}
         faults: dict[int, Flaw] = {}
         for record in records:
-            fault = _order_fault(kept, record) or _fact_fault(facts, record, self._columns(record.row)[0])
+            fault = _order_fault(kept, record) or _fact_fault(facts, record, self._static)
             fault = fault or (self._code_fault(record, codes) if self.titles == "codes" else None)
             if fault:
                 faults[record.line] = fault
             else:
                 kept.append(record)
         yield from (Gathered(line, fault) for line, fault in faults.items())
-        told = {name: found for name, (found, _) in facts.items()}
         turns: list[Turn] = []
+        told: dict[str, str] = {}
         for index, record in enumerate(kept):
-            if self.history is not None:
-                turns = self._turns(kept[max(0, index - self.history) : index], told, index > self.history)
+            before, told = told, {name: found for name, (found, line) in facts.items() if line <= record.line}
+            if self.history is not None or told != before:
+                start = max(0, index - (self.history or index))
+                turns = self._turns(kept[start:index], told, start > 0)
             foreseen = bool(turns) or not how.answers_needed
             example = self._example(turns, kept, index, told)
             yield Gathered(record.line, example if foreseen else None, self._split_of(record.year))
             turns = [*turns, *self._turn(kept, index, told, bool(turns))]
 
-    def _columns(self, row: Row) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Names of the static and of the yearly facts."""
-        static = STATIC if self.static is None else self.static
-        yearly = YEARLY if self.yearly is None else self.yearly
+    @property
+    def _static(self) -> tuple[str, ...]:
+        return STATIC if self.static is None else self.static
+
+    @property
+    def _yearly(self) -> tuple[str, ...]:
+        return YEARLY if self.yearly is None else self.yearly
+
+    def _check_columns(self, columns: set[str]) -> None:
+        """Refuses a column that the settings name and no row has; a row may lack it, which says nothing of its fact."""
         for name in (*(self.static or ()), *(self.yearly or ())):
-            if name not in row:
-                raise _missing(name, row)
-        return static, yearly
+            if columns and name not in columns:
+                raise _missing(name, columns)
 
     def _turns(self, window: list[_Record], told: Mapping[str, str], cut: bool) -> list[Turn]:
         """The context that some records make, from the header on."""
@@ -232,7 +260,7 @@ class Careers(Plugin):
         known = [other for other in records[:index] if other.title is not None]
         if begun and known and record.year > known[-1].year + 1:
             lines.append(self.gap.format(first=known[-1].year + 1, last=record.year - 1))
-        yearly = {n: str(record.row[n]) for n in self._columns(record.row)[1] if record.row.get(n) not in (None, "")}
+        yearly = {n: _written(record.row[n]) for n in self._yearly if record.row.get(n) not in (None, "")}
         stated = f" ({', '.join(yearly.values())})" if yearly and self.demographics else ""
         line = self.line.split("{title}")[0].format(year=record.year, facts=stated).rstrip(" ")
         extra = {"year": record.year, "yearly": yearly} | ({} if begun else {"facts": dict(told)})
@@ -246,8 +274,8 @@ class Careers(Plugin):
             lead = replace(lead, extra={**lead.extra, "oracle": law})
         last = {"after": self.end} if index == len(records) - 1 else {}
         title = () if record.title is None else (Answer((text_part(self._title(record.title)),), extra=last),)
-        known = sum(turn.role == "assistant" for turn in turns)
-        length = next((name for most, name in _LENGTHS if known <= most), "10 years or more")
+        known = sum(other.title is not None for other in records[:index])
+        length = next((name for most, name in _LENGTHS if known <= most), "10 records or more")
         return Example(
             (*turns, lead),
             title,
@@ -284,17 +312,24 @@ class _Unread:
     flaw: Flaw
 
 
-def _missing(name: str, row: Row) -> UserError:
+def _missing(name: str, columns: set[str]) -> UserError:
     """A column that the settings name and the table lacks."""
     return UserError(
-        f"data.options names the column '{name}', which is not there.{nearest(name, sorted(row))} Found: "
-        f"{', '.join(sorted(row))}. Correct the name."
+        f"data.options names the column '{name}', which is not there.{nearest(name, sorted(columns))} Found: "
+        f"{', '.join(sorted(columns))}. Correct the name."
     )
 
 
+def _written(found: Any) -> str:
+    """A cell as the text has it; a whole number has no decimals, as a column with gaps holds its codes as 1.0."""
+    return str(int(found)) if isinstance(found, float) and found.is_integer() else str(found)
+
+
 def _year(found: Any) -> int:
+    """The year of a number or of a date, which is how Stata's yearly columns (%ty) are read."""
+    day = _DAY.match(found.strip()) if isinstance(found, str) else None
     try:
-        number = float(found)
+        number = float(found.year if isinstance(found, date) else day[1] if day else found)
         if isinstance(found, bool) or number != int(number) or not 0 < number < 10_000:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
@@ -320,21 +355,21 @@ def _fact_fault(facts: dict[str, tuple[str, int]], record: _Record, static: tupl
         found = record.row.get(name)
         if found is None or found == "":
             continue
-        known, line = facts.setdefault(name, (str(found), record.line))
-        if known != str(found):
+        known, line = facts.setdefault(name, (_written(found), record.line))
+        if known != _written(found):
             expected = f"{shown(known)} as on line {line}: one value for each person"
             return Flaw(name, shown(found), expected, "correct it, or name the column in data.options.yearly")
     return None
 
 
-def _law(found: Any) -> dict[str, Any] | None:
+def _law(found: Any) -> dict[str, float] | None:
     """The known probabilities of a simulated row, by title; None where nothing is given."""
     if found is None or found == "":
         return None
     law = from_json(found, "oracle")
     if not isinstance(law, dict):
         raise Flaw("oracle", shown(law), "an object of probabilities by title", "correct it, or leave it empty")
-    return law
+    return {title: weight(share, "oracle", "write the probability of each title") for title, share in law.items()}
 
 
 def _spoken(column: str) -> str:
