@@ -17,6 +17,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    Mamba2Config,
+    Mamba2ForCausalLM,
     MambaConfig,
     MambaForCausalLM,
     PreTrainedConfig,
@@ -35,6 +37,8 @@ PACKING = ("llama", "gpt2", "qwen2", "qwen3", "gemma3")
 """Attention models: packed rows can equal rows alone."""
 KINDS = (*PACKING, "mamba")
 """Mamba carries a state from token to token, so it can't pack."""
+ALL_KINDS = (*KINDS, "mamba2")
+"""Mamba2's norms take a gate beside what they norm; it is slow, so only where the architecture is what is tested."""
 
 _TEXT = [
     "The baker bakes bread before dawn and sells it warm in the market square.",
@@ -122,7 +126,10 @@ def _config(kind: str, vocab_size: int) -> PreTrainedConfig:
         return GPT2Config(**ids, **still, n_embd=32, n_layer=3, n_head=4, n_positions=512)
     if kind == "mamba":
         return MambaConfig(**ids, hidden_size=32, num_hidden_layers=3, state_size=4, intermediate_size=48)
-    raise ValueError(f"no tiny model '{kind}'; there are {', '.join(KINDS)}")
+    if kind == "mamba2":
+        heads = {"num_heads": 4, "head_dim": 16, "n_groups": 1, "expand": 2, "chunk_size": 16}
+        return Mamba2Config(**ids, **heads, hidden_size=32, num_hidden_layers=3, state_size=4)
+    raise ValueError(f"no tiny model '{kind}'; there are {', '.join(ALL_KINDS)}")
 
 
 _CLASSES: dict[str, type[PreTrainedModel]] = {
@@ -132,6 +139,7 @@ _CLASSES: dict[str, type[PreTrainedModel]] = {
     "qwen3": Qwen3ForCausalLM,
     "gemma3": Gemma3ForCausalLM,
     "mamba": MambaForCausalLM,
+    "mamba2": Mamba2ForCausalLM,
 }
 
 

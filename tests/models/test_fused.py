@@ -8,13 +8,13 @@ import pytest
 import torch
 from peft.tuners.lora import Linear
 from torch.nn.functional import silu
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from tunewright.core.plugins import build
 from tunewright.models import fused
 from tunewright.models.fused import LoraLinear, RmsNorm, Swiglu, fuse
 
-RMS_NORMED = {"llama": True, "qwen2": True, "qwen3": True, "mamba": True, "gemma3": False, "gpt2": False}
+RMS_NORMED = {"gemma3": False, "gpt2": False, **dict.fromkeys(("llama", "qwen2", "qwen3", "mamba", "mamba2"), True)}
 
 
 def drawn(*shape, seed=0, dtype=torch.float64):
@@ -54,6 +54,20 @@ def test_only_formulas_that_agree_are_replaced(kind, open_tiny):
     norms = [part for part in parts if "RMSNorm" in type(part).__name__]
     assert bool(norms) is RMS_NORMED[kind]
     assert bool(set(parts) - set(norms)) is (kind in ("llama", "qwen2", "qwen3"))
+
+
+def test_norms_whose_weights_are_all_equal_are_replaced_too():
+    """A model from random weights, as the baseline from scratch trains one."""
+    shape = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": 16}
+    module = LlamaForCausalLM(LlamaConfig(hidden_size=320, intermediate_size=480, **shape))
+    fuse(module)
+    assert [type(part).__name__ for part in replaced(module)].count("LlamaRMSNorm") == 5
+
+
+def test_a_norm_that_takes_a_gate_keeps_its_own_forward(open_tiny):
+    norms = [part for part in open_tiny("mamba2").module.modules() if type(part).__name__ == "MambaRMSNormGated"]
+    assert len(norms) == 3
+    assert not any("forward" in vars(norm) for norm in norms)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

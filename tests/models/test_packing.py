@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tiny import KINDS, PACKING
+from tiny import ALL_KINDS, PACKING
 from tunewright.core.plugins import build
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.models.attention import PRODUCT_COST, Layout, attention, plain_attention
@@ -100,7 +100,7 @@ def test_rows_that_differ_in_their_answer_alone_share_their_prompt(open_tiny):
     assert all(torch.allclose(packed[name], separate[name], rtol=1e-9, atol=1e-12) for name in separate)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_our_path_equals_the_library_on_padded_rows(open_tiny, kind):
     model = open_tiny(kind, torch.float32)
     encoded = rows(model)
@@ -189,3 +189,41 @@ def test_layout_allows_exactly_own_past_and_ancestors(parents, groups):
         mask = torch.ones(length, length, dtype=torch.bool).tril() if block.allowed_QK is None else block.allowed_QK
         found[block.start : block.stop, keys] = mask
     assert torch.equal(found, brute_force(segments))
+
+
+@pytest.mark.parametrize("window", [None, 3, 40])
+def test_a_mask_is_made_once_for_all_layers_and_a_window_narrows_it(window):
+    lengths, parents = [5, 30, 4, 30], [None, 0, 0, None]
+    starts = [sum(lengths[:index]) for index in range(len(lengths))]
+    segments = [
+        Segment(n, None, n, start, start + length, parent)
+        for n, (start, length, parent) in enumerate(zip(starts, lengths, parents, strict=True))
+    ]
+    layout = Layout.of(segments)
+    near = layout.position_N[:, None] - layout.position_N[None, :] < (window or 1000)
+    wanted = brute_force(segments) & near
+    for index, block in enumerate(layout.blocks):
+        added = layout.mask(index, window, torch.float32)
+        assert layout.mask(index, window, torch.float32) is added
+        keys = torch.cat([torch.arange(a, b) for a, b in block.spans])
+        length = block.stop - block.start
+        plain = torch.ones(length, length).tril().log()
+        expected = wanted[block.start : block.stop, keys].float().log()
+        assert torch.equal(plain if added is None else added, expected)
+
+
+@pytest.mark.parametrize("softcap", [None, 5.0])
+def test_heads_that_share_keys_attend_as_if_each_had_its_own(softcap, monkeypatch):
+    segments = [Segment(-1, None, -1, 0, 9), Segment(0, None, 0, 9, 50, 0), Segment(1, None, 1, 50, 90, 0)]
+    query, key, value = (
+        torch.randn(1, heads, 90, 8, generator=torch.Generator().manual_seed(3)) for heads in (6, 2, 2)
+    )
+    options = {"scaling": 0.3, "softcap": softcap}
+    together = Layout.of(segments).attend(None, query, key, value, options)
+    monkeypatch.setattr("tunewright.models.attention._GROUPED", False)
+    repeated = Layout.of(segments).attend(None, query, key, value, options)
+    scores = query @ key.repeat_interleave(3, 1).transpose(-1, -2) * 0.3
+    scores = scores if softcap is None else torch.tanh(scores / softcap) * softcap
+    plain = (scores + brute_force(segments).float().log()).softmax(-1) @ value.repeat_interleave(3, 1)
+    assert torch.allclose(together, plain, atol=1e-6)
+    assert torch.allclose(repeated, plain, atol=1e-6)

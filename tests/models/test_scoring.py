@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiny import KINDS
+from tiny import ALL_KINDS
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.models import scoring
 from tunewright.models.attention import attention, plain_attention
@@ -26,7 +26,7 @@ def plain(model, context, answer):
     return float(steps[torch.arange(len(answer)), torch.tensor(answer)].sum())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_scores_equal_one_plain_forward_a_pair(open_tiny, kind):
     model = open_tiny(kind, torch.float32)
     draw = np.random.default_rng(0)
@@ -113,7 +113,7 @@ def test_an_empty_answer_is_refused():
         build([[1], []])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_with_the_terminator_a_title_and_its_longer_brother_share_no_mass(open_tiny, kind):
     """Without it "Cook" is a beginning of "Cooks": its probability holds all of the other's, and the sum may pass 1."""
     model = open_tiny(kind, torch.float32)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunewright.core.errors import UserError
-from tunewright.train.accountant import sigma_for, spent
+from tunewright.train.accountant import LEAST_DELTA, _computable, sigma_for, spent
 
 VECTORS = [  # q, sigma, steps, delta, RDP, PRV: computed once by Opacus 1.5.4
     (0.01, 1.0, 1000, 1e-5, 2.1014, 1.8384),
@@ -53,6 +53,27 @@ def test_the_noise_for_an_epsilon_keeps_it_and_hardly_more(epsilon, q, steps):
     found = spent(q, sigma_for(epsilon, 1e-3, q, steps), steps, 1e-3)
     assert epsilon * 0.99 <= found.prv <= epsilon
     assert found.rdp >= found.prv
+
+
+def test_a_delta_lost_in_rounding_is_refused_with_the_least_that_is_not():
+    with pytest.raises(UserError, match="delta: found 1e-15; must lie between 1e-12"):
+        spent(0.01, 1.0, 1000, 1e-15)
+    assert spent(0.01, 1.0, 1000, LEAST_DELTA).prv == pytest.approx(3.924, abs=0.02)
+
+
+def test_noise_whose_epsilon_would_take_all_memory_is_refused_with_the_least_that_would_not():
+    with pytest.raises(UserError, match=r"sigma: found 0\.1; must be 0\.2 or more"):
+        spent(0.5, 0.1, 1000, 1e-5)
+    with pytest.raises(UserError, match="too little noise for its epsilon") as told:
+        spent(0.5, 0.2, 1000, 1e-5)
+    least = float(str(told.value).split("about ")[1].split(";")[0])
+    assert 0.2 < least < 2
+    assert _computable(0.5, least, 1000, 1e-5)
+    assert not _computable(0.5, least * 0.98, 1000, 1e-5)
+    with pytest.raises(UserError, match="Give fewer steps"):
+        spent(1.0, 1.0, 10**9, 1e-5)
+    with pytest.raises(UserError, match=r"about 6|Give fewer"):  # there rounding, not memory, is what stops it
+        spent(0.5, 5.0, 10_000, 1e-12)
 
 
 def test_bad_values_are_told_all_at_once():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+import tracemalloc
+from collections import Counter, defaultdict
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunewright.core import seeds
 from tunewright.core.plugins import build
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.core.settings import TrainSettings
@@ -63,6 +65,53 @@ def test_an_epoch_visits_each_row_once_and_keeps_prompts_whole(numbers, rows_a_s
     for number, count in Counter(numbers).items():
         visited = [sum(numbers[row] == number for row in rows) for rows in steps]
         assert sum(visited_here > 0 for visited_here in visited) == -(-count // rows_a_step)
+
+
+def by_lists(order, epoch):
+    """[steps][prompts][rows] of an epoch, as it was first written: lists of rows, handed out one after the other."""
+    most, numbers, draw = order.rows_a_step, order.prompt_R.tolist(), seeds.stream(order.seed, "steps", epoch)
+    counts = np.unique(order.prompt_R, return_counts=True)[1].tolist()
+    sizes = [part for size in counts for part in (*[most] * (size // most), size % most) if part]
+    fillings, with_room = [], [[] for _ in range(most + 1)]
+    for size in sorted(sizes, reverse=True):
+        room = next((room for room in range(size, most) if with_room[room]), most)
+        step = with_room[room].pop() if with_room[room] else []
+        if not step:
+            fillings.append(step)
+        step.append(size)
+        with_room[room - size].append(step)
+    members, waiting = defaultdict(list), defaultdict(list)
+    for row in seeds.stream(order.seed, "order", epoch).permutation(order.rows).tolist():
+        members[numbers[row]].append(row)
+    parts = [rows[start : start + most] for rows in members.values() for start in range(0, len(rows), most)]
+    for place in draw.permutation(len(parts)):
+        waiting[len(parts[place])].append(parts[place])
+    steps = [[waiting[size].pop() for size in filling] for filling in fillings]
+    return [steps[place] for place in draw.permutation(len(steps))]
+
+
+@settings(max_examples=200, deadline=None)
+@given(prompts, st.integers(1, 9), st.integers(0, 3), st.integers(0, 2))
+def test_prompts_meet_in_the_order_of_a_plain_loop(numbers, rows_a_step, seed, epoch):
+    order = order_of(numbers, rows_a_step, seed)
+    expected = by_lists(order, epoch)
+    assert order.steps_an_epoch == len(expected)
+    assert [order._groups(epoch * len(expected) + k) for k in range(len(expected))] == expected
+
+
+def test_one_repeated_prompt_costs_tens_of_bytes_a_row():
+    numbers = np.arange(20_000, dtype=np.int32)
+    numbers[9] = 3
+    tracemalloc.start()
+    try:
+        order = Order(len(numbers), 8, 0, numbers)
+        for epoch in (0, 1):
+            order.step(epoch * order.steps_an_epoch)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 50 * len(numbers)
+    assert peak < 130 * len(numbers)
 
 
 @settings(max_examples=100, deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import stat
 from dataclasses import replace
 
@@ -72,6 +73,40 @@ def test_events_tell_nothing_of_rows_and_validation_steers_nothing(open_tiny, tm
     text = run.events_file.read_text() + json.dumps(told)
     assert not any(f'"r{number}"' in text for number in range(22))
     assert "loss " not in text
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_what_is_not_finite_names_nobody(open_tiny, tmp_path, monkeypatch, what):
+    job = private_job(open_tiny)
+    if what == "loss":
+        kind, whole = type(job.objective), type(job.objective).loss
+
+        def spoilt(*given):
+            loss = whole(*given)
+            return replace(loss, sum_S=loss.sum_S * math.nan)
+
+        monkeypatch.setattr(kind, "loss", spoilt)
+    else:
+        monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(math.inf))
+    with pytest.raises(UserError, match=f"The {what} of step .* is not finite") as told:
+        train(job, new_run(tmp_path / "run"), quiet, StopRequest())
+    assert not any(row.example.id in str(told.value).replace(",", " ").split() for row in job.train)
+    assert "Rows" not in str(told.value)
+
+
+def test_hidden_rows_are_told_nothing_of_without_privacy_either(open_tiny, tmp_path):
+    """Those of a private run in its audit's control."""
+    job, run, told = make_job(open_tiny, valid=4), new_run(tmp_path / "run"), []
+    train(replace(job, hidden=True), run, lambda *words: told.append(words), StopRequest())
+    steps = run.events("step")
+    assert {event[name] for event in steps for name in ("loss_sum", "count", "grad_norm", "tokens")} == {None}
+    assert not [event for event in steps if event["rows"]]
+    assert run.events("validation") == []
+    assert "loss " not in json.dumps(told)
+    shown = make_job(open_tiny, valid=4)
+    train(shown, new_run(tmp_path / "shown"), quiet, StopRequest())
+    expected, found = weights(shown), weights(job)
+    assert all(torch.equal(expected[name], found[name]) for name in expected), "what is told changes what is trained"
 
 
 def test_more_noise_than_was_begun_with_is_refused(open_tiny, tmp_path):

@@ -24,6 +24,9 @@ NAME = "tunewright_segments"
 PRODUCT_COST = 1500
 """What a product of its own costs beside its size, as pairs of a query and a key (measured: benchmarks/notes.md)."""
 
+_GROUPED = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 13)
+"""Whether one product shares keys among heads without repeating them in memory; older kernels for CPUs may not."""
+
 
 class Attends(Protocol):
     """How the tokens of one forward are attended; given to the model as `layout`."""
@@ -44,8 +47,11 @@ class Block:
     ancestors: tuple[tuple[int, int], ...]
     allowed_QK: Tensor | None
     """Which key each query may see; None = plain causal."""
-    distance_QK: Tensor | None
-    """How many tokens back each key lies, for sliding windows; None = plain causal."""
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """Where its keys lie, in order."""
+        return (*self.ancestors, (self.start, self.stop))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,50 +65,56 @@ class Layout:
     """Pieces into which the sequence is cut, so that the keys of each block are whole pieces."""
     pieces: tuple[tuple[int, ...], ...]
     """[blocks] which pieces hold its keys."""
-    _windows: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    _masks: dict[tuple[int, int | None, torch.dtype], Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, segments: Sequence[Segment]) -> Layout:
         """Lays out segments that lie end to end, each after its parent."""
         offsets = _offsets(segments)
         position_N = torch.cat([torch.arange(s.stop - s.start) + offsets[i] for i, s in enumerate(segments)])
-        blocks = tuple(_block(segments, run, position_N) for run in _runs(segments, offsets))
-        spans = [(*block.ancestors, (block.start, block.stop)) for block in blocks]
-        cuts = sorted({edge for block in spans for span in block for edge in span})
+        blocks = tuple(_block(segments, run) for run in _runs(segments, offsets))
+        cuts = sorted({edge for block in blocks for span in block.spans for edge in span})
         number = {cut: index for index, cut in enumerate(cuts)}
         pieces = tuple(
-            tuple(index for start, stop in block for index in range(number[start], number[stop])) for block in spans
+            tuple(index for start, stop in block.spans for index in range(number[start], number[stop]))
+            for block in blocks
         )
         return cls(blocks, position_N, [stop - start for start, stop in pairwise(cuts)], pieces)
 
     def attend(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]) -> Tensor:
         """Every block by a product of its own."""
         repeats = query.shape[1] // key.shape[1]
-        if repeats > 1:
+        if repeats > 1 and not (_GROUPED and options.get("softcap") is None):
             key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
         # A split's backward is one concatenation; a slice's would fill a tensor as long as the sequence, each time.
         queries = torch.split(query, [block.stop - block.start for block in self.blocks], 2)
         keys, values = torch.split(key, self.lengths, 2), torch.split(value, self.lengths, 2)
         outputs = []
         for index, (query_Q, pieces) in enumerate(zip(queries, self.pieces, strict=True)):
-            mask = self.mask(index, options.get("sliding_window"))
+            mask = self.mask(index, options.get("sliding_window"), query.dtype)
             outputs.append(product(query_Q, _picked(keys, pieces), _picked(values, pieces), mask, options))
         return torch.cat(outputs, 2)
 
-    def mask(self, index: int, window: int | None) -> Tensor | None:
-        """The mask of a block under a sliding window; None = plain causal."""
+    def mask(self, index: int, window: int | None, dtype: torch.dtype) -> Tensor | None:
+        """What is added to the scores of a block under a sliding window, 0 or -inf; None = plain causal.
+
+        Made once for all layers: from a mask of booleans each layer would make such a tensor anew, and keep it for its
+        backward pass.
+        """
         block = self.blocks[index]
-        length = block.stop - block.start
-        if window is None or (block.allowed_QK is None and length <= window):
+        if block.allowed_QK is None and (window is None or block.stop - block.start <= window):
+            return None
+        if (index, window, dtype) not in self._masks:
+            self._masks[index, window, dtype] = added(self._allowed(block, window), dtype)
+        return self._masks[index, window, dtype]
+
+    def _allowed(self, block: Block, window: int | None) -> Tensor:
+        if window is None and block.allowed_QK is not None:
             return block.allowed_QK
-        if (index, window) not in self._windows:
-            allowed, distance = block.allowed_QK, block.distance_QK
-            if allowed is None or distance is None:
-                steps = torch.arange(length)
-                distance = steps[:, None] - steps[None, :]
-                allowed = distance >= 0
-            self._windows[index, window] = allowed & (distance < window)
-        return self._windows[index, window]
+        position_K = torch.cat([self.position_N[start:stop] for start, stop in block.spans])
+        distance_QK = self.position_N[block.start : block.stop, None] - position_K[None, :]
+        allowed_QK = distance_QK >= 0 if block.allowed_QK is None else block.allowed_QK
+        return allowed_QK if window is None else allowed_QK & (distance_QK < window)
 
 
 def _offsets(segments: Sequence[Segment]) -> list[int]:
@@ -145,11 +157,11 @@ def _ancestors(segments: Sequence[Segment], index: int) -> list[int]:
     return found
 
 
-def _block(segments: Sequence[Segment], run: range, position_N: Tensor) -> Block:
+def _block(segments: Sequence[Segment], run: range) -> Block:
     first, last = segments[run[0]], segments[run[-1]]
     outside = _ancestors(segments, run[0])
     if not outside and all(segments[index].parent == index - 1 for index in run[1:]):
-        return Block(first.start, last.stop, (), None, None)
+        return Block(first.start, last.stop, (), None)
     keys = [*outside, *run]
     allowed_QK = torch.zeros(last.stop - first.start, sum(_length(segments[key]) for key in keys), dtype=torch.bool)
     columns, column = {}, 0
@@ -161,9 +173,7 @@ def _block(segments: Sequence[Segment], run: range, position_N: Tensor) -> Block
         for ancestor in _ancestors(segments, index):
             allowed_QK[rows, columns[ancestor]] = True
     spans = tuple((segments[key].start, segments[key].stop) for key in outside)
-    keys_K = torch.cat([position_N[a:b] for a, b in (*spans, (first.start, last.stop))])
-    distance_QK = position_N[first.start : last.stop, None] - keys_K[None, :]
-    return Block(first.start, last.stop, spans, allowed_QK, distance_QK)
+    return Block(first.start, last.stop, spans, allowed_QK)
 
 
 def _length(segment: Segment) -> int:
@@ -209,18 +219,33 @@ def _picked(parts: Sequence[Tensor], numbers: Sequence[int]) -> Tensor:
 
 
 def product(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: dict[str, Any]) -> Tensor:
-    """One product of attention, with the layer's scale, dropout and soft cap; no mask = plain causal."""
+    """One product of attention, with the layer's scale, dropout and soft cap.
+
+    Args:
+        query: [B, heads, Q, head_dim].
+        key: [B, heads, K, head_dim]; without a soft cap a divisor of the heads will do.
+        value: Like key.
+        mask: Which key each query may see, or what is added to their scores; None = plain causal.
+        options: scaling, dropout and softcap.
+    """
     scale, dropout, cap = options.get("scaling"), options.get("dropout", 0.0), options.get("softcap")
     if cap is None:
+        grouped = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}
         return scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scale
+            query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scale, **grouped
         )
     scores = query @ key.transpose(-1, -2) * (scale if scale is not None else query.shape[-1] ** -0.5)
     scores = torch.tanh(scores / cap) * cap
     if mask is None:
         mask = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool).tril()
-    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1, dtype=torch.float32).to(query.dtype)
+    scores = scores + (added(mask, scores.dtype) if mask.dtype == torch.bool else mask)
+    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
     return nn.functional.dropout(weights, dropout) @ value
+
+
+def added(allowed_QK: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores so that only allowed keys count: 0 or -inf."""
+    return torch.zeros(allowed_QK.shape, dtype=dtype).masked_fill_(~allowed_QK, float("-inf"))
 
 
 AttentionInterface.register(NAME, segment_attention)

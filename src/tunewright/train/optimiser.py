@@ -34,6 +34,8 @@ class Optimiser:
             lr=0.0,
             betas=(settings.adam_beta1, settings.adam_beta2),
             eps=settings.adam_epsilon,
+            # One pass over memory, several times as fast; it takes every tensor as if it lay in memory row after row.
+            fused=all(parameter.is_contiguous() for parameter in parameters.values()),
         )
         return cls(adam, parameters)
 
@@ -41,7 +43,12 @@ class Optimiser:
         """One update at the given learning rate; gradients are cleared after it."""
         for group in self.adam.param_groups:
             group["lr"] = rate
+        for parameter in self.parameters.values():
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad.contiguous()  # a transposed one would go to the wrong weights
         self.adam.step()
+        for parameter in self.parameters.values():
+            torch.autograd.graph.increment_version(parameter)  # by which others see a change; a fused step does not
         self.adam.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
