@@ -38,6 +38,7 @@ check: $(READY)  ## style, types, layers
 bench: $(READY) $(PEER_READY)  ## every benchmark against the peers, hours; one: make bench ROW=lora_sft
 	$(BIN)/tunewright fetch smollm2
 	$(BIN)/tunewright fetch licences
+	$(BIN)/tunewright fetch icd10
 	$(BIN)/python -m benchmarks.table $(ROW)
 
 clean:  ## removes the environments and what tools left; runs, measurements and the cache of models stay

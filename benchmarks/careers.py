@@ -1,16 +1,20 @@
 """Careers on the made-up market and on the real panel: perplexity of the next title, seed by seed, as one table.
 
-`python benchmarks/careers.py [--seeds 0,1,2] [--only baselines,market,pooled,larger,panel] [--out FOLDER] [--json]`
+`python benchmarks/careers.py [--seeds 0,1,2] [--only baselines,market,pooled,larger,panel] [--pool FILE] [--out FOLDER]
+[--json]`
 
 `smollm2`, `labour-market` and `wage-panel` must be fetched, for `larger` also `gemma3-270m` (its own licence). Runs
-that are there are read, not run again.
+that are there are read, not run again. Beside each baseline stands the 95 % interval, over people, of how far the tuned
+model is from it.
 
 market  480 people, 2,080 test transitions: oracle <= tuned < bigram < untuned, and how much of the way from the bigram
         to the oracle (in nats a transition) the tuned model goes
 pooled  the same with 960 people of another, skewed population in training: by-person interval against target alone
 larger  a model of twice the size on the target alone, and the smaller one with the pool against it: by-person interval
 baselines  what stands beside the model on either table, without any model: a minute
-panel   545 men, 1980 to 1987: tuned against bigrams and the small networks, with intervals
+panel   545 men, 1980 to 1987: tuned against the bigrams and the small network from scratch, with intervals. The network
+        that is pre-trained needs other people's careers, and none come with the panel: --pool names a table of the
+        same columns and titles, and then it stands there too
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import json
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,24 +46,21 @@ PLAN = Path(__file__).parents[1] / "examples" / "careers.yaml"
 
 
 def tune(words: list[str], out: Path) -> dict[str, Any]:
-    """The verdict of a run, made unless it is there."""
+    """The metric of the table of a run, with its margins to the baselines; the run is made unless it is there."""
     if not (out / "verdict.json").is_file():
         start = "import sys; from tunewright.cli import main; sys.exit(main())"
         verb = ["resume", str(out)] if (out / "plan.yaml").is_file() else ["tune", *words, "--out", str(out)]
         done = subprocess.run([sys.executable, "-c", start, *verb], check=False)
         if done.returncode not in (0, 3):
             raise SystemExit(done.returncode)
-    return json.loads((out / "verdict.json").read_text(encoding="utf-8"))
-
-
-def figure(verdict: dict[str, Any]) -> dict[str, Any]:
-    """The metric of the table."""
-    return next(metric for metric in verdict["metrics"] if metric["name"] == FIGURE)
+    compared = json.loads((out / "evaluations" / "comparison.json").read_text(encoding="utf-8"))
+    return next(metric for metric in compared["metrics"] if metric["name"] == FIGURE)
 
 
 def line(name: str, found: dict[str, Any]) -> dict[str, Any]:
-    """One run as figures: base, tuned and every baseline, and the share of the gap that is closed."""
+    """One run as figures: base, tuned and every baseline, the margins to them, and the share of the gap closed."""
     row = {"run": name, "untuned": found["base"], "tuned": found["tuned"], **found["baselines"]}
+    row["margins"] = found["margins"]
     if "oracle" in row:
         gap = math.log(row["bigram"] / row["oracle"])
         row["closed"] = math.log(row["bigram"] / row["tuned"]) / gap
@@ -110,7 +112,7 @@ def pool_rows(folder: Path) -> Path:
 def market(out: Path, seed: str, model: list[str] = SMALL, name: str = "market") -> dict[str, Any]:
     """The target population alone."""
     run = out / f"{name}-{seed}"
-    return line(run.name, figure(tune(["labour-market", *model, *COMMON, "--set", f"seed={seed}"], run)))
+    return line(run.name, tune(["labour-market", *model, *COMMON, "--set", f"seed={seed}"], run))
 
 
 def pooled(out: Path, seed: str) -> dict[str, Any]:
@@ -118,7 +120,7 @@ def pooled(out: Path, seed: str) -> dict[str, Any]:
     market(out, seed)
     run = out / f"pooled-{seed}"
     more = ["--set", f"data.pool={pool_rows(out)}", "--set", f"seed={seed}"]
-    row = line(run.name, figure(tune(["labour-market", *SMALL, *COMMON, *more], run)))
+    row = line(run.name, tune(["labour-market", *SMALL, *COMMON, *more], run))
     return row | between(out / f"market-{seed}", run)
 
 
@@ -129,11 +131,20 @@ def larger(out: Path, seed: str) -> dict[str, Any]:
     return row | between(out / row["run"], out / f"pooled-{seed}", ("larger, target alone", "smaller, pooled"))
 
 
-def panel(out: Path, seed: str) -> dict[str, Any]:
-    """The real panel, always split alike."""
-    run = out / f"panel-{seed}"
+def panel(out: Path, seed: str, pool: str | None = None) -> dict[str, Any]:
+    """The real panel, always split alike; with other people's careers beside it if there are some."""
+    run = out / f"panel-{'pooled-' if pool else ''}{seed}"
     settings = ["--set", "data.split_seed=0", "--set", f"seed={seed}"]
-    return line(run.name, figure(tune(["--plan", str(PLAN), *settings], run)))
+    settings += ["--set", f"data.pool={pool}"] if pool else []
+    return line(run.name, tune(["--plan", str(PLAN), *settings], run))
+
+
+def told(row: dict[str, Any]) -> str:
+    """A row of the table as a line."""
+    margins = row.get("margins", {})
+    between = {name: f" (tuned {low:+.3f} to {high:+.3f})" for name, (low, high) in margins.items()}
+    figures = [f"{name} {value:.3f}{between.get(name, '')}" for name, value in row.items() if isinstance(value, float)]
+    return f"{row['run']}: {', '.join(figures)}" + (f", in order: {row['in order']}" if "in order" in row else "")
 
 
 STAGES = {"market": market, "pooled": pooled, "larger": larger, "panel": panel}
@@ -144,6 +155,7 @@ def main() -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--only", default="baselines,market,pooled,panel")
+    parser.add_argument("--pool", help="other people's careers, beside the panel")
     parser.add_argument("--out", type=Path, default=Path("runs/careers"))
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
@@ -155,12 +167,12 @@ def main() -> list[dict[str, Any]]:
     if "baselines" in wanted:
         rows.append(baselines("labour-market"))
         rows.append(baselines("labour-market", pool="labour-market/pool.csv"))
-        rows.append(baselines("wage-panel", yearly=["married", "union"]))
+        rows.append(baselines("wage-panel", asked.pool, yearly=["married", "union"]))
+    stages = STAGES | {"panel": partial(panel, pool=asked.pool)}
     for seed in asked.seeds.split(","):
-        rows += [STAGES[stage](asked.out, seed) for stage in STAGES if stage in wanted]
+        rows += [stages[stage](asked.out, seed) for stage in stages if stage in wanted]
     for row in rows:
-        told = ", ".join(f"{name} {value:.3f}" for name, value in row.items() if isinstance(value, float))
-        print(f"{row['run']}: {told}" + (f", in order: {row['in order']}" if "in order" in row else ""))
+        print(told(row))
     if asked.json:
         print(json.dumps(rows))
     return rows

@@ -1,12 +1,14 @@
 """Rows a second of preparation: ours against TRL's `datasets.map` row by row, same rows, same tokenizer.
 
-    python benchmarks/preparation.py MODEL_FOLDER --peer PEER_PYTHON [--rows 4000] [--turns 1]
+    python -m benchmarks.preparation [--model FOLDER] --peer PEER_PYTHON [--rows 4000] [--turns 1]
 
 PEER_PYTHON is the interpreter of an environment with trl and datasets. Both sides run in processes of their own, in
 turn, five times; the peer's figure is TRL's own `SFTTrainer._prepare_dataset` (chat template of the prompt and of
-the whole conversation, completion mask, labels, truncation), its rows already in memory and its cache off; ours is
-`encode_all`, as `prepare` calls it. Both sides find the same tokens and mask, but for what a template writes after
-the stop token (SmolLM2: a line end), which the peer trains and ours leaves out.
+the whole conversation, completion mask, labels, truncation) with its cache off; ours is `encode_all`, as `prepare`
+calls it. Both begin with conversations in memory and end with rows on disk: ours packed by `EncodedRows`, the peer's
+written as Arrow by `datasets.map`; and on both sides the tokenizer has one thread (TOKENIZERS_PARALLELISM=false).
+Both find the same tokens and mask, but for what a template writes after the stop token (SmolLM2: a line end), which
+the peer trains and ours leaves out.
 """
 
 from __future__ import annotations
@@ -41,10 +43,11 @@ def conversations(count: int, turns: int) -> list[list[dict[str, str]]]:
 
 
 def ours(model: Path, rows: list[list[dict[str, str]]]) -> tuple[float, list[Any]]:
-    """Seconds, and tokens and trained tokens of each row."""
+    """Seconds until the rows are on disk, and tokens and trained tokens of each."""
     from transformers import AutoTokenizer
 
     from tunewright.core.records import Answer, Example, Turn, text_part
+    from tunewright.data.encoded_rows import EncodedRows
     from tunewright.data.encoder import Unencodable, encode_all
     from tunewright.models.chat import Chat
     from tunewright.models.contracts import EncodeSettings
@@ -59,9 +62,12 @@ def ours(model: Path, rows: list[list[dict[str, str]]]) -> tuple[float, list[Any
         )
         for row in rows
     ]
-    found = [pieces for pieces in encode_all(encoder, examples) if not isinstance(pieces, Unencodable)]
+    found = EncodedRows(examples)
+    for number, pieces in enumerate(encode_all(encoder, examples)):
+        for piece in () if isinstance(pieces, Unencodable) else pieces:
+            found.append(number, piece)
     seconds = time.perf_counter() - started
-    return seconds, [(piece.inputs["input_ids"].tolist(), len(piece.targets)) for (piece,) in found]
+    return seconds, [(piece.inputs["input_ids"].tolist(), len(piece.targets)) for piece in found]
 
 
 def peer(model: Path, rows: list[list[dict[str, str]]]) -> tuple[float, list[Any]]:
@@ -106,13 +112,13 @@ def main() -> None:
         print(json.dumps({"rows": asked.rows / seconds, "tokens": counts[0], "trained": counts[1]}))
         return
     speeds: dict[str, list[float]] = {"ours": [], "peer": []}
+    alike = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
     for _ in range(5):
         for side, python in (("ours", sys.executable), ("peer", asked.peer)):
             command = [python, __file__, "--model", str(asked.model), "--side", side]
             command += ["--rows", str(asked.rows), "--turns", str(asked.turns)]
-            result = json.loads(
-                subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
-            )
+            done = subprocess.run(command, capture_output=True, text=True, check=True, env=alike)
+            result = json.loads(done.stdout.splitlines()[-1])
             speeds[side].append(result["rows"])
             print(side, result, flush=True)
     middle = {side: statistics.median(found) for side, found in speeds.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -18,7 +20,7 @@ from benchmarks.table import __main__ as table  # noqa: E402
 from benchmarks.table import figures, render, runner, scripts  # noqa: E402
 from benchmarks.table.child import rate  # noqa: E402
 from benchmarks.table.row import Figure, Result, Row, Side, ratio  # noqa: E402
-from benchmarks.table.rows import everything  # noqa: E402
+from benchmarks.table.rows import _training, everything  # noqa: E402
 
 PEER, OURS = Side("peer", "there", peer=True), Side("ours", "here")
 
@@ -207,7 +209,9 @@ SHAPES: dict[str, Callable[[str], Any]] = {
 @pytest.mark.parametrize("row", [row for row in everything() if row.name not in scripts.SCRIPTS], ids=lambda r: r.name)
 def test_every_figure_of_a_row_comes_of_what_its_programs_print(row: Row) -> None:
     shape = SHAPES.get(row.name, lambda side: {"seconds": 1.0})
-    rounds = [{side.name: {**everything_asked(1.0), **shape(side.name)} for side in row.sides} for _ in range(2)]
+    rounds = [
+        {side.name: {**everything_asked(1.0 + number), **shape(side.name)} for side in row.sides} for number in range(2)
+    ]
     for figure in row.figures:
         assert len(figure.values(rounds)) == 2, figure.name
 
@@ -240,4 +244,60 @@ def test_the_runner_needs_nothing_heavy() -> None:
 def test_kept_lines_say_what_they_are(kept: runner.Measurements) -> None:
     runner.measure(ROW, 1, kept, "code", Programs({"peer": 1.0, "ours": 3.0}))
     line = next(kept.lines())
-    assert {"row", "side", "round", "code", "commit", "at", "result"} == line.keys()
+    assert {"row", "side", "round", "code", "commit", "at", "options", "result"} == line.keys()
+
+
+def test_a_row_says_what_its_programs_ran_with_and_what_a_reader_must_know(
+    kept: runner.Measurements, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_PAIRS", "50")
+    peer = Side("peer", "there", peer=True, once=True, note="one run of one step")
+    row = Row("race", "Who is faster.", (peer, OURS), (FASTER,), options=("BENCH_PAIRS",))
+    runner.measure(row, 2, kept, "code", Programs({"peer": 1.0, "ours": 3.0}))
+    rounds, last = kept.newest(row)
+    figures.write(tmp_path / "results.json", {"race": figures.Measured.of(row, rounds, last, "a machine")})
+    found = figures.read(tmp_path / "results.json")
+    elsewhere = Row(row.name, row.what, (Side("peer", "there"), OURS), row.figures)  # as a faster machine has it
+    written = render.table([elsewhere], found, {})
+    assert "reached |\n\n- race, peer: one run of one step.\n" in written
+    assert "on machine 1; BENCH_PAIRS 50, torch 2." in written
+    assert "BENCH_STEPS" not in written
+
+
+def test_entries_from_before_options_and_notes_were_kept_are_read(tmp_path: Path) -> None:
+    old = {"at": "then", "commit": "0abc", "machine": "one", "versions": ["torch 2"], "figures": {}}
+    (tmp_path / "results.json").write_text(json.dumps({"race": old}), encoding="utf-8")
+    assert figures.read(tmp_path / "results.json")["race"] == figures.Measured("then", "0abc", "one", ("torch 2",), {})
+
+
+def test_the_peer_s_slow_side_says_that_it_ran_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for fast in (True, False):
+        monkeypatch.setattr(_training, "multiplies_bf16", lambda fast=fast: fast)
+        side = _training.trl("lora", "defaults")
+        assert side.once == bool(side.note) == (not fast)
+
+
+def test_our_loss_is_judged_by_how_far_two_runs_of_the_peer_lie_apart() -> None:
+    losses = {"ours": [[1.0, 2.0], [1.0, 2.0], [1.0, 2.5]], "peer": [[1.0, 2.1], [1.0, 2.3], [1.0, 2.4]]}
+    rounds = [{side: {"losses": found[number]} for side, found in losses.items()} for number in range(3)]
+    assert _training.loss_noise("peer")(rounds) == pytest.approx([0.25, 0.15, 0.2])
+    assert _training.gap_over_noise("ours", "peer")(rounds) == pytest.approx([0.5, 1.5, 0.5])
+    assert _training.loss_noise("peer")(rounds[:1]) == _training.gap_over_noise("ours", "peer")(rounds[:1]) == []
+
+
+def test_scripts_that_only_print_are_named_and_run_as_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr(
+        table.subprocess, "run", lambda command, **_: ran.append(command) or subprocess.CompletedProcess(command, 0)
+    )
+    assert all(table.printed(name) for name in scripts.PLAIN)
+    assert ran == [[sys.executable, "-m", f"benchmarks.{name}"] for name in scripts.PLAIN]
+    for name in scripts.PLAIN:
+        text = (ROOT / "benchmarks" / f"{name}.py").read_text(encoding="utf-8")
+        assert "--json" not in text
+        assert not re.search("write_text|resolve_model|example\\(", text), f"{name} writes, or wants a model or rows"
+
+
+def test_bench_fetches_what_its_rows_read() -> None:
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").split("\nbench:")[1].split("\n\n")[0]
+    assert set(re.findall(r"tunewright fetch (\S+)", recipe)) == {"smollm2", "licences", "icd10"}

@@ -1,7 +1,7 @@
 """`python -m benchmarks.table [ROW ...]`: measures the rows (all, unless named) and writes benchmarks/results.md.
 
-A name may also be that of a script that only prints (broken_tour, verdict_simulation); all of them run when no row
-is named. BENCH_RUNS rounds a row (5), BENCH_STEPS training steps (4), BENCH_PAIRS pairs of the scoring peer (500).
+A name may also be that of a script that only prints (`scripts.PLAIN`); all of them run when no row is named.
+BENCH_RUNS rounds a row (5), BENCH_STEPS training steps (4), BENCH_PAIRS pairs of the scoring peer (500).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.table import figures, machine, render, runner
 from benchmarks.table.child import ROOT
 from benchmarks.table.row import Row
 from benchmarks.table.rows import everything
-from benchmarks.table.scripts import is_there, plain_scripts
+from benchmarks.table.scripts import PLAIN, is_there
 
 RESULTS, REASONS = ROOT / "benchmarks" / "results.json", ROOT / "benchmarks" / "reasons.yaml"
 PAGE = RESULTS.with_suffix(".md")
@@ -26,14 +26,14 @@ PAGE = RESULTS.with_suffix(".md")
 def main(names: Sequence[str]) -> int:
     """Measures, then writes the page; a side that fails ends its row, and the rest goes on."""
     rows = {row.name: row for row in everything()}
-    unknown = [name for name in names if name not in rows and name not in plain_scripts()]
+    unknown = [name for name in names if name not in rows and name not in PLAIN]
     if unknown:
-        known = ", ".join([*rows, *plain_scripts()])
+        known = ", ".join([*rows, *PLAIN])
         sys.stderr.write(f"There is no row {', '.join(unknown)}. Allowed: {known}, or none for all.\n")
         return 2
     subprocess.run([sys.executable, "-m", "benchmarks.ours.workload"], cwd=ROOT, check=True)
     failed = [row.name for row in rows.values() if (not names or row.name in names) and not measured(row)]
-    failed += [name for name in plain_scripts() if (not names or name in names) and not printed(name)]
+    failed += [name for name in PLAIN if (not names or name in names) and not printed(name)]
     write_results([*rows.values()])
     sys.stderr.write(f"The table is in {PAGE.relative_to(ROOT)}.\n")
     for name in failed:
@@ -57,7 +57,7 @@ def measured(row: Row) -> bool:
 def printed(name: str) -> bool:
     """Runs a script that only prints."""
     sys.stderr.write(f"== {name}\n")
-    return subprocess.run([sys.executable, f"benchmarks/{name}.py"], cwd=ROOT).returncode == 0
+    return subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=ROOT).returncode == 0
 
 
 def write_results(rows: Sequence[Row]) -> None:

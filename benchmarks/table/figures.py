@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,10 @@ class Measured:
     machine: str
     versions: tuple[str, ...]
     figures: Mapping[str, Spread]
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Those of the row, as they were; empty in entries from before they were kept."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Side -> what a reader must know of its figures."""
 
     @classmethod
     def of(cls, row: Row, rounds: Sequence[Round], last: Mapping[str, Any], machine: str) -> Measured:
@@ -47,7 +51,9 @@ class Measured:
         versions = {f"{k} {v}" for one in rounds for r in one.values() for k, v in r.get("versions", {}).items()}
         values = {figure.name: figure.values(rounds) for figure in row.figures}
         spreads = {name: Spread.of(found) for name, found in values.items() if found}
-        return cls(last["at"], last["commit"], machine, tuple(sorted(versions)), spreads)
+        options = {name: last["options"][name] for name in row.options if name in last.get("options", {})}
+        notes = {side.name: side.note for side in row.sides if side.note}
+        return cls(last["at"], last["commit"], machine, tuple(sorted(versions)), spreads, options, notes)
 
 
 def read(path: Path) -> dict[str, Measured]:
@@ -66,4 +72,4 @@ def write(path: Path, measured: Mapping[str, Measured]) -> None:
 
 def _measured(one: Mapping[str, Any]) -> Measured:
     spreads = {name: Spread(**spread) for name, spread in one["figures"].items()}
-    return Measured(one["at"], one["commit"], one["machine"], tuple(one["versions"]), spreads)
+    return Measured(**{**one, "versions": tuple(one["versions"]), "figures": spreads})

@@ -24,6 +24,7 @@ def table(rows: Sequence[Row], measured: Mapping[str, Measured], reasons: Mappin
     machines = list(dict.fromkeys(measured[row.name].machine for row in rows if row.name in measured))
     parts = [
         _HEAD + "\n".join(lines),
+        _notes(rows, measured),
         _why(rows, measured, reasons),
         _made(rows, measured, machines),
         "\n".join(["## The machines", "", *(f"{n}. {machine}" for n, machine in enumerate(machines, 1))]),
@@ -54,14 +55,24 @@ def _lines(row: Row, measured: Measured | None) -> Iterator[str]:
         yield f"| {row.name} | {figure.name} | {reach} | {told} | {spread.rounds} | {verdict} |"
 
 
+def _notes(rows: Sequence[Row], measured: Mapping[str, Measured]) -> str:
+    """What sides say of their figures, right under the table."""
+    return "\n".join(
+        f"- {row.name}, {side}: {note}."
+        for row in rows
+        if row.name in measured
+        for side, note in measured[row.name].notes.items()
+    )
+
+
 def _why(rows: Sequence[Row], measured: Mapping[str, Measured], reasons: Mapping[str, str]) -> str:
     """Why rows fall short; a figure without a reason says so."""
     lines = []
     for row in rows:
         for figure, spread in spreads(row, measured.get(row.name)):
             if falls_short(figure, spread) and (spread or not row.impossible):
-                unknown = "no reason is written yet" if spread else "not measured yet"
-                why = reasons.get(f"{row.name}/{figure.name}", unknown)
+                written = reasons.get(f"{row.name}/{figure.name}", "no reason is written yet")
+                why = written if spread else "not measured yet"
                 lines.append(f"- **{row.name}, {figure.name}**: {' '.join(why.split())}")
     return "## What falls short, and why\n\n" + "\n".join(lines) if lines else ""
 
@@ -73,7 +84,8 @@ def _made(rows: Sequence[Row], measured: Mapping[str, Measured], machines: Seque
         made = ""
         if found := measured.get(row.name):
             on = machines.index(found.machine) + 1
-            with_ = f"; {', '.join(found.versions)}" if found.versions else ""
+            under = [*(f"{name} {value}" for name, value in found.options.items()), *found.versions]
+            with_ = f"; {', '.join(under)}" if under else ""
             made = f" Measured {found.at} at {found.commit} on machine {on}{with_}."
         lines.append(f"- **{row.name}**: {row.what}{made}")
     return "## The rows\n\n" + "\n".join(lines)

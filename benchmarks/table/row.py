@@ -23,6 +23,8 @@ class Side:
     """Runs in the peers' environment."""
     once: bool = False
     """So slow that it runs in the first round alone; its result stands in every round."""
+    note: str = ""
+    """What a reader must know of its figures; always printed under the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Row:
     figures: tuple[Figure, ...]
     rounds: int | None = None
     """Rounds whatever was asked for: a row whose one run takes long, or is deterministic."""
+    options: tuple[str, ...] = ()
+    """Those of the runner's options that change what its programs do."""
     impossible: str = ""
     """Why this machine cannot measure it; empty = it can."""
 

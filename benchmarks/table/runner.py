@@ -19,8 +19,8 @@ from benchmarks.table.machine import commit
 from benchmarks.table.row import Result, Round, Row, Side
 
 PEER = ROOT / ".venv-peer" / "bin" / "python"
-OPTIONS = ("BENCH_STEPS", "BENCH_PAIRS")
-"""Environment variables that change what a run does."""
+OPTIONS = {"BENCH_STEPS": "4", "BENCH_PAIRS": "500"}
+"""Environment variables that change what a run does, and what they are unless set."""
 _CODE = ("src/**/*.py", "benchmarks/**/*.py", "benchmarks/peers/requirements.txt", "constraints.txt")
 
 
@@ -28,9 +28,14 @@ class ChildError(RuntimeError):
     """A child process failed, or printed no JSON line."""
 
 
+def options() -> dict[str, str]:
+    """The options as they stand."""
+    return {name: os.environ.get(name, default) for name, default in OPTIONS.items()}
+
+
 def fingerprint(root: Path = ROOT) -> str:
     """Of the code and the options: results of other code are not mixed with these."""
-    found = hashlib.sha256(repr([os.environ.get(name) for name in OPTIONS]).encode())
+    found = hashlib.sha256(repr(options()).encode())
     for path in sorted(path for pattern in _CODE for path in root.glob(pattern)):
         found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return found.hexdigest()[:12]
@@ -126,7 +131,7 @@ def measure(row: Row, rounds: int, kept: Measurements, code: str, run: Run = run
             result = run(side, number)
             now = time.strftime("%Y-%m-%d %H:%M")
             line = {"row": row.name, "side": side.name, "round": number, "code": code, "commit": commit(), "at": now}
-            kept.append({**line, "result": result})
+            kept.append({**line, "options": options(), "result": result})
     return kept.rounds(row, code)
 
 

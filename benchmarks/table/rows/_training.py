@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from itertools import combinations
 
 from benchmarks.table.machine import multiplies_bf16
 from benchmarks.table.row import Figure, Result, Round, Row, Side, each
@@ -24,7 +25,8 @@ def trl(method: str, configuration: str, *more: str) -> Side:
     """
     slow = configuration == "defaults" and not multiplies_bf16()
     arguments = (method, configuration, *(("--steps", "1") if slow else ()), *more)
-    return Side(f"TRL {configuration}", TRL, arguments, peer=True, once=slow)
+    note = "one run of one step, the first, which also allocates; its result stands in every round" if slow else ""
+    return Side(f"TRL {configuration}", TRL, arguments, peer=True, once=slow, note=note)
 
 
 def tokens_per_second(result: Result) -> float:
@@ -39,21 +41,29 @@ def peak_gigabytes(result: Result) -> float:
 
 def loss_gap(one: str, other: str) -> Callable[[Sequence[Round]], list[float]]:
     """Largest difference of a step's mean loss, in nats, round by round."""
-    return lambda rounds: [
-        max(abs(a - b) for a, b in zip(r[one]["losses"], r[other]["losses"], strict=True)) for r in rounds
-    ]
+    return lambda rounds: [_apart(r[one], r[other]) for r in rounds]
 
 
 def loss_noise(side: str) -> Callable[[Sequence[Round]], list[float]]:
-    """Largest difference of a step's mean loss between a run and the mean of the side's runs, whose seeds differ."""
+    """The same between two runs of one side, whose seeds differ: of each round, the median over the other rounds."""
+    return lambda rounds: [
+        statistics.median(_apart(r[side], other[side]) for other in rounds if other is not r)
+        for r in (rounds if len(rounds) > 1 else ())
+    ]
+
+
+def gap_over_noise(one: str, other: str) -> Callable[[Sequence[Round]], list[float]]:
+    """The gap of each round over the median difference of two runs of the other side; none if its runs are equal."""
 
     def values(rounds: Sequence[Round]) -> list[float]:
-        if len(rounds) < 2:
-            return []
-        middle = [statistics.fmean(losses) for losses in zip(*(r[side]["losses"] for r in rounds), strict=True)]
-        return [max(abs(a - b) for a, b in zip(r[side]["losses"], middle, strict=True)) for r in rounds]
+        noise = statistics.median([_apart(a[other], b[other]) for a, b in combinations(rounds, 2)] or [0.0])
+        return [gap / noise for gap in loss_gap(one, other)(rounds)] if noise else []
 
     return values
+
+
+def _apart(one: Result, other: Result) -> float:
+    return max(abs(a - b) for a, b in zip(one["losses"], other["losses"], strict=True))
 
 
 def floor(name: str, precision: str) -> Row:
@@ -73,6 +83,7 @@ def floor(name: str, precision: str) -> Row:
         "adapters, attention by runs of 128 queries, head at scored positions; torch.mm and torch.bmm, best of three) "
         "over our seconds.",
         sides=(products, run),
+        options=("BENCH_STEPS",),
         figures=(
             Figure("floor over our time", each(lambda r: r["products"]["seconds"] / sum(r["run"]["seconds"][1:])), 0.8),
             *(Figure(f"share of the floor: {kind}", part(kind)) for kind in kinds),

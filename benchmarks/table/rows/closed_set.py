@@ -32,6 +32,7 @@ ROW = Row(
     what="20 contexts of 200 to 400 tokens x 300 titles of 1 to 6 tokens, float32, by us whole; by "
     "lm-evaluation-harness BENCH_PAIRS random pairs (500), one at a time (its default) and 16 at a time. Time a pair.",
     sides=(PEER, BATCHED, OURS),
+    options=("BENCH_PAIRS",),
     figures=(
         Figure("speed over lm-eval", ratio(PEER.name, "tunewright", _seconds), 15),
         Figure("speed over lm-eval, batch 16", ratio(BATCHED.name, "tunewright", _seconds), 15),

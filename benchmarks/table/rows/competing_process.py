@@ -9,6 +9,7 @@ ROW = Row(
     name="competing_process",
     what="lora_sft by us alone, and beside an endless loop pinned to one core; the same thread count.",
     sides=(QUIET, BUSY),
+    options=("BENCH_STEPS",),
     figures=(
         Figure("speed over quiet speed", ratio(BUSY.name, QUIET.name, tokens_per_second), 0.5),
         Figure("tokens/s, quiet", of_side(QUIET.name, tokens_per_second)),

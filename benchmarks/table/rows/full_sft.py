@@ -9,6 +9,7 @@ ROW = Row(
     name="full_sft",
     what="All weights of SmolLM2-135M trained on the rows of lora_sft.",
     sides=(DEFAULTS, BEST, ours("full")),
+    options=("BENCH_STEPS",),
     figures=(
         Figure("speed over TRL defaults", ratio("tunewright", DEFAULTS.name, tokens_per_second), 3),
         Figure("speed over best TRL", ratio("tunewright", BEST.name, tokens_per_second)),

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from tunewright.core.errors import UserError
 from tunewright.core.files import lines_of, make_folder, naming, read_json, write_json
 
-_BEFORE_THE_PLAN = {"info.json", "data.json", "canaries.json", ".lock"}
+_BEFORE_THE_PLAN = {"info.json", "data.json", "canaries.json", "rows.key", ".lock"}
 """What a run folder may hold before plan.yaml, which is written last, makes it a run."""
 
 
@@ -162,18 +162,8 @@ class Run:
             file.write(sentence + "\n")
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """All whole events, or those of one type; a torn last line is left out."""
-        if not self.events_file.is_file():
-            return []
-        found: list[dict[str, Any]] = []
-        for line in lines_of(self.events_file.read_text(encoding="utf-8")):
-            try:
-                event = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if kind is None or event.get("type") == kind:
-                found.append(event)
-        return found
+        """All whole events, or those of one type; whoever needs one at a time asks `each_event`."""
+        return list(each_event(self, *([kind] if kind else [])))
 
     def cut_events(self, length: int) -> None:
         """Cuts events.jsonl to its first `length` bytes: what a checkpoint had seen."""
@@ -200,6 +190,23 @@ class Run:
             yield
         finally:
             lock.release()
+
+
+def each_event(run: Run, *kinds: str) -> Iterator[dict[str, Any]]:
+    """The whole events of a run one by one, or those of some types; a torn last line is left out.
+
+    A step's event names every row that it saw, so whoever keeps them all holds hundreds of bytes a row and pass.
+    """
+    if not run.events_file.is_file():
+        return
+    with open(run.events_file, encoding="utf-8", newline="\n") as file:
+        for line in file:
+            try:
+                event = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if not kinds or event.get("type") in kinds:
+                yield event
 
 
 def _never_begun(folder: Path) -> bool:

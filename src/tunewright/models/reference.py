@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from tunewright.core.errors import UserError
 from tunewright.core.files import digest
 from tunewright.core.records import Example
 from tunewright.data.encoder import Encoded
+from tunewright.data.keys import Same, text_keys
+from tunewright.data.sequences import Joined
 from tunewright.models.contracts import Batch, LoadedModel
 from tunewright.models.stored import Stored, chunks, content_key
 
@@ -37,11 +40,10 @@ class Reference:
 
     def fill(self, rows: Sequence[Sequence[Encoded]]) -> Iterator[int]:
         """Computes what is not kept yet, and yields how many rows are; rows of equal text share one forward."""
-        merged: dict[str, Encoded] = {}
-        for row in (row for part in rows for row in part):
-            known = merged.get(key := content_key(row))
-            merged[key] = row if known is None else _union(known, row)
-        yield from self.stored.fill(merged.values(), self._compute)
+        every = reduce(Joined[Encoded], rows)
+        same = Same(text_keys(map(content_key, every)))  # numbers alone stay: rows are read again, a file's at a time
+        merged = (reduce(_union, (every[number] for number in group)) for group in same)
+        yield from self.stored.fill(merged, self._compute)
 
     def log_probs(self, batch: Batch) -> Tensor:
         """[targets] log-probability of each of the batch's targets.

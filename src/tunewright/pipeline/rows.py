@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from heapq import nlargest
+
 from tunewright.core.blocks import Block, Table
-from tunewright.core.store import Run
+from tunewright.core.store import Run, each_event
 from tunewright.evaluate.suspects import find_suspects
 from tunewright.pipeline.prepare import Prepared
 
@@ -41,11 +43,11 @@ def row_blocks(prepared: Prepared, run: Run) -> list[Block]:
 def _largest_loss(prepared: Prepared, run: Run) -> list[Block]:
     """Rows that still cost most when they were last seen in training."""
     last: dict[str, float] = {}
-    for event in run.events("step"):
+    for event in each_event(run, "step"):
         for name, total, count in event["rows"]:
             if count:
                 last[name] = total / count
-    hardest = sorted(last, key=lambda name: -last[name])[:_MOST]
+    hardest = nlargest(_MOST, last, key=last.__getitem__)
     examples = {row.id: row for row in prepared.dataset.train if row.id in hardest}
     hardest = [name for name in hardest if name in examples]
     if not hardest:

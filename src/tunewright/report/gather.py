@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tunewright.core.blocks import Bars, Block, Mask, Text, blocks
 from tunewright.core.errors import UserError
 from tunewright.core.files import lines_of
-from tunewright.core.store import Run
+from tunewright.core.store import Run, each_event
 from tunewright.core.words import decimals, duration, name_of
 from tunewright.report.advice import limit_blocks, use_blocks
 from tunewright.report.contracts import Report, sections
@@ -48,7 +48,7 @@ class _Files:
         self.rows = self.read("rows.json") or {}
         self.mitigations = self.read("mitigations.json") or {}
         self.plan: Json = self.attempt("plan.yaml", self._read_plan, {})
-        self.events: list[Json] = self.attempt("events.jsonl", lambda: run.events(), [])
+        self.events: list[Json] = self.attempt("events.jsonl", self._read_events, [])
         self.notes: list[str] = self.attempt("notes.txt", self._read_notes, [])
 
     def read(self, name: str) -> Json | None:
@@ -79,6 +79,10 @@ class _Files:
         judged: list[Json] = (self.verdict or {}).get("metrics") or []
         beside = {metric["name"]: metric for metric in compared}
         return [{**beside.get(metric["name"], {}), **metric} for metric in judged] or compared
+
+    def _read_events(self) -> list[Json]:
+        """Without each step's rows, which no curve shows and which outweigh the rest."""
+        return [{name: event[name] for name in event if name != "rows"} for event in each_event(self.run)]
 
     def _read_notes(self) -> list[str]:
         path = self.run.folder / "notes.txt"
@@ -215,7 +219,7 @@ def _not_there(files: _Files, found: list[Block]) -> list[Block]:
 _CHAPTERS: dict[str, Callable[[_Files], list[Block]]] = {
     "evaluations/comparison.json": _comparison,
     "events.jsonl": lambda files: training_blocks(files.events),
-    "privacy.json": lambda files: privacy_blocks(files.read("privacy.json")),
+    "privacy.json": lambda files: privacy_blocks(files.read("privacy.json"), files.run.checkpoints.exists()),
     "evaluations": _probes,
     "evaluations/audit.json": lambda files: blocks.validate_python(files.audit.get("blocks", [])),
     "verdict.json, gates": lambda files: gate_blocks((files.verdict or {}).get("gates") or []),

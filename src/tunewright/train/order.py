@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tunewright.core.seeds import stream
 from tunewright.data.encoder import Encoded
-from tunewright.data.keys import Numbers, firsts, text_keys
+from tunewright.data.keys import Numbers, Same, firsts, text_keys
 
 MICRO_TOKENS = 1024
 """Most tokens of a micro-batch of several prompts: memory follows it, speed hardly (measured: benchmarks/notes.md)."""
@@ -41,7 +42,7 @@ class Order:
     @property
     def steps_an_epoch(self) -> int:
         """Optimiser steps that see every row once."""
-        return math.ceil(self.rows / self.rows_a_step) if self.prompt_R is None else len(self._fillings)
+        return math.ceil(self.rows / self.rows_a_step) if self.prompt_R is None else self._fillings.steps
 
     def step(self, k: int) -> list[int]:
         """Row numbers of step k (from 0)."""
@@ -68,7 +69,7 @@ class Order:
     def _groups(self, k: int) -> list[list[int]]:
         epoch, place = divmod(k, self.steps_an_epoch)
         if self.prompt_R is not None:
-            return _grouped(self, epoch)[place] + self._added(epoch, place)
+            return _grouped(self, epoch).step(place) + self._added(epoch, place)
         rows = _permutation(self.rows, self.seed, epoch)[place * self.rows_a_step : (place + 1) * self.rows_a_step]
         return [[row] for row in rows.tolist()] + self._added(epoch, place)
 
@@ -81,9 +82,9 @@ class Order:
         return [[self.rows + row] for row in shuffled.tolist()]
 
     @cached_property
-    def _fillings(self) -> list[list[int]]:
+    def _fillings(self) -> _Fillings:
         numbers = () if self.prompt_R is None else self.prompt_R
-        return _fillings(np.unique(numbers, return_counts=True)[1].tolist(), self.rows_a_step)
+        return _Fillings.of(np.unique(numbers, return_counts=True)[1], self.rows_a_step)
 
 
 def equal_prompts(rows: Sequence[Encoded], count: int | None = None) -> Numbers | None:
@@ -102,39 +103,86 @@ def _permutation(rows: int, seed: int, epoch: int, purpose: str = "order") -> Nu
     return stream(seed, purpose, epoch).permutation(rows).astype(np.int32)
 
 
-def _fillings(prompts: Sequence[int], most: int) -> list[list[int]]:
-    """[steps] the sizes that meet in a step, the same in every epoch, so that all epochs are equally long.
+@dataclass(frozen=True, slots=True)
+class _Fillings:
+    """Which sizes meet in a step, the same in every epoch, so that all epochs are equally long."""
 
-    The largest come first, each into the step with the least room that it fits (best fit decreasing).
+    size_P: Numbers
+    """[parts] how many rows each place for a prompt takes, step after step."""
+    step_P: Numbers
+    """[parts] which step each place is in."""
+    steps: int
 
-    Args:
-        prompts: How many rows each prompt has.
-        most: Rows a step holds.
-    """
-    sizes = [part for size in prompts for part in (*[most] * (size // most), size % most) if part]
-    steps: list[list[int]] = []
-    with_room: list[list[list[int]]] = [[] for _ in range(most + 1)]
-    for size in sorted(sizes, reverse=True):
-        room = next((room for room in range(size, most) if with_room[room]), most)
-        step = with_room[room].pop() if with_room[room] else []
-        if not step:
-            steps.append(step)
-        step.append(size)
-        with_room[room - size].append(step)
-    return steps
+    @classmethod
+    def of(cls, prompts: NDArray[np.integer], most: int) -> _Fillings:
+        """The largest come first, each into the step with the least room that it fits (best fit decreasing).
+
+        Args:
+            prompts: How many rows each prompt has.
+            most: Rows a step holds.
+        """
+        sizes = -np.sort(-_parts(prompts, most)[1])
+        steps, step_P = 0, array("i")
+        with_room = [array("i") for _ in range(most + 1)]
+        for size in map(int, sizes):
+            room = next((room for room in range(size, most) if with_room[room]), most)
+            if with_room[room]:
+                step = with_room[room].pop()
+            else:
+                step, steps = steps, steps + 1
+            step_P.append(step)
+            with_room[room - size].append(step)
+        placed = np.array(step_P, dtype=np.int32)
+        by_step = np.argsort(placed, kind="stable")
+        return cls(sizes[by_step].astype(np.int32), placed[by_step], steps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Epoch:
+    """The rows of an epoch's steps, those of a prompt together. Arrays: lists of lists weigh ten times as much."""
+
+    row_R: Numbers
+    """[rows] part after part."""
+    start_P: Numbers
+    """[parts + 1] where each part starts in them, step after step."""
+    start_S: Numbers
+    """[steps + 1] where each step starts in the parts."""
+
+    def step(self, place: int) -> list[list[int]]:
+        """[prompts][rows] of a step."""
+        bounds = self.start_P[self.start_S[place] : self.start_S[place + 1] + 1].tolist()
+        return [self.row_R[start:stop].tolist() for start, stop in pairwise(bounds)]
+
+
+def _parts(sizes: NDArray[np.integer], most: int) -> tuple[Numbers, Numbers]:
+    """[parts] where each part of prompts that lie end to end starts, none longer than a step, and its length."""
+    parts = -(-sizes // most)
+    first = np.repeat(np.cumsum(sizes) - sizes, parts)
+    cut = most * (np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts))
+    size_P = np.minimum(most, np.repeat(sizes, parts) - cut)
+    return (first + cut).astype(np.int32), size_P.astype(np.int32)
 
 
 @lru_cache(maxsize=2)
-def _grouped(order: Order, epoch: int) -> list[list[list[int]]]:
-    """[steps][prompts][rows] of an epoch. Drawn anew: the rows' order, which prompts meet, the order of the steps."""
-    members: dict[int, list[int]] = defaultdict(list)
-    prompts = () if order.prompt_R is None else order.prompt_R.tolist()
-    for row in _permutation(order.rows, order.seed, epoch).tolist():
-        members[prompts[row]].append(row)
-    most, draw = order.rows_a_step, stream(order.seed, "steps", epoch)
-    parts = [rows[start : start + most] for rows in members.values() for start in range(0, len(rows), most)]
-    waiting: dict[int, list[list[int]]] = defaultdict(list)
-    for place in draw.permutation(len(parts)):
-        waiting[len(parts[place])].append(parts[place])
-    steps = [[waiting[size].pop() for size in sizes] for sizes in order._fillings]
-    return [steps[place] for place in draw.permutation(len(steps))]
+def _grouped(order: Order, epoch: int) -> _Epoch:
+    """An epoch's steps. Drawn anew: the rows' order, which prompts meet, the order of the steps."""
+    permuted, prompts = _permutation(order.rows, order.seed, epoch), order.prompt_R
+    same = Same(permuted if prompts is None else prompts[permuted])
+    draw, fillings = stream(order.seed, "steps", epoch), order._fillings
+    start_P, size_P = _parts(same.sizes, order.rows_a_step)
+    # Each place takes the part of its size that was drawn last and is not taken yet.
+    drawn = draw.permutation(len(size_P)).astype(np.int32)[::-1]
+    taken = np.empty_like(drawn)
+    taken[np.argsort(fillings.size_P, kind="stable")] = drawn[np.argsort(size_P[drawn], kind="stable")]
+    rank_S = np.empty(fillings.steps, np.int32)
+    rank_S[draw.permutation(fillings.steps)] = np.arange(fillings.steps)
+    rank_P = rank_S[fillings.step_P]
+    by_step = np.argsort(rank_P, kind="stable")
+    start_P, size_P = start_P[taken[by_step]], size_P[taken[by_step]]
+    ends_P = np.cumsum(size_P)
+    within = np.arange(order.rows) + np.repeat(start_P - (ends_P - size_P), size_P)
+    return _Epoch(
+        permuted[same.rows[within]],
+        np.r_[0, ends_P].astype(np.int32),
+        np.r_[0, np.cumsum(np.bincount(rank_P, minlength=fillings.steps))].astype(np.int32),
+    )

@@ -1,0 +1,137 @@
+"""What single programs of the benchmarks measure, on tiny models or none."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tiny import save_tiny
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import medical, preparation, rows_memory, stored_layers  # noqa: E402
+from benchmarks.ours import train as ours  # noqa: E402
+from benchmarks.table import scripts  # noqa: E402
+from tunewright.data.encoded_rows import EncodedRows  # noqa: E402
+from tunewright.methods.lora import Lora  # noqa: E402
+from tunewright.pipeline import forecast  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return save_tiny("qwen2", tmp_path_factory.mktemp("qwen2"))
+
+
+CHATS = [
+    [{"role": "user", "content": f"Say {number}."}, {"role": "assistant", "content": f"{number} it is."}]
+    for number in range(12)
+]
+
+
+def test_a_cold_first_step_comes_without_a_dry_step_and_adapters_are_the_round_s(tiny, tmp_path, monkeypatch):
+    (tmp_path / "chat.jsonl").write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in CHATS))
+    monkeypatch.setattr(ours, "FOLDER", tmp_path)
+    monkeypatch.setattr(ours, "CHAT_SETTINGS", (f"model={tiny}", "data.splits=[1,0,0]", "train.threads=1"))
+    monkeypatch.setattr(forecast, "dry_step", lambda *_: pytest.fail("the process was warmed"))
+    monkeypatch.setenv("BENCH_STARTED", "0")
+    monkeypatch.setenv("BENCH_ROUND", "3")
+    seeds, attach = [], Lora.attach
+    monkeypatch.setattr(Lora, "attach", lambda self, model, seed: seeds.append(seed) or attach(self, model, seed))
+    asked = SimpleNamespace(method="lora", steps=1, precision="float32", cold=True)
+    found = ours.run(asked, tmp_path / "run")
+    assert seeds[0] == 3
+    assert found["first_step_seconds"] > 0
+    assert len(found["losses"]) == 1
+
+
+def test_preparation_ends_with_rows_on_disk_on_both_sides_under_one_thread(tiny, monkeypatch):
+    kept, append = [], EncodedRows.append
+    monkeypatch.setattr(
+        EncodedRows, "append", lambda self, number, piece: kept.append(number) or append(self, number, piece)
+    )
+    _, found = preparation.ours(tiny, CHATS)
+    assert kept == list(range(len(CHATS)))
+    assert all(tokens and trained for tokens, trained in found)
+
+    threads = []
+
+    def run(command, env, **_):
+        threads.append(env["TOKENIZERS_PARALLELISM"])
+        return subprocess.CompletedProcess(command, 0, '{"rows": 2.0}')
+
+    monkeypatch.setattr(preparation.subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["preparation", "--model", str(tiny), "--peer", "python"])
+    preparation.main()
+    assert threads == ["false"] * 10
+
+
+def test_rows_memory_gives_what_the_table_asks_of_both_verbs(monkeypatch, capsys):
+    asked = []
+
+    def measure(model, count, verb):
+        asked.append((verb, count))
+        return 1e8 + (30.0 if verb == "check" else 500.0) * count, 1.0
+
+    monkeypatch.setattr(rows_memory, "measure", measure)
+    monkeypatch.setattr(sys, "argv", ["rows_memory", "--json", "--model", "tiny"])
+    rows_memory.main()
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    what, figures = scripts.SCRIPTS["rows_memory"]
+    assert found.keys() == {key for key, *_ in figures}
+    assert (found["check_bytes"], found["train_bytes"]) == (30.0, 500.0)
+    assert asked == [("check", 10_000), ("check", 1_000_000), ("train", 2_000), ("train", 50_000)]
+    assert all(f"{count:,}" in what for _, count in asked)
+
+
+def test_of_the_generated_rows_a_tenth_of_the_chats_ask_alike_and_labelled_ones_hardly():
+    chats = Counter(row["messages"][0]["content"] for row in rows_memory.rows(1000, "train"))
+    assert sum(chats.values()) - len(chats) == 100
+    assert len({row["messages"][1]["content"] for row in rows_memory.rows(1000, "train")}) > 990
+    assert len({row["text"] for row in rows_memory.rows(1000, "check")}) > 990
+
+
+def test_its_tiny_model_is_made_on_the_spot(tmp_path):
+    rows_memory.make_model(tmp_path)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_attention_counts_among_the_operations_of_stored_layers():
+    q = torch.randn(1, 4, 10, 8, requires_grad=True)
+    k = torch.randn(1, 2, 10, 8, requires_grad=True)
+
+    def attend():
+        torch.nn.functional.scaled_dot_product_attention(q, k, k, is_causal=True, enable_gqa=True).sum().backward()
+
+    assert stored_layers.operations(attend) == (2 + 5) * 2 * 4 * 10 * 10 * 8
+
+
+def test_the_medical_row_takes_the_three_passes_that_it_promises(monkeypatch):
+    ran = []
+    monkeypatch.setattr(medical, "longer_rows", lambda folder: folder)
+    monkeypatch.setattr(medical, "cache_apart", lambda folder: folder)
+    monkeypatch.setattr(
+        medical.subprocess, "run", lambda command, **_: ran.append(command) or SimpleNamespace(returncode=1)
+    )
+    with pytest.raises(SystemExit):
+        medical.main()
+    assert "train.num_train_epochs=3" in ran[0]
+    assert "3 passes" in scripts.SCRIPTS["medical"][0]
+
+
+def test_the_audit_s_row_names_the_canaries_that_the_audit_plants():
+    text = (ROOT / "benchmarks" / "audit.py").read_text(encoding="utf-8")
+    planted = {
+        kind: re.search(rf'^{kind} = \("audit.canaries=(\d+)"', text, re.M)[1] for kind in ("CONTROL", "PRIVATE")
+    }
+    what = scripts.SCRIPTS["audit"][0]
+    assert f"by {planted['CONTROL']} canaries" in what
+    assert f"private runs by {planted['PRIVATE']}" in what
