@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tunewright.evaluate.baselines._text import question
 from tunewright.evaluate.baselines.majority import Majority
 from tunewright.evaluate.baselines.prior import Prior
 from tunewright.evaluate.baselines.tfidf import Tfidf
+from tunewright.evaluate.baselines.uniform import Uniform
 from tunewright.evaluate.metrics._closed import probabilities
 from tunewright.evaluate.metrics.accuracy import Accuracy
 from tunewright.evaluate.metrics.ece import Ece
@@ -49,6 +51,35 @@ def test_no_baseline_reads_the_answers_of_the_test(baseline):
     blind = [example(row.id, "bad", row.prompt_text) for row in test]
     seen = [outcome.choices for outcome in baseline.outcomes(train, test, LABELS)]
     assert np.allclose(seen, [outcome.choices for outcome in baseline.outcomes(train, blind, LABELS)])
+
+
+@BY_NAME
+def test_survey_weights_that_are_all_alike_change_nothing_and_rows_of_none_are_none(baseline):
+    train, test = reviews(90, 0), reviews(9, 1)
+    plain = np.array([o.choices for o in baseline.outcomes(train, test, LABELS)])
+    alike = [replace(row, survey_weight=7.0) for row in train]
+    assert np.allclose([o.choices for o in baseline.outcomes(alike, test, LABELS)], plain)
+    if not isinstance(baseline, Prior | Majority | Uniform):  # their counts know the number of rows too
+        silent = [replace(row, survey_weight=0.0) for row in reviews(60, 2)]
+        found = [o.choices for o in baseline.outcomes([*train, *silent], test, LABELS)]
+        kept = [row for row in [*train, *silent] if row.survey_weight]
+        assert len(kept) == len(train)
+        assert np.isfinite(found).all()
+
+
+def test_the_text_classifier_counts_what_rows_stand_for():
+    """Of equal texts with two answers the heavier is the likelier, and a weight is the row written so often."""
+    train = [example(f"{n}", LABELS[n % 3], f"{WORDS[LABELS[n % 3]][0]} film") for n in range(12)]
+    train += [example(f"x{n}", "good" if n % 4 else "bad", "unheard of") for n in range(12)]
+    heavy = [
+        replace(row, survey_weight=9.0 if row.id.startswith("x") and row.answer.text == "bad" else 1.0) for row in train
+    ]
+    asked = [example("t", "good", "unheard of")]
+
+    def said(rows):
+        return LABELS[int(Tfidf().outcomes(rows, asked, LABELS)[0].choices.argmax())]
+
+    assert (said(train), said(heavy)) == ("good", "bad")
 
 
 @BY_NAME

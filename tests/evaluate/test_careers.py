@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tunewright.core.plugins import build
 from tunewright.core.records import Answer, Example, Turn, text_part
+from tunewright.data.pool import pooled
 from tunewright.evaluate.baselines._markov import Bigram, Cells, steps_of
 from tunewright.evaluate.contracts import Outcome
 from tunewright.pipeline.labour_market import JOBS, TITLES, Market, Person
@@ -219,6 +220,19 @@ def test_weights_that_are_all_alike_and_rows_that_count_for_nothing_change_nothi
         if len(given_rows) == len(train):
             np.testing.assert_allclose(found, plain)
         assert np.isfinite(np.log(found)).all()
+
+
+@pytest.mark.parametrize("name", ["career_network", "career_network_pooled"])
+def test_the_networks_count_people_not_rows(name):
+    """After Cook 240 people stayed and 60 moved, who stand for ten times as many each."""
+    pairs = [("Cook", "Cook")] * 240 + [("Cook", "Nurse")] * 60
+    train = [pooled(one) if n % 2 and name.endswith("pooled") else one for n, one in enumerate(rows(pairs))]
+    heavy = surveyed(train, [1.0] * 240 + [10.0] * 60)
+    network, share = build("baselines", name), []
+    for given_rows in (train, heavy):
+        (found,) = network.outcomes(given_rows, rows([("Cook", "Cook")]), LABELS)
+        share.append(float(np.exp(found.choices[LABELS.index("Nurse")])))
+    assert share == pytest.approx([0.2, 600 / 840], abs=0.12)
 
 
 @pytest.mark.parametrize("name", ["prior", "majority"])

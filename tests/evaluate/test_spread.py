@@ -20,6 +20,7 @@ def test_spread_holds_values_mean_and_deviation_of_each_metric():
     assert (found["accuracy"]["mean"], found["accuracy"]["deviation"]) == pytest.approx((0.7, 0.1))
     assert (found["accuracy"]["lowest"], found["accuracy"]["highest"]) == (0.6, 0.8)
     assert found["nll"]["values"] == {"4": 1.0, "5": 0.9}
+    assert (found["accuracy"]["missing"], found["nll"]["missing"]) == ([], ["6"])
     (said,) = spread_sentences(found)
     assert "0.700, 0.800, 0.600" in said
     assert "2 better, 1 cannot tell" in said
@@ -33,3 +34,4 @@ def test_spread_holds_values_mean_and_deviation_of_each_metric():
 def test_one_measured_seed_has_no_deviation():
     found = spread({0: [metric("accuracy", 0.7, "better")], 1: []})
     assert found["accuracy"]["deviation"] is None
+    assert "Not measured under seed 1" in spread_sentences(found)[0]

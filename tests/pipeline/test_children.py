@@ -14,6 +14,7 @@ from commands import signal_after_steps, tunewright
 from tiny import save_tiny
 from tunewright.core.errors import UserError
 from tunewright.pipeline.compare import compare
+from tunewright.pipeline.evaluate import evaluate
 
 from .test_whole import FAST, events, write_rows
 
@@ -118,12 +119,83 @@ def test_many_runs_are_compared_with_the_first(whole, tmp_path):
     assert "<svg" in page.read_text()
 
 
+def known(run: Path, **changed: object) -> None:
+    """Other hashes in what a run keeps of its test; None takes one away, as in a run of an older version."""
+    path = run / "evaluations" / "comparison.json"
+    found = json.loads(path.read_text()) | changed
+    path.write_text(json.dumps({name: value for name, value in found.items() if value is not None}))
+
+
+def test_runs_that_chose_among_other_labels_are_not_compared(whole, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(whole[0], other)
+    known(other, labels="of a pool too")
+    with pytest.raises(UserError, match=r"chose among other labels.*out of the pool"):
+        compare([whole[0], other])
+    known(other, labels=None)
+    assert compare([whole[0], other]).exit_code == 0
+
+
+def test_the_same_rows_in_other_words_are_compared_and_told(whole, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(whole[0], other)
+    known(other, test="of other words")
+    found = compare([whole[0], other], tmp_path / "both.md")
+    assert [line for line in found.lines if "The rows' texts differ" in line and "in other words" in line]
+    assert "The rows' texts differ" in (tmp_path / "both.md").read_text()
+    assert not [line for line in compare([whole[0], whole[0]]).lines if "texts differ" in line]
+    known(other, answers="of other answers")
+    with pytest.raises(UserError, match="other test rows"):
+        compare([whole[0], other])
+    known(other, answers=None)
+    with pytest.raises(UserError, match="other test rows"):
+        compare([whole[0], other])
+
+
+def test_children_are_judged_again_by_what_is_asked_now(whole, tmp_path):
+    run = tmp_path / "again"
+    shutil.copytree(whole[0], run)
+    for child in (run / "children").iterdir():
+        known(child, questions=None)  # of a run of an older version
+    models = {path: path.stat().st_mtime_ns for path in run.rglob("model.safetensors")}
+    asked = ["evaluate.metrics=[accuracy, brier]", "evaluate.primary=brier", "evaluate.baselines=[tfidf]"]
+    evaluate(run, asked)
+    verdict = read(run, "verdict.json")
+    (curve,) = verdict["learning_curve"]
+    assert (curve["metric"], len(curve["figures"])) == ("brier", 3)
+    assert verdict["seeds"]["brier"]["values"].keys() == {"0", "1"}
+    assert verdict["seeds"]["brier"]["missing"] == []
+    assert {path: path.stat().st_mtime_ns for path in models} == models
+    # Whatever is chosen, better is better than the trivial answers too.
+    assert verdict["metrics"][0]["baselines"].keys() == {"tfidf", "majority", "prior"}
+    judged = [(run / "children" / name / "verdict.json").stat().st_mtime_ns for name in CHILDREN]
+    evaluate(run, asked)
+    assert judged == [(run / "children" / name / "verdict.json").stat().st_mtime_ns for name in CHILDREN]
+
+
+def test_a_child_that_cannot_be_judged_again_is_left_out_and_told(whole, tmp_path):
+    run = tmp_path / "gone"
+    shutil.copytree(whole[0], run)
+    for name in ("rows-42", "seed-1"):
+        shutil.rmtree(run / "children" / name / "model")
+    evaluate(run, ["evaluate.metrics=[accuracy, brier]", "evaluate.primary=brier", "evaluate.baselines=[]"])
+    verdict = read(run, "verdict.json")
+    assert verdict["learning_curve"] == []
+    said = " ".join(verdict["sentences"])
+    assert "was not measured in brier: rows-42 has no figure of it" in said
+    assert "Over 1 seeds brier" in said
+    assert "Not measured under seed 1" in said
+    assert verdict["metrics"][0]["baselines"].keys() == {"majority", "prior"}
+
+
 def test_other_test_rows_are_not_compared(whole, tmp_path):
     run, _ = whole
     other = tmp_path / "other"
     shutil.copytree(run, other)
     comparison = read(other, "evaluations/comparison.json")
-    (other / "evaluations" / "comparison.json").write_text(json.dumps({**comparison, "test": "of another text"}))
+    (other / "evaluations" / "comparison.json").write_text(
+        json.dumps({**comparison, "test": "of another text", "answers": "of another text"})
+    )
     with pytest.raises(UserError, match=r"answered other test rows.*split_seed"):
         compare([run, other])
     old = {name: value for name, value in comparison.items() if name != "test"}  # before the hash was kept

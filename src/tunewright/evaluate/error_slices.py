@@ -1,10 +1,13 @@
 """Where the tuned model does worse: words, lengths, subgroups and units, corrected for having looked at all of them.
 
-Two looks, each at its share of 5 %. Words, lengths and subgroups: does the mean loss of units go with how many of their
-rows are inside? Losses are permuted among units and the largest statistic of each permutation is the yardstick
+Two looks, each at its share of 5 %. Words, lengths and subgroups: does the mean loss of units go with how much of them
+is inside? Losses are permuted among units and the largest statistic of each permutation is the yardstick
 (Westfall & Young 1993, max-T), so hundreds of correlated candidates cost no more than they must. A mean of few rows
-scatters more than one of many, so units change places only with units of about their size. Units with several rows:
-rows are permuted among units in the same way.
+(or tokens) scatters more than one of many, so units change places only with units of about their size. Units with
+several rows: rows are permuted among units in the same way.
+
+What counts twice in the metric (a survey weight of 2, an answer of twice the tokens) counts twice in the test, so that
+both are of the same quantity.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from tunewright.core.records import unit_of
 from tunewright.core.seeds import stream
 from tunewright.core.words import name_of
 from tunewright.evaluate.baselines._text import question
-from tunewright.evaluate.bootstrap import LEVEL, Multiplicative
+from tunewright.evaluate.bootstrap import LEVEL, Multiplicative, Sized
 from tunewright.evaluate.compare import metric_name, weights_of
 from tunewright.evaluate.contracts import Floats, Metric, Outcome
 from tunewright.evaluate.words import words
@@ -36,6 +39,7 @@ MIN_ROWS = 5
 MOST_WORDS = 500
 PERMUTATIONS = 999
 LISTED = 8
+_ROUNDING = 1e-12
 _CELLS = 20_000_000
 """Candidates times rows at most, which bounds memory and time: of a huge test fewer words and units are looked at."""
 
@@ -92,7 +96,7 @@ def find_error_slices(outcomes: Sequence[Outcome], metric: Metric, labels: Seque
         return ErrorSlices(name, (), 0, f"Not looked for: {name} has no value on one row alone.")
     loss = np.log(loss) if isinstance(metric, Multiplicative) else loss
     loss = -loss if metric.higher_is_better else loss
-    weights = weights_of(asked)
+    weights, counted = weights_of(asked), metric.sizes(records) if isinstance(metric, Sized) else np.ones(len(asked))
     _, unit = np.unique([unit_of(o.example) for o in asked], return_inverse=True)
     sizes = np.bincount(unit)
     of_units = [
@@ -102,18 +106,23 @@ def find_error_slices(outcomes: Sequence[Outcome], metric: Metric, labels: Seque
     ]
     of_units = of_units if len(of_units) > 1 else []
     of_rows = _candidates(asked, unit) if len(sizes) >= MIN_LOOKED else []
-    looks = [(of_rows, _by_units(loss, weights, unit)), (of_units, _by_rows(loss))]
+    each = np.arange(len(asked))
+    looks = [(of_rows, _measure(loss, weights, counted, unit)), (of_units, _measure(loss, weights, counted, each))]
     looks = [(candidates, measure) for candidates, measure in looks if candidates]
     found: list[ErrorSlice] = []
     for number, (candidates, measure) in enumerate(looks):
         level = (1 - LEVEL) / len(looks)
         inside = np.array([candidate.inside for candidate in candidates])
         for candidate, p in zip(candidates, measure(inside, stream(seed, "error slices", number)), strict=True):
-            if p <= level:
-                there, elsewhere = (
-                    float(metric.summarise(records[side], weights[None, side])[0])
-                    for side in (candidate.inside, ~candidate.inside)
-                )
+            if p > level:
+                continue
+            there, elsewhere = (
+                float(metric.summarise(records[side], weights[None, side])[0])
+                for side in (candidate.inside, ~candidate.inside)
+            )
+            # The test compares units of one size; over all of them the figures may say the opposite, and then the
+            # sentence would contradict itself.
+            if there < elsewhere if metric.higher_is_better else there > elsewhere:
                 rows, units = int(candidate.inside.sum()), len(np.unique(unit[candidate.inside]))
                 found.append(ErrorSlice(candidate.name, rows, units, there, elsewhere, float(p)))
     looked = sum(len(candidates) for candidates, _ in looks)
@@ -124,35 +133,42 @@ def find_error_slices(outcomes: Sequence[Outcome], metric: Metric, labels: Seque
 Measure = Callable[[NDArray[np.bool_], np.random.Generator], Floats]
 
 
-def _by_units(loss: Floats, weights: Floats, unit: NDArray[np.int64]) -> Measure:
-    """Corrected one-sided p-values of candidates [candidates, rows], losses permuted among units."""
-    mass = np.bincount(unit, weights=weights)
-    of_unit = np.bincount(unit, weights=weights * loss) / mass
-    alike = _size_class(np.bincount(unit))
+def _measure(loss: Floats, weights: Floats, counted: Floats, unit: NDArray[np.int64]) -> Measure:
+    """Corrected one-sided p-values of candidates [candidates, rows], losses permuted among units.
+
+    Args:
+        loss: [rows]
+        weights: [rows] survey weights; they move how much a mean counts, not how far it scatters.
+        counted: [rows] what the metric counts in each (rows, tokens, bytes).
+        unit: [rows] what changes places, as numbers from 0; every row by itself where each has its own.
+    """
+    mass_R = weights * counted
+    mass: Floats = np.bincount(unit, weights=mass_R).astype(float)
+    of_unit = np.bincount(unit, weights=mass_R * loss) / mass
+    sizes = np.stack([_size_class(np.bincount(unit)), _size_class(np.bincount(unit, weights=counted))])
+    alike = np.unique(sizes, axis=1, return_inverse=True)[1].ravel()
 
     def measure(inside: NDArray[np.bool_], random: np.random.Generator) -> Floats:
-        share = np.stack([np.bincount(unit, weights=weights * row) for row in inside]) / mass
-        return _corrected(of_unit, share, alike, random)
+        share = np.stack([np.bincount(unit, weights=mass_R * row) for row in inside]) / mass
+        return _corrected(of_unit, share, mass, alike, random)
 
     return measure
 
 
-def _by_rows(loss: Floats) -> Measure:
-    """As `_by_units`, losses permuted among all rows."""
-    return lambda inside, random: _corrected(loss, inside.astype(float), np.zeros(len(loss), dtype=int), random)
+def _size_class(sizes: NDArray[Any]) -> NDArray[np.int64]:
+    """[units] equal numbers for units of equal size up to 4, above that of sizes within a factor of two."""
+    return np.where(sizes <= 4, sizes, 3 + np.ceil(np.log2(np.maximum(sizes, 1)))).astype(int)
 
 
-def _size_class(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """[units] equal numbers for units of equal size up to 4 rows, above that of sizes within a factor of two."""
-    return np.where(rows <= 4, rows, 3 + np.ceil(np.log2(rows))).astype(int)
-
-
-def _corrected(loss: Floats, share: Floats, alike: NDArray[np.int64], random: np.random.Generator) -> Floats:
-    """[candidates] p-values against the largest correlation of each permutation.
+def _corrected(
+    loss: Floats, share: Floats, mass: Floats, alike: NDArray[np.int64], random: np.random.Generator
+) -> Floats:
+    """[candidates] p-values against the largest weighted correlation of each permutation.
 
     Args:
         loss: [n] what is permuted.
         share: [candidates, n] how far each is inside.
+        mass: [n] how much each counts; it stays where it is.
         alike: [n] equal numbers for what may change places.
         random: Of the permutations.
     """
@@ -160,11 +176,13 @@ def _corrected(loss: Floats, share: Floats, alike: NDArray[np.int64], random: np
     centred, inside = loss.astype(float), share.astype(float)
     for places in classes:
         centred[places] -= centred[places].mean()
-        inside[:, places] -= inside[:, places].mean(axis=1, keepdims=True)
+        inside[:, places] -= (inside[:, places] @ mass[places] / mass[places].sum())[:, None]
     if not centred.any():
         return np.ones(len(share))
+    inside *= mass  # now it sums to 0 in each class: times losses it is inside minus outside, by mass
     norm = np.sqrt((inside**2).sum(axis=1, keepdims=True))
-    inside = np.divide(inside, norm, out=np.zeros_like(inside), where=norm > 0)
+    told = norm > _ROUNDING * np.sqrt((mass**2).sum())  # else all of a class is inside, or nothing of it
+    inside = np.divide(inside, norm, out=np.zeros_like(inside), where=told)
     block = max(1, _CELLS // (4 * len(loss)))
     largest = np.concatenate([
         np.max(_permuted(centred, classes, min(block, PERMUTATIONS - start), random) @ inside.T, axis=1)

@@ -125,6 +125,19 @@ def rows_key(examples: Sequence[Example]) -> str:
     ])  # fmt: skip
 
 
+def answers_key(examples: Sequence[Example]) -> str:
+    """The same without what is asked: equal where one test was put in other words (other facts, a shorter past)."""
+    return digest([
+        (e.id, e.unit, e.survey_weight, e.content[1])
+        for e in sorted(examples, key=lambda example: example.id)
+    ])  # fmt: skip
+
+
+def labels_key(labels: Sequence[str]) -> str:
+    """A hash of what can be chosen from: among more labels the same row is a harder question."""
+    return digest(sorted(labels))
+
+
 @dataclass(frozen=True, slots=True)
 class RowRecords:
     """The records of a run's tuned model on one metric, as they lie in `evaluations/tuned.jsonl`."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.blocks import Bar, Bars, Block, Cell, Table, Text
+from tunewright.core.words import rounded_up
 from tunewright.evaluate.contracts import Comparison, Floats
 from tunewright.evaluate.exposure import chance, exposures, own_ranks, ranks
 from tunewright.evaluate.membership import Share, auc, found_at, share_of
@@ -216,7 +217,8 @@ def sentences(leaks: Leaks) -> list[str]:
 
 def _epsilon(leaks: Leaks) -> str:
     claim, found = leaks.claim, leaks.canaries
-    claimed = f"claimed: {claim.epsilon:.2f} at delta {claim.delta:.2g}" if claim.made else "nothing is claimed"
+    at_most = f"{rounded_up(claim.epsilon, 3):g} at delta {rounded_up(claim.delta, 2):g}"
+    claimed = f"claimed: {at_most}" if claim.made else "nothing is claimed"
     if found is None:
         return f"Epsilon was not bounded from below, since no canaries were trained on ({claimed})."
     bound = found.bound

@@ -15,7 +15,8 @@ Metrics = Sequence[Mapping[str, Any]]
 
 
 def spread(runs: Mapping[int, Metrics]) -> dict[str, dict[str, Any]]:
-    """Metric -> its figures over seeds: `values` and `decisions` by seed, mean, deviation, lowest, highest, primary.
+    """Metric -> its figures over seeds: `values` and `decisions` by seed, mean, deviation, lowest, highest, primary,
+    and the seeds in which it is `missing`.
 
     Args:
         runs: The metrics of each seed; the first is the one whose model is kept.
@@ -33,6 +34,7 @@ def spread(runs: Mapping[int, Metrics]) -> dict[str, dict[str, Any]]:
             "lowest": float(values.min()),
             "highest": float(values.max()),
             "primary": bool(metric["primary"]),
+            "missing": [str(seed) for seed, row in rows.items() if row is None],
         }
     return found
 
@@ -46,10 +48,11 @@ def spread_sentences(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
         kept, decisions = next(iter(one["values"])), list(one["decisions"].values())
         tally = ", ".join(f"{decisions.count(d)} {d.replace('_', ' ')}" for d in dict.fromkeys(decisions))
         values = ", ".join(f"{value:.3f}" for value in one["values"].values())
+        missing = f" Not measured under seed {', '.join(one['missing'])}." if one["missing"] else ""
         about = "" if one["deviation"] is None else f" (standard deviation {one['deviation']:.2g})"
         said.append(
             f"Over {len(one['values'])} seeds {name} of the tuned model is {values}{about}: {tally}. "
-            f"The verdict is on the model of seed {kept}, which is kept."
+            f"The verdict is on the model of seed {kept}, which is kept.{missing}"
         )
     return said
 

@@ -15,6 +15,7 @@ from functools import partial
 from tunewright.core import plugins
 from tunewright.core.blocks import dumped
 from tunewright.core.config import Plan
+from tunewright.core.files import digest
 from tunewright.core.settings import PlanSettings
 from tunewright.core.store import Run
 from tunewright.evaluate.compare import metric_name
@@ -35,7 +36,8 @@ Judge = Callable[[Prepared, Run, LoadedModel, Progress], None]
 def finish_children(prepared: Prepared, run: Run, judge: Judge, progress: Progress) -> list[str]:
     """Trains and judges what the plan asks for beside the run itself, and adds to its verdict what that shows.
 
-    What is finished is left as it is and what was interrupted goes on, so this may be called any number of times.
+    What is finished is left as it is, unless other questions are asked now (then it is judged again); what was
+    interrupted goes on. So this may be called any number of times.
 
     Returns:
         Sentences that the verdict gained.
@@ -60,11 +62,20 @@ def pending(run: Run) -> bool:
     )
 
 
+def questions_of(settings: PlanSettings) -> str:
+    """A hash of what an evaluation measures, and beside what."""
+    asked = settings.evaluate
+    return digest([asked.metrics, asked.primary, asked.baselines])
+
+
 def _finish(prepared: Prepared, run: Run, child: Child, judge: Judge, progress: Progress) -> None:
     inside = Run(run.folder / "children" / child.name)
+    plan = _plan(prepared.plan, child)
     if inside.read("verdict.json") is not None:
-        return
-    own = prepare(reread_rows(_plan(prepared.plan, child), progress), progress)
+        if _judged_alike(inside, plan.settings) or not inside.model.is_dir():
+            return
+        (inside.folder / "verdict.json").unlink()  # if this is interrupted, it is not finished
+    own = prepare(reread_rows(plan, progress), progress)
     inside.folder.mkdir(parents=True, exist_ok=True)
     with inside.writing():
         if not inside.plan_file.is_file():
@@ -73,6 +84,12 @@ def _finish(prepared: Prepared, run: Run, child: Child, judge: Judge, progress: 
             open_tuned(inside, own.dtype, own.model) if inside.model.is_dir() else train_stage(own, inside, progress)
         )
         judge(own, inside, tuned, progress)
+
+
+def _judged_alike(inside: Run, settings: PlanSettings) -> bool:
+    """Whether a child was asked what is asked now; runs of an older version were asked what their plan says."""
+    known = (inside.read("evaluations/comparison.json") or {}).get("questions")
+    return (known or questions_of(Plan.load(inside.plan_file).settings)) == questions_of(settings)
 
 
 def _plan(plan: Plan, child: Child) -> Plan:
@@ -118,18 +135,25 @@ def _curve(prepared: Prepared, run: Run) -> list[str]:
         return [f"Whether more data would help was not measured: {rows} training rows are too few to leave some out."]
     counts = [math.ceil(share * rows) for share in SHARES]
     runs = [*(Run(run.folder / "children" / f"rows-{count}") for count in counts), run]
-    found = [_forecast(settings, run, runs, [*counts, rows], name) for name in settings.evaluate.primary or ()]
+    said = [_forecast(settings, run, runs, [*counts, rows], name) for name in settings.evaluate.primary or ()]
+    found = [one for one in said if isinstance(one, Forecast)]
     figures = [asdict(one) for one in found]
     run.write("verdict.json", run.must_read("verdict.json") | {"learning_curve": figures})
     blocks = dumped(curve_blocks(found))
     run.write("evaluations/learning_curve.json", {"figures": figures, "blocks": blocks})
-    return [curve_sentence(one) for one in found]
+    return [curve_sentence(one) if isinstance(one, Forecast) else one for one in said]
 
 
-def _forecast(settings: PlanSettings, run: Run, runs: list[Run], counts: list[int], named: str) -> Forecast:
+def _forecast(settings: PlanSettings, run: Run, runs: list[Run], counts: list[int], named: str) -> Forecast | str:
+    """The forecast on one metric, or a sentence on why there is none."""
     metric = plugins.build("metrics", named)
     name = metric_name(metric)
     kept = [RowRecords.of_run(one, name) for one in runs]
+    if without := [one.name for one, records in zip(runs, kept, strict=True) if not records.ids]:
+        return (
+            f"Whether twice the data would help was not measured in {name}: {' and '.join(without)} has no figure of "
+            "it. A run without its model cannot be judged again; delete its folder below children/ to train it anew."
+        )
     seeds = run.must_read("verdict.json").get("seeds", {}).get(name, {})
     return forecast(
         metric,

@@ -79,7 +79,8 @@ def compare(folders: Sequence[Path], out: Path | None = None, progress: Progress
         progress: Told how far it is.
 
     Raises:
-        UserError: A run is not evaluated, the runs were tested on different rows, or no such page can be written.
+        UserError: A run is not evaluated, the runs were tested on different rows or among different labels, or no such
+            page can be written.
         OSError: The page cannot be written there.
     """
     if out is not None:
@@ -89,7 +90,7 @@ def compare(folders: Sequence[Path], out: Path | None = None, progress: Progress
     runs = [Run.open(folder) for folder in folders]
     _require_evaluated(runs)
     records = [RowRecords.by_metric(run) for run in runs]
-    _require_same_rows(runs, records)
+    told = _require_same_test(runs, records)
     names = _names(runs)
     lines = []
     for number, run in enumerate(runs):
@@ -97,11 +98,11 @@ def compare(folders: Sequence[Path], out: Path | None = None, progress: Progress
         for metric in run.must_read("verdict.json")["metrics"]:
             against = _against(metric["name"], records[number], records[0]) if number else None
             lines.append(_Line(names[number], _method(run), metric, against))
-    told = _text([_HEADER, *(line.cells() for line in lines)])
+    said = [*_text([_HEADER, *(line.cells() for line in lines)]), *told]
     if out is not None:
-        write_page(out, f"{len(runs)} runs on the same test rows", [_NOTE], _blocks(lines, names, records))
-        told.append(f"Written: {out}")
-    return Result(0, tuple(told))
+        write_page(out, f"{len(runs)} runs on the same test rows", [_NOTE, *told], _blocks(lines, names, records))
+        said.append(f"Written: {out}")
+    return Result(0, tuple(said))
 
 
 def _require_evaluated(runs: Sequence[Run]) -> None:
@@ -114,26 +115,63 @@ def _require_evaluated(runs: Sequence[Run]) -> None:
         raise UserError(faults)
 
 
-def _require_same_rows(runs: Sequence[Run], records: Sequence[Records]) -> None:
-    faults = []
-    first, *others = map(_tested, runs, records)
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """What a run was tested on, as hashes; None in runs of an older version."""
+
+    rows: str | None
+    answers: str | None
+    """The rows without what was asked."""
+    labels: str | None
+    ids: set[str]
+
+    @classmethod
+    def of(cls, run: Run, records: Records) -> _Test:
+        """As the run keeps it."""
+        known = run.read("evaluations/comparison.json") or {}
+        ids = {name for kept in records.values() for name in kept.ids}
+        return cls(known.get("test"), known.get("answers"), known.get("labels"), ids)
+
+    def like(self, other: _Test) -> bool:
+        """Whether both are the same rows, asked alike."""
+        if self.rows is None or other.rows is None:
+            return self.ids == other.ids
+        return self.rows == other.rows
+
+    def asked_otherwise(self, other: _Test) -> bool:
+        """Whether both are the same rows of the same people with the same answers, and only the question differs."""
+        if self.rows is None or other.rows is None or self.like(other):
+            return False
+        return self.answers is not None and self.answers == other.answers
+
+
+def _require_same_test(runs: Sequence[Run], records: Sequence[Records]) -> list[str]:
+    """What must be told of tests that can be compared.
+
+    Raises:
+        UserError: Two runs answered other rows, or chose among other labels.
+    """
+    faults, told = [], []
+    first, *others = map(_Test.of, runs, records)
     for run, theirs in zip(runs[1:], others, strict=True):
-        # Runs of an older version knew no hash of the rows: then the ids must do.
-        ours = first
-        known = ours[0] is not None and theirs[0] is not None
-        if (ours[0] != theirs[0]) if known else (ours[1] != theirs[1]):
+        if not first.like(theirs) and not first.asked_otherwise(theirs):
             faults.append(
                 f"{run.folder} answered other test rows than {runs[0].folder}, so the figures cannot be compared. "
                 "Compare runs of the same data and splits; data.split_seed keeps the splits while the seed changes."
             )
+        elif first.labels and theirs.labels and first.labels != theirs.labels:
+            faults.append(
+                f"{run.folder} chose among other labels than {runs[0].folder} (the rows of a pool bring theirs), so "
+                "the figures answer other questions. Leave rows with labels that the other run lacks out of the pool."
+            )
+        elif first.asked_otherwise(theirs):
+            told.append(
+                f"The rows' texts differ: {run.folder} was asked the same rows as {runs[0].folder} in other words. "
+                "Answers, units and weights are equal, so the difference holds what the words are worth."
+            )
     if faults:
         raise UserError(faults)
-
-
-def _tested(run: Run, records: Records) -> tuple[str | None, set[str]]:
-    """The hash of the test rows, and their ids."""
-    comparison = run.read("evaluations/comparison.json") or {}
-    return comparison.get("test"), {name for kept in records.values() for name in kept.ids}
+    return told
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

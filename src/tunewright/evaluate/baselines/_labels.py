@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ def label_indices(train: Sequence[Example], labels: Sequence[str]) -> NDArray[np
     if max(found, default=-1) < 0:
         raise UserError(
             f"None of {len(train)} training rows has one of the labels {', '.join(map(repr, labels[:5]))}: "
-            "a baseline needs labelled training rows. Check the label column, or leave evaluate.baselines empty."
+            "a baseline needs labelled training rows. Check the label column."
         )
     return np.array(found, dtype=np.int64)
 
@@ -36,6 +37,14 @@ def survey_weights(examples: Sequence[Example]) -> Floats:
     """[examples] how much each counts, 1 on average; all alike where none counts."""
     weight = np.array([example.survey_weight for example in examples], dtype=np.float64)
     return weight / weight.mean() if weight.any() else np.ones(len(weight))
+
+
+def counted(examples: Sequence[Example]) -> list[Example]:
+    """The examples, each answer trained on as often as its row counts: for what is fitted by the answers' weights."""
+    return [
+        replace(example, answers=tuple(replace(answer, weight=answer.weight * weight) for answer in example.answers))
+        for example, weight in zip(examples, survey_weights(examples).tolist(), strict=True)
+    ]
 
 
 def log_prior(indices: NDArray[np.int64], weights: Floats, count: int) -> Floats:

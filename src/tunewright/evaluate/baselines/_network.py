@@ -170,7 +170,7 @@ def _tensors(pasts: Sequence[History], codes: Codes, answers: Sequence[str]) -> 
             if said[following] in places:
                 next[row, at] = places[said[following]]
                 weight[row, at] = float(past.weights[min(following, len(past.weights) - 1)])
-    return Tensors(title, gap, fact, next, weight)
+    return Tensors(title, gap, fact, next, weight / weight.sum().clamp(min=1e-9) * (weight > 0).sum())
 
 
 def _train(network: Network, people: Tensors, rate: float, seed: int) -> None:
@@ -204,7 +204,10 @@ def _train(network: Network, people: Tensors, rate: float, seed: int) -> None:
 
 
 def _loss(network: Network, people: Tensors) -> Tensor:
-    """Mean negative log-likelihood of the next titles, by weight."""
+    """Negative log-likelihood of the next titles, by weight, for each that counts.
+
+    Weights are 1 on average over all people: a step on heavy ones is a large step.
+    """
     said = network(people).gather(-1, people.next[..., None]).squeeze(-1)
-    loss: Tensor = -(said * people.weight).sum() / people.weight.sum().clamp(min=1e-9)
+    loss: Tensor = -(said * people.weight).sum() / (people.weight > 0).sum().clamp(min=1)
     return loss

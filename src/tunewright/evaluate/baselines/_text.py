@@ -25,7 +25,12 @@ def question(example: Example) -> str:
 
 
 def text_log_probs(
-    train: Sequence[str], indices: NDArray[np.int64], test: Sequence[str], count: int, strength: float
+    train: Sequence[str],
+    indices: NDArray[np.int64],
+    test: Sequence[str],
+    count: int,
+    strength: float,
+    weights: Floats | None = None,
 ) -> Floats:
     """[test, labels] log-probabilities of a classifier fitted on the training texts.
 
@@ -35,17 +40,24 @@ def text_log_probs(
         test: Texts to answer.
         count: Labels in the list; those without a training text get the floor.
         strength: Inverse of the L2 penalty.
+        weights: [train] how much each text counts, 1 on average; None = all alike.
     """
+    weights = np.ones(len(indices)) if weights is None else weights
+    train, indices, weights = (
+        [train[row] for row in np.flatnonzero(weights).tolist()],
+        indices[weights > 0],
+        weights[weights > 0],
+    )
     known = np.unique(indices)
     tokens = [words(text) for text in train]
     if len(known) < 2 or not any(tokens):
-        return np.tile(log_prior(indices, np.ones(len(indices)), count), (len(test), 1))
+        return np.tile(log_prior(indices, weights, count), (len(test), 1))
     # Words come ready from `words`, so any script is split; the analyser only pairs them.
     tfidf = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), tokenizer=words, token_pattern=None, lowercase=False)
     model = Pipeline([("tfidf", tfidf), ("regression", LogisticRegression(C=strength, max_iter=1000))])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(list(train), indices)
+        model.fit(train, indices, regression__sample_weight=weights)
     answers = np.full((len(test), count), FLOOR)
     if len(test):
         answers[:, known] = np.maximum(model.predict_log_proba(list(test)), FLOOR)

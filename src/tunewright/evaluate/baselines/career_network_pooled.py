@@ -9,6 +9,7 @@ from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.data.folding import folded
 from tunewright.data.pool import from_pool
+from tunewright.evaluate.baselines._labels import counted
 from tunewright.evaluate.baselines._network import network_log_probs
 from tunewright.evaluate.contracts import Outcome
 
@@ -31,5 +32,5 @@ class CareerNetworkPooled(Plugin):
         """
         pool = [example for example in train if from_pool(example)]
         own = [example for example in train if not from_pool(example)]
-        found = network_log_probs([folded(pool), folded(own)], test, labels, self.seed)
+        found = network_log_probs([folded(counted(pool)), folded(counted(own))], test, labels, self.seed)
         return [Outcome(example, choices=row) for example, row in zip(test, found, strict=True)]

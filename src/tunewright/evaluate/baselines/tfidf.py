@@ -9,7 +9,7 @@ from pydantic import Field
 
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
-from tunewright.evaluate.baselines._labels import label_indices
+from tunewright.evaluate.baselines._labels import label_indices, survey_weights
 from tunewright.evaluate.baselines._text import question, text_log_probs
 from tunewright.evaluate.contracts import Outcome
 
@@ -32,5 +32,6 @@ class Tfidf(Plugin):
         known = indices >= 0
         texts = [question(example) for example, keep in zip(train, known, strict=True) if keep]
         asked = [question(example) for example in test]
-        answers = text_log_probs(texts, indices[known], asked, len(labels), self.C)
+        weights = survey_weights([example for example, keep in zip(train, known, strict=True) if keep])
+        answers = text_log_probs(texts, indices[known], asked, len(labels), self.C, weights)
         return [Outcome(example, choices=row) for example, row in zip(test, answers, strict=True)]
