@@ -161,6 +161,28 @@ def test_a_fault_of_ours_is_one_sentence_and_a_file_in_the_run(pipeline, run, ca
     assert "second line" in kept.read_text()
 
 
+@pytest.mark.parametrize("debugging", ["", "1"])
+def test_a_fault_on_private_rows_carries_no_message(pipeline, run, capsys, monkeypatch, debugging):
+    from tunewright.data.formats import HIDDEN
+
+    monkeypatch.setenv("TUNEWRIGHT_DEBUG", debugging)
+    HIDDEN.set(True)
+    name = "".join(("Cas", "tro"))  # lines of code are shown, this one too
+    try:
+        raise KeyError(f"{name}, born 1926") from ValueError(f"{name}'s note")
+    except KeyError as error:
+        pipeline.answer = error
+    assert main(["tune", "x"]) == 1
+    said = capsys.readouterr().err
+    [kept] = run.glob("tunewright-fault-*.txt")
+    told = kept.read_text()
+    assert "Castro" not in said
+    assert "This is a fault of ours (KeyError in " in said
+    assert "Castro" not in told
+    for word in ("KeyError", "ValueError", "not shown", "line "):
+        assert word in told
+
+
 def test_a_fault_without_a_run_is_kept_in_the_temporary_folder(pipeline, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -6,6 +6,7 @@ import pytest
 
 from tunewright.core.config import resolve
 from tunewright.core.errors import UserError
+from tunewright.core.plugins import build
 from tunewright.core.settings import PlanSettings
 
 ROWS = {"data.path": "rows.csv"}
@@ -30,10 +31,20 @@ def test_what_would_use_private_rows_without_noise_is_switched_off_and_says_why(
     plan = resolve({**ROWS, "privacy": {"target_epsilon": 3, "unit": "patient"}})
     assert plan.settings.train.early_stopping_patience == 0
     assert plan.settings.train.stored_gb == 0
-    assert plan.settings.evaluate.baselines == ("majority", "prior")
     assert plan.settings.data.unit == "patient"
     assert plan.origins["train.early_stopping_patience"].startswith("derived: privacy")
     assert plan.origins["data.unit"] == "derived: privacy.unit"
+
+
+CONSTANT = ("majority", "prior")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kept"), [("classify", CONSTANT), ("pictures", CONSTANT), ("chat", ()), ("text", ())]
+)
+def test_of_a_recipes_baselines_those_stay_that_need_no_training_row(recipe, kept):
+    plan = resolve({**ROWS, "privacy.target_epsilon": 3}, recipe=build("recipes", recipe))
+    assert plan.settings.evaluate.baselines == kept
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tracemalloc
 
 import pytest
 
 from tunewright.core.errors import UserError
 from tunewright.core.files import require_writable, write_atomic
-from tunewright.core.store import Run
+from tunewright.core.store import Run, each_event
+from tunewright.report.gather import gather
 
 
 @pytest.fixture
@@ -45,6 +47,31 @@ def test_events_of_rows_whose_ids_hold_a_foreign_line_mark_are_all_read(run, mar
     run.append({"type": "step", "rows": [[f"a{mark}b", 1.0, 1.0]]})
     run.append({"type": "end", "step": 1})
     assert [event["type"] for event in run.events()] == ["step", "end"]
+
+
+def peak_of(work):
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_steps_where_a_sum_is_wanted(run):
+    lines = [
+        json.dumps({"type": "step", "step": k, "seconds": 0.5, "rows": [[f"r{k}-{n}", 1.5, 2.0] for n in range(50)]})
+        for k in range(1000)
+    ]
+    run.events_file.write_text("\n".join([*lines, '{"type": "stored", "seconds": 2.0}', '{"type": "st']))
+    assert [event["type"] for event in each_event(run)] == ["step"] * 1000 + ["stored"], "the torn line is left out"
+    found = []
+    wanted = peak_of(lambda: found.append(sum(event["seconds"] for event in each_event(run, "step", "stored"))))
+    assert found == [502.0]
+    assert wanted < 100_000
+    every = peak_of(lambda: run.events("step"))
+    gather(run)  # what is imported and cached once is no part of it
+    assert peak_of(lambda: gather(run)) < every / 4, "the report shows no step's rows"
 
 
 def test_a_sentence_is_kept_once_however_often_a_resumed_run_says_it(run):

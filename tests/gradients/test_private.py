@@ -289,6 +289,52 @@ def test_ghost_norms_and_written_out_gradients_are_the_same():
     assert isinstance(outer(out[:, :2], into[:, :2], owner), Dense)
 
 
+def exact_norms(out, into, owner):
+    return torch.stack([(out[at].double().t() @ into[at].double()).norm() for at in owner.places])
+
+
+def test_a_unit_whose_positions_cancel_is_added_at_no_more_than_the_clipping_norm():
+    """Its products of pairs sum to what float32 makes of zero."""
+    draw = torch.Generator().manual_seed(0)
+    common, size = torch.randn(512, generator=draw), 64
+    into = common / common.norm() * 3000 + 1e-3 * torch.randn(size, 512, generator=draw)
+    out = torch.randn(size, 512, generator=draw)
+    out -= out.mean(0)
+    into, out = torch.cat([into, torch.randn(5, 512)]), torch.cat([out, torch.randn(5, 512)])
+    ghost = outer(out, into, Owner(torch.tensor([0] * size + [1] * 5), 2))
+    assert isinstance(ghost, Ghost)
+    norm_U = exact_norms(out, into, ghost.owner)
+    assert norm_U[0] < 1e-5 * float((out.norm(dim=1) @ into.norm(dim=1))[()]), "they do not cancel"
+    assert torch.allclose(ghost.squares().double().sqrt(), norm_U, rtol=0.05)
+    for unit in (0, 1):
+        factor_U = torch.zeros(2, dtype=torch.float64)
+        factor_U[unit] = 1 / (ghost.squares()[unit].double().sqrt() + 1e-6)
+        assert float(ghost.weighted(factor_U).norm()) == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ghost_norms_are_those_written_out_whether_little_or_much_cancels(seed):
+    draw = torch.Generator().manual_seed(seed)
+    owner = Owner(torch.arange(48) // 12, 4)
+    out, into = torch.randn(48, 200, generator=draw), torch.randn(48, 200, generator=draw)
+    out[:12] -= out[:12].mean(0) * 0.999
+    into[:12] += 100
+    factor_U = torch.rand(4, generator=draw)
+    ghost = outer(out, into, owner)
+    assert isinstance(ghost, Ghost)
+    assert torch.allclose(ghost.squares().double().sqrt(), exact_norms(out, into, owner), rtol=1e-3)
+    assert torch.allclose(ghost.weighted(factor_U), ghost.dense().weighted(factor_U), rtol=1e-3, atol=1e-3)
+
+
+def test_entries_whose_gradients_cancel_are_scaled_after_they_were_summed():
+    """Scaled first, three that sum to nothing leave rounding, and a tiny norm makes much of it."""
+    grads = torch.tensor([[1e4 / 3], [1e4 / 7], [0.0]])
+    grads[2] = -(grads[0] + grads[1])
+    looked = looked_up(torch.tensor([0, 0, 0]), grads, Owner(torch.zeros(3, dtype=torch.long), 1), 1)
+    assert looked.squares().item() == 0
+    assert all(looked.weighted(torch.tensor([factor])).item() == 0 for factor in (1 / 3, 1e5 / 9, 123456.7))
+
+
 def test_a_table_adds_up_positions_that_read_the_same_entry():
     owner = Owner(torch.tensor([0, 0, 0, 1]), 2)
     looked = looked_up(torch.tensor([3, 3, 1, 3]), torch.tensor([[1.0], [2.0], [5.0], [7.0]]), owner, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,10 +12,14 @@ import torch
 from tiny import KINDS
 from tunewright.core.errors import UserError
 from tunewright.core.plugins import build
+from tunewright.core.records import Example
 from tunewright.core.settings import PlanSettings
 from tunewright.core.store import Run
+from tunewright.data.encoder import Encoded
+from tunewright.data.sequences import OnDemand
 from tunewright.models.collate import packed
 from tunewright.models.reference import Reference
+from tunewright.models.stored import Stored
 from tunewright.objectives.constrained import places, weights
 from tunewright.pipeline import scratch
 
@@ -107,6 +112,39 @@ def test_what_was_kept_is_not_computed_again_and_equal_rows_may_differ_in_what_i
         type(model.family).token_log_probs = original.__func__
     assert not calls
     assert torch.equal(again.log_probs(batch), reference.log_probs(batch))
+
+
+class Read(OnDemand):
+    """Rows as from disk, made anew whenever one is asked for; knows how many are alive."""
+
+    def __init__(self, count):
+        self.count, self.made = count, []
+
+    def __len__(self):
+        return self.count
+
+    def at(self, place):
+        ids = np.full(256, place % (self.count - 1))  # the last row is the first again
+        self.made.append(weakref.ref(ids))
+        nothing = np.zeros(0, np.int64)
+        return Encoded(Example((), ()), {"input_ids": ids}, len(ids), nothing, nothing, np.zeros(0, np.float32))
+
+    def alive(self):
+        return sum(one() is not None for one in self.made)
+
+
+def test_rows_are_read_a_file_at_a_time(tmp_path, monkeypatch):
+    rows, alive, computed = Read(200), [], []
+
+    def compute(self, given):
+        alive.append(rows.alive())
+        computed.extend(row.inputs["input_ids"][0] for row in given)
+        return [torch.zeros(row.length) for row in given]
+
+    monkeypatch.setattr(Reference, "_compute", compute)
+    assert list(Reference(None, Stored(tmp_path, "recipe")).fill([rows, rows[:3]]))[-1] == 199
+    assert computed == list(range(199)), "each content once, as they came"
+    assert max(alive) < 30
 
 
 def test_a_row_that_was_not_kept_stops_the_run_and_so_does_no_reference(open_tiny, rows, tmp_path):

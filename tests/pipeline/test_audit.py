@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import signal
 import stat
 from pathlib import Path
 
@@ -13,16 +15,19 @@ import pytest
 from tiny import save_tiny
 from tunewright.cli import main
 from tunewright.core.config import Request
-from tunewright.core.errors import UserError
+from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.store import Run
 from tunewright.data.canaries import Canaries, Mould
+from tunewright.data.formats import HIDDEN
 from tunewright.models.families.image_classifier import ImageClassifier
 from tunewright.pipeline import audit as module
+from tunewright.pipeline import train as pipeline_train
 from tunewright.pipeline.audit import audit, one_a_unit
 from tunewright.pipeline.digits import shape, write_digits
 from tunewright.pipeline.evaluate import reopen
 from tunewright.pipeline.result import silent
 from tunewright.pipeline.train import train
+from tunewright.train.stopping import StopRequest
 
 CANARIES = 120
 SETS = (
@@ -183,10 +188,11 @@ def test_units_count_once():
     assert one_a_unit(twice) == rows
 
 
-def test_a_private_run_is_held_to_its_epsilon_and_its_control_has_none(place, monkeypatch):
+def test_a_private_run_is_held_to_its_epsilon_and_its_control_has_none(place, monkeypatch, caplog):
     controls, price = [], module._price
 
     def copied(prepared, run, plain, progress):
+        assert HIDDEN.get(), "rows are shown while the control is there"
         controls.append(Run(Path(shutil.copytree(plain.folder, place / "copied"))))
         return price(prepared, run, plain, progress)
 
@@ -200,6 +206,13 @@ def test_a_private_run_is_held_to_its_epsilon_and_its_control_has_none(place, mo
     assert result.exit_code == 0
     assert "no breach of the claim was found" in result.lines[0]
     (control,) = controls
+    assert HIDDEN.get(), "rows are shown after it"
+    assert control.read("data.json")["withheld"]
+    assert {event["loss_sum"] for event in control.events("step")} == {None}
+    assert control.events("validation") == []
+    assert control.read("info.json")["data"].startswith("keyed:")
+    assert control.read("forecast.json")["forecast"]["positions"] is None
+    assert "Tokens a row" not in caplog.text
     assert control.read("privacy.json") is None
     assert Canaries.read(control.folder).coins != Canaries.read(run.folder).coins
     assert not (run.folder / "children" / "control").exists(), "what was trained without privacy is left behind"
@@ -208,3 +221,24 @@ def test_a_private_run_is_held_to_its_epsilon_and_its_control_has_none(place, mo
     (price,) = found["price"]
     assert price["name"] == "accuracy"
     assert price["low"] <= price["difference"] <= price["high"]
+    _an_interrupted_control_is_gone(run, monkeypatch)
+
+
+def _an_interrupted_control_is_gone(run, monkeypatch):
+    """Half trained, or while it is measured: what knows the rows is deleted, and nobody is told to go on with it."""
+    control = run.folder / "children" / "control"
+
+    def ended(*_):
+        assert control.is_dir()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    half = StopRequest()
+    half.requested = True
+    for owner, name, found in ((pipeline_train, "StopRequest", lambda: half), (module, "_price", ended)):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, found)
+            with pytest.raises(Interrupted) as told:
+                audit(run.folder, None, 0, True)
+        assert not control.exists()
+        assert "resume" not in str(told.value)
+        assert f"tunewright audit {run.folder} --control" in str(told.value)

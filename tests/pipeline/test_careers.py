@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from tunewright.core.config import Request
 from tunewright.core.settings import DataSettings
 from tunewright.data.dataset import open_dataset
 from tunewright.data.folding import folded
+from tunewright.evaluate.kept import answers_key, labels_key, rows_key
 from tunewright.models.contracts import EncodeSettings
 from tunewright.models.features import last_hidden
+from tunewright.pipeline.embedding import _fitted
 from tunewright.pipeline.example_data import write_rows
 from tunewright.pipeline.labour_market import Market
 from tunewright.pipeline.predict import predict
@@ -37,6 +40,23 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def dataset(place: Path):
     return open_dataset(DataSettings(path=str(place / "careers.csv"), format="careers"))
+
+
+def test_ablations_are_one_test_in_other_words_where_the_split_is_by_time(place: Path, dataset):
+    def opened(**options: object):
+        settings = DataSettings(
+            path=str(place / "careers.csv"), format="careers", options={"test_from": 1994, **options}
+        )
+        return open_dataset(settings)
+
+    whole = opened()
+    for ablation in ({"history": 2}, {"demographics": False}):
+        rows = opened(**ablation).test
+        assert rows_key(rows) != rows_key(whole.test)
+        assert answers_key(rows) == answers_key(whole.test)
+    codes = opened(titles="codes")
+    assert answers_key(codes.test) != answers_key(whole.test)
+    assert labels_key(codes.labels) != labels_key(whole.labels) == labels_key(dataset.labels[::-1])
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -104,6 +124,13 @@ def run(place: Path) -> Path:
     return place / "run"
 
 
+def test_the_logit_on_features_counts_what_rows_stand_for():
+    features, answers = np.zeros((6, 2), dtype=np.float32), np.array([0, 0, 0, 0, 1, 1])
+    for weights, share in ((np.ones(6), 1 / 3), (np.array([0.5, 0.5, 0.5, 0.5, 2.0, 2.0]), 2 / 3)):
+        fit = _fitted(features, answers, weights, 100.0)
+        assert fit.predict_proba(features)[0, 1] == pytest.approx(share, abs=1e-3)
+
+
 def test_one_command_trains_judges_and_sets_every_baseline_beside_it(run: Path):
     found = {metric["name"]: metric for metric in json.loads((run / "verdict.json").read_text())["metrics"]}
     assert found["move_auc"]["n"] == 8
@@ -118,7 +145,20 @@ def test_one_command_trains_judges_and_sets_every_baseline_beside_it(run: Path):
     assert data["encoding"]["stop_trained"] == 1.0
     assert "Are moves as frequent as foreseen?" in (run / "report.html").read_text()
     assert "Suspected wrong labels" not in (run / "report.html").read_text()
-    assert len(json.loads((run / "evaluations" / "validation.json").read_text())["rows"]) == 16
+    validated = json.loads((run / "evaluations" / "validation.json").read_text())["rows"]
+    assert [row["weight"] for row in validated] == [1.0] * 16
+
+
+def test_the_benchmark_tells_each_baseline_with_its_interval(run: Path, capsys: pytest.CaptureFixture[str]):
+    file = Path(__file__).parents[2] / "benchmarks" / "careers.py"
+    spec = importlib.util.spec_from_file_location("careers_benchmark", file)
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    found = benchmark.tune([], run)  # a run that is there is read
+    said = benchmark.told(benchmark.line("run", found))
+    assert found["margins"].keys() == found["baselines"].keys() > {"bigram", "career_network"}
+    for name, (low, high) in found["margins"].items():
+        assert f"{name} {found['baselines'][name]:.3f} (tuned {low:+.3f} to {high:+.3f})" in said
 
 
 def test_prediction_answers_each_row_from_the_rows_above_it(run: Path, tmp_path: Path):

@@ -44,7 +44,13 @@ def test_noise_is_solved_for_the_target_over_units():
     [
         ([f"p{n // 2}" for n in range(200)], {}, "200 rows belong to 100 units.*Set privacy.unit"),
         ([None] * 200, {"unit": "patient"}, "200 training rows have nothing in column 'patient'"),
+        (
+            [f"P{n}" for n in range(100)] + ["p 7", "P007", "P07 7"],
+            {"unit": "patient"},
+            "5 names in column 'patient' differ from another one in case, spaces or leading zeros alone",
+        ),
         ([None] * 12, {}, "12 training units.*Give 20 or more"),
+        ([None] * 200, {"delta": 1e-15}, "below 1e-12 no epsilon.*Use auto"),
         ([None] * 200, {"delta": 0.01}, "too large for 200 units.*Use auto"),
         ([None] * 60, {"target_epsilon": 0.02}, "The strictest here is about"),
         ([None] * 60, {"target_epsilon": 0.0005}, "The strictest here is about"),

@@ -51,6 +51,27 @@ def plain(place: Path) -> Path:
     return trained(place, "plain", [{"text": f"The lessee {k} returns room {k * k}."} for k in range(40)])
 
 
+def test_the_threshold_counts_what_validation_rows_stand_for(tmp_path: Path) -> None:
+    """The sure rows are right; of the others the many light ones are right too, the few that stand for many are not."""
+    sure = [{"probability": 0.9, "correct": True, "weight": 1.0}] * 60
+    light = [{"probability": 0.6, "correct": True, "weight": 1.0}] * 60
+    heavy = [{"probability": 0.5, "correct": False, "weight": 20.0}] * 3
+    run = Run(tmp_path)
+    (tmp_path / "evaluations").mkdir()
+
+    def threshold(rows: list[dict[str, object]]) -> tuple[float, str]:
+        run.write("evaluations/validation.json", {"labels": ["a", "b"], "rows": rows})
+        return module.threshold_for(run, 0.9)
+
+    found, said = threshold([*sure, *light, *heavy])
+    assert (found, "67% of rows" in said) == (0.6, True)
+    unweighted = [{key: value for key, value in row.items() if key != "weight"} for row in (*sure, *light, *heavy)]
+    assert threshold(unweighted)[0] == 0.5  # as rows of an older version: one each
+    few = [{"probability": 0.9, "correct": True, "weight": 1000.0}, *sure]
+    with pytest.raises(UserError, match="No threshold reaches"):
+        threshold(few)  # one row that stands for nearly all tells what one row tells
+
+
 def answered(run: Path, rows: Path, text: str | bytes, out: str = "out.csv", **more) -> tuple[list[dict], list[str]]:
     """The rows that come back, and the lines that are printed."""
     rows.write_bytes(text if isinstance(text, bytes) else text.encode())

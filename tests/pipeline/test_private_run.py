@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
+import stat
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +16,18 @@ from tiny import save_tiny
 from tunewright.core.config import Request
 from tunewright.core.errors import UserError
 from tunewright.core.files import cache_folder
+from tunewright.core.settings import DataSettings
 from tunewright.core.store import Run
 from tunewright.core.words import coarse
+from tunewright.data.dataset import open_dataset
+from tunewright.pipeline import twins
 from tunewright.pipeline.check import check
+from tunewright.pipeline.discretion import forget_key
+from tunewright.pipeline.evaluate import reopen
+from tunewright.pipeline.result import silent
+from tunewright.pipeline.resume import resume
 from tunewright.pipeline.tune import tune
+from tunewright.pipeline.twins import twin_of
 
 from .test_whole import write_rows
 
@@ -44,6 +56,7 @@ def test_a_private_run_keeps_its_promise_and_shows_no_row(made, method):
     assert found["epsilon"]["prv"] <= 3 < found["epsilon"]["prv"] + 0.1
     assert found["unit"] == "unit"
     assert not (out / "checkpoints").exists(), "the key of the noise outlived the run"
+    _rows_are_known_again_by_a_key(out, Path(rows))
     secrets = re.findall(r"\w+ \d+ 0\.\d{4}", (folder / "rows.csv").read_text())
     assert len(secrets) == 240
     new = [path for path in cache_folder().rglob("*") if path.is_file() and path not in cached]
@@ -60,11 +73,62 @@ def test_a_private_run_keeps_its_promise_and_shows_no_row(made, method):
     assert seconds[-1] == coarse(seconds[-1]) > 0
     forecast = json.loads((out / "forecast.json").read_text())
     assert forecast["forecast"]["positions"] is None
+    assert forecast["forecast"]["evaluation_seconds"] == coarse(forecast["forecast"]["evaluation_seconds"])
     assert all(forecast["actual"][name] == coarse(forecast["actual"][name]) for name in ("seconds", "memory_bytes"))
     assert "differential privacy for every unit" in (out / "report.md").read_text()
+    # Nothing is fitted to training rows without noise: the best constant answer to the test rows stands in.
+    accuracy = next(m for m in json.loads((out / "verdict.json").read_text())["metrics"] if m["name"] == "accuracy")
+    held_out = Counter(row.answer.text for row in reopen(Run.open(out), (), silent).test)
+    assert accuracy["baselines"]["majority"] == pytest.approx(max(held_out.values()) / held_out.total())
     if method == "norm_head":
         assert not (out / "model" / "model.safetensors").exists()
         assert (out / "model" / "sparse_change.safetensors").exists()
+
+
+def _rows_are_known_again_by_a_key(out, rows):
+    """No file says what would confirm a guess at the rows, and yet others are not taken for them."""
+    told, info = (json.loads((out / name).read_text()) for name in ("data.json", "info.json"))
+    assert [sorted(file) for file in told["facts"]["files"]] == [["file", "rows"]]
+    assert stat.S_IMODE((out / "rows.key").stat().st_mode) == 0o600
+    content = rows.read_bytes()
+    fingerprint = open_dataset(DataSettings(path=str(rows), unit="unit"), seed=0).fingerprint
+    for path in out.rglob("*.*"):
+        if path.is_file():
+            written = path.read_bytes()
+            assert hashlib.sha256(content).hexdigest().encode() not in written, path
+            assert fingerprint.encode() not in written, path
+    assert info["data"].startswith("keyed:")
+    (out / "checkpoints").mkdir()  # as if it had been stopped before the key of the noise was deleted
+    reopen(Run.open(out), (), silent)
+    assert not (out / "checkpoints").exists()
+    rows.write_bytes(content.replace(b"0.1", b"0.2", 1))
+    try:
+        with pytest.raises(UserError, match="have changed"):
+            reopen(Run.open(out), (), silent)
+    finally:
+        rows.write_bytes(content)
+
+
+def test_a_key_that_cannot_be_deleted_is_an_error_wherever_the_run_is_met(tmp_path, monkeypatch):
+    run = Run(tmp_path)
+    run.checkpoints.mkdir()
+    forget_key(run)
+    assert run.checkpoints.exists(), "of a run that is not finished"
+    run.model.mkdir()
+    forget_key(run)
+    assert run.checkpoints.exists(), "of a run without privacy"
+    run.write("privacy.json", {"private": True})
+    run.write("info.json", {"verb": "train"})
+    run.plan_file.write_text("data: {path: x}")
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)  # as where the rights do not allow it
+    met = (
+        forget_key, lambda run: resume(run.folder), lambda run: reopen(run, (), silent),
+        lambda run: twin_of(Run(tmp_path.parent / "none"), "", {}, silent),
+    )  # fmt: skip
+    monkeypatch.setattr(twins, "Run", lambda folder: run)
+    for meet in met:
+        with pytest.raises(UserError, match=r"could not be deleted\. It holds the key of the noise"):
+            meet(run)
 
 
 def test_rows_are_not_printed_and_unreadable_values_are_not_quoted(made, tmp_path):

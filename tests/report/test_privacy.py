@@ -23,6 +23,35 @@ def test_the_paragraph_states_who_is_protected_how_much_and_why_it_holds():
     assert ["Trained coordinates", 12345] in table.rows
 
 
+def test_epsilon_and_delta_are_never_told_smaller_than_they_are():
+    text, table = privacy_blocks({**FOUND, "epsilon": {"prv": 2.99012, "rdp": 3.50001}, "delta": 2.9123e-3})
+    said = text.paragraphs[0]
+    assert "(3, 3.0e-03)-differential" in said
+    assert "e^3," in said
+    assert ["Epsilon (PRV, claimed)", 2.9902] in table.rows
+    assert ["Delta", "0.00292"] in table.rows
+    assert "(2.99, 2.9e-03)" in privacy_blocks(FOUND)[0].paragraphs[0]
+
+
+def test_it_says_what_is_given_and_what_is_public():
+    said = privacy_blocks(FOUND)[0].paragraphs[1]
+    assert "given the split and the rows taken for training" in said
+    for public in ("of rows and of units", "rows of a unit on average", "sampling rate"):
+        assert public in said
+
+
+def test_that_the_key_is_deleted_is_said_only_when_it_is(tmp_path):
+    (tmp_path / "privacy.json").write_text(json.dumps(FOUND))
+    write(Run(tmp_path))
+    assert "was deleted with the checkpoints" in (tmp_path / "report.md").read_text()
+    (tmp_path / "checkpoints").mkdir()
+    write(Run(tmp_path))
+    said = (tmp_path / "report.md").read_text()
+    assert "was deleted with the checkpoints" not in said
+    assert "STILL THERE" in said
+    assert privacy_blocks(FOUND, True)[0].tone == "bad"
+
+
 def test_given_noise_is_told_in_red():
     text, _ = privacy_blocks({**FOUND, "private": False, "why_not": "the noise was given"})
     assert text.tone == "bad"

@@ -110,21 +110,42 @@ def _refused(error: Exception) -> str:
 
 def _say_if_debugging(error: Exception) -> None:
     if os.environ.get("TUNEWRIGHT_DEBUG") == "1":
-        _say("".join(traceback.format_exception(error)))
+        _say(_details(error))
+
+
+def _hidden() -> bool:
+    """Whether rows are private; as long as their readers are not loaded, none was read."""
+    readers = sys.modules.get("tunewright.data.formats")
+    return readers is not None and bool(readers.HIDDEN.get())
+
+
+def _details(error: BaseException) -> str:
+    """The traceback; of private rows without messages, which may hold what stands in a row."""
+    if not _hidden():
+        return "".join(traceback.format_exception(error))
+    before = error.__cause__ or error.__context__
+    own = f"{type(error).__name__} (its message is not shown: the rows are private)\n"
+    return (_details(before) if before else "") + own + "".join(traceback.format_tb(error.__traceback__))
+
+
+def _summary(error: Exception) -> str:
+    """The kind of fault with its message in a line, or with its place alone."""
+    if not _hidden():
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} in {Path(frames[-1].filename).name}, line {frames[-1].lineno}"
 
 
 def _ours(error: Exception, run: Path | None) -> int:
     _say_if_debugging(error)
-    text = "".join(traceback.format_exception(error))
-    summary = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
     try:
         file, name = tempfile.mkstemp(prefix="tunewright-fault-", suffix=".txt", dir=run)
         with open(file, "w", encoding="utf-8") as out:
-            out.write(text)
+            out.write(_details(error))
         kept = f"The details are in {name}; please report them."
     except OSError as unwritable:
         kept = f"The details could not be written ({unwritable.strerror}); TUNEWRIGHT_DEBUG=1 shows them."
-    _say(f"This is a fault of ours ({summary}). {kept}")
+    _say(f"This is a fault of ours ({_summary(error)}). {kept}")
     return INTERNAL
 
 

@@ -248,8 +248,9 @@ class Layers:
         target, unit = self.values.get("privacy.target_epsilon"), self.values.get("privacy.unit")
         if target is None or target.value is None:
             return
-        of_method = private_plan.OF_METHOD.get(self.values["method.name"].value, {})
-        for key, (value, why) in (private_plan.DERIVED | of_method).items():
+        baselines = self.values.get("evaluate.baselines")
+        names = (baselines.value if baselines else None) or ()
+        for key, (value, why) in private_plan.derived(self.values["method.name"].value, names).items():
             if key not in self.values or self.values[key].origin.startswith("recipe"):
                 self.values[key] = Asked(value, f"derived: privacy, {why}", key)
         if unit is not None and unit.value not in ("row", None) and "data.unit" not in self.values:

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tunewright.core.settings import PlanSettings, PrivacySettings
 
-DERIVED: dict[str, tuple[Any, str]] = {
-    "train.early_stopping_patience": (0, "validation rows must not steer training"),
-    "train.stored_gb": (0.0, "nothing made of private rows is kept on disk"),
-    "evaluate.baselines": (("majority", "prior"), "others are fitted to the private rows without noise"),
-}
-"""Key -> the value that it has under privacy, and why."""
 OF_METHOD: dict[str, dict[str, tuple[Any, str]]] = {
     "full": {"method.tied": ("freeze", "a table with two uses has no gradient for each unit")},
 }
-"""Method -> the same of its own fields."""
+"""Method -> its own fields -> the value that each has under privacy, and why."""
 _UNFITTED = ("majority", "prior", "uniform")
+"""Baselines that need no training row; the first two are then the best constant answer to the test rows."""
+
+
+def derived(method: str, baselines: Sequence[str]) -> dict[str, tuple[Any, str]]:
+    """Key -> the value that it has under privacy where the plan says nothing itself, and why.
+
+    Args:
+        method: Name of the method.
+        baselines: What the recipe compares with.
+    """
+    kept = tuple(name for name in baselines if name in _UNFITTED)
+    return {
+        "train.early_stopping_patience": (0, "validation rows must not steer training"),
+        "train.stored_gb": (0.0, "nothing made of private rows is kept on disk"),
+        "evaluate.baselines": (kept, "others are fitted to the private rows without noise"),
+        **OF_METHOD.get(method, {}),
+    }
 
 
 def faults(settings: PlanSettings) -> Iterator[str]:

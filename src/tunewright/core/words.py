@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import ROUND_CEILING, Decimal
 
 Number = int | float
 ABSENT = "–"
@@ -135,6 +136,14 @@ def decimals(value: Number, places: int) -> str:
 def coarse(value: float) -> float:
     """Two digits, for what a private run tells of time and memory, which follow the rows' lengths."""
     return float(f"{value:.2g}")
+
+
+def rounded_up(value: float, digits: int) -> float:
+    """So many significant digits and never less than the value, so that what was promised at most stays so."""
+    exact = Decimal(repr(value))
+    if not exact or not exact.is_finite():
+        return value
+    return float(exact.quantize(Decimal(1).scaleb(exact.adjusted() + 1 - digits), ROUND_CEILING))
 
 
 def figure(value: Number | None) -> str:

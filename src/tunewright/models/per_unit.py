@@ -22,6 +22,9 @@ from tunewright.core.errors import UserError
 from tunewright.core.records import unit_name
 from tunewright.models.contracts import Batch
 
+_CANCELLED = 1e-3
+"""Share of the largest that a squared norm could be, under which float32 products of pairs do not tell it."""
+
 
 def wide(values: Tensor) -> Tensor:
     """In float32, or in float64 if it is that already: what is clipped and summed."""
@@ -167,18 +170,43 @@ class Ghost:
     owner: Owner
     shape: tuple[int, ...]
 
-    def squares(self) -> Tensor:
-        """[units] sum over pairs of positions of (a_t . a_s)(g_t . g_s), Li et al. 2022, section 4."""
-        found = []
+    @cached_property
+    def _measured(self) -> tuple[Tensor, list[int]]:
+        """[units] squared norms, and of which units the gradient had to be written out to know it.
+
+        Where a unit's positions nearly cancel, what float32 leaves of the products says nothing about what is left of
+        the gradient, and the unit could be added at many times the clipping norm.
+        """
+        products, most = [], []
         for place in self.owner.places:
             out, into = self.out_MO[place], self.in_MI[place]
-            found.append(((out @ out.t()) * (into @ into.t())).sum())
-        return torch.stack(found).clamp(min=0)
+            products.append(((out @ out.t()) * (into @ into.t())).sum())
+            most.append((out.norm(dim=1) @ into.norm(dim=1)).square())  # no product of pairs can add up to more
+        square_U = torch.stack(products)
+        cancelled = torch.nonzero(square_U < _CANCELLED * torch.stack(most))[:, 0].tolist()
+        for unit in cancelled:
+            square_U[unit] = self._of(unit).square().sum()
+        return square_U, cancelled
+
+    def _of(self, unit: int) -> Tensor:
+        """The gradient of one unit written out: what is measured is what is summed, rounding included."""
+        place = self.owner.places[unit]
+        return self.out_MO[place].t() @ self.in_MI[place]
+
+    def squares(self) -> Tensor:
+        """[units] sum over pairs of positions of (a_t . a_s)(g_t . g_s), Li et al. 2022, section 4."""
+        return self._measured[0]
 
     def weighted(self, factor_U: Tensor) -> Tensor:
-        """One product over all positions, Bu et al. 2023, section 3.2."""
-        factor_M = self.owner.factor(factor_U).to(self.out_MO.dtype)
-        return (self.out_MO.t() @ (self.in_MI * factor_M[:, None])).view(self.shape)
+        """One product over all positions, Bu et al. 2023, section 3.2; units that cancel are added one by one."""
+        _, cancelled = self._measured
+        kept_U = factor_U.clone()
+        kept_U[cancelled] = 0
+        factor_M = self.owner.factor(kept_U).to(self.out_MO.dtype)
+        total = self.out_MO.t() @ (self.in_MI * factor_M[:, None])
+        for unit in cancelled:
+            total += factor_U[unit].to(total.dtype) * self._of(unit)
+        return total.view(self.shape)
 
     def dense(self) -> Dense:
         """[units, *weight]"""
@@ -194,19 +222,28 @@ class Looked:
     owner: Owner
     entries: int
 
+    @cached_property
+    def _summed(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each entry that a unit read: the unit, the entry, and the sum of what came back.
+
+        It is added up before it is measured and scaled, so that what is clipped is what is summed.
+        """
+        owned = self.owner.unit_M >= 0
+        read = self.owner.unit_M[owned] * self.entries + self.entry_M[owned]
+        pair, which = torch.unique(read, return_inverse=True)
+        summed = self.grad_MD.new_zeros(len(pair), self.grad_MD.shape[1]).index_add_(0, which, self.grad_MD[owned])
+        return pair // self.entries, pair % self.entries, summed
+
     def squares(self) -> Tensor:
         """[units] positions that read the same entry add up before the norm is taken."""
-        found = []
-        for place in self.owner.places:
-            entry, which = torch.unique(self.entry_M[place], return_inverse=True)
-            summed = self.grad_MD.new_zeros(len(entry), self.grad_MD.shape[1]).index_add_(0, which, self.grad_MD[place])
-            found.append(summed.square().sum())
-        return torch.stack(found)
+        unit, _, summed = self._summed
+        return summed.new_zeros(self.owner.units).index_add_(0, unit, summed.square().sum(1))
 
     def weighted(self, factor_U: Tensor) -> Tensor:
         """[entries, width]"""
-        scaled_MD = self.grad_MD * self.owner.factor(factor_U).to(self.grad_MD.dtype)[:, None]
-        return self.grad_MD.new_zeros(self.entries, self.grad_MD.shape[1]).index_add_(0, self.entry_M, scaled_MD)
+        unit, entry, summed = self._summed
+        scaled = summed * factor_U[unit].to(summed.dtype)[:, None]
+        return summed.new_zeros(self.entries, summed.shape[1]).index_add_(0, entry, scaled)
 
     def dense(self) -> Dense:
         """[units, entries, width]"""

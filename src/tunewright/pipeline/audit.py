@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from tunewright.core.errors import UserError
+from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.files import require_writable, write_json
 from tunewright.core.records import Example
 from tunewright.core.seeds import key
 from tunewright.core.store import Run
+from tunewright.core.words import rounded_up
 from tunewright.data.canaries import Canaries
 from tunewright.data.encoder import Encoded, Unencodable, encode_all
 from tunewright.evaluate import leaks
@@ -25,6 +27,7 @@ from tunewright.evaluate.membership import Share
 from tunewright.evaluate.suite import losses
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
+from tunewright.pipeline.discretion import rows_hidden
 from tunewright.pipeline.evaluate import how_of, reopen, suite_of
 from tunewright.pipeline.prepare import Prepared, mould_of
 from tunewright.pipeline.result import Result, silent
@@ -32,6 +35,7 @@ from tunewright.pipeline.traced import look_inside
 from tunewright.pipeline.twins import twin_of
 from tunewright.report import write as write_report
 from tunewright.runs.opening import open_tuned
+from tunewright.train.stopping import ending
 
 EXCEEDED = 3
 MOST_ROWS = 1_000
@@ -71,16 +75,16 @@ def audit(
             f"--control: {folder} was trained without privacy (or with a known noise, privacy.noise_seed), so it "
             "is its own control. Leave it out."
         )
-    with run.writing(), _control_deleted(run):
+    with run.writing():
+        _delete_control(run)  # of an audit that was killed
         audited = twin_of(run, "audited", {"audit.canaries": twin}, progress) if twin else run
         _as_many(audited, twin)
         canaries = canaried(prepared, audited, progress) if twin or prepared.canaries.coins else None
         beside, price = None, tuple[Comparison, ...]()
         if control:
-            count = twin or len(prepared.canaries.coins) or _usual(prepared)
-            sets = {"audit.canaries": count, **_WITHOUT_PRIVACY}
-            plain = twin_of(run, "control", sets, progress)
-            beside, price = canaried(prepared, plain, progress), _price(prepared, run, plain, progress)
+            sets = {"audit.canaries": twin or len(prepared.canaries.coins) or _usual(prepared), **_WITHOUT_PRIVACY}
+            with _control(run, sets, progress) as plain:
+                beside, price = canaried(prepared, plain, progress), _price(prepared, run, plain, progress)
         asked = _Asked.of(prepared, run, progress)
         found = Leaks(claim, canaries, asked.membership(), tuple(asked.extractions()), beside, price, bool(twin))
         run.write(
@@ -96,15 +100,38 @@ def audit(
 
 
 @contextmanager
-def _control_deleted(run: Run) -> Iterator[None]:
-    """Afterwards, however it ends, no control is left that was trained without privacy on rows that are promised it;
-    one that is half trained may be gone on with."""
+def _control(run: Run, sets: Mapping[str, Any], progress: Progress) -> Iterator[Run]:
+    """The twin without privacy. Its weights know the rows, half trained too, so it is gone however this ends, and what
+    it says of its rows is hidden as in the run itself.
+
+    Raises:
+        Interrupted: It was stopped; nothing of it can be gone on with.
+    """
+    with rows_hidden(), ending():
+        try:
+            yield twin_of(run, "control", sets, progress)
+        except Interrupted:
+            raise Interrupted(
+                "Stopped. The control was trained without privacy on rows that are promised it, so it was deleted. "
+                f"Ask the audit again: tunewright audit {run.folder} --control"
+            ) from None
+        finally:
+            _delete_control(run)
+
+
+def _delete_control(run: Run) -> None:
+    """Deletes the control where there is one.
+
+    Raises:
+        UserError: It is still there.
+    """
     control = run.folder / "children" / "control"
-    try:
-        yield
-    finally:
-        if (control / "model").is_dir():
-            shutil.rmtree(control)
+    shutil.rmtree(control, ignore_errors=True)
+    if control.exists():
+        raise UserError(
+            f"{control} could not be deleted. It was trained without privacy on rows that are promised it: delete that "
+            "folder yourself."
+        )
 
 
 def _as_many(audited: Run, twin: int) -> None:
@@ -152,7 +179,8 @@ def _of_twins(audited: Run, claim: Claim, twin: int, control: bool) -> list[str]
     if claim.made and twin:
         lines.append(
             f"{audited.folder} was trained on the same rows under the same promise: keep it in the house. Whoever has "
-            f"both models knows what epsilon {2 * claim.epsilon:.3g} at delta {2 * claim.delta:.2g} allows."
+            f"both models knows what epsilon {rounded_up(2 * claim.epsilon, 3):.3g} at delta "
+            f"{rounded_up(2 * claim.delta, 2):.2g} allows."
         )
     if control:
         lines.append("The control, trained without privacy, was deleted again once it was measured.")

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hmac
+import json
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
 from tunewright.core.blocks import Block
+from tunewright.core.errors import UserError
+from tunewright.core.files import write_atomic
+from tunewright.core.store import Run
+from tunewright.data.formats import HIDDEN
 from tunewright.evaluate.contracts import Outcome
 
 _FACTS = (
     "path", "format", "instruction", "files", "rows", "counts", "unit", "labels", "splits_made", "splits_given",
-    "source", "licence", "consent", "use", "fingerprint",
+    "source", "licence", "consent", "use",
 )  # fmt: skip
 _ENCODING = ("rows", "max_length")
+_FILE = ("file", "rows")
+"""Of each file: a hash or a size would let whoever knows all rows but one find out the last."""
 _PER_ROW = ("pairs", "mask")
 """Kinds of blocks that show single rows."""
 WITHHELD = (
@@ -22,10 +34,75 @@ WITHHELD = (
 )
 
 
+_KEPT: ContextVar[bool] = ContextVar("_KEPT", default=False)
+KEY = "rows.key"
+"""In the run folder, for its owner alone: what the rows are known again by, without a hash that could be guessed at."""
+_KEYED = "keyed:"
+
+
+@contextmanager
+def rows_hidden() -> Iterator[None]:
+    """Within it rows stay hidden whatever plan reads them: those of a private run do in a twin without privacy."""
+    token = _KEPT.set(True)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
+def hide(private: bool) -> None:
+    """Says to all who show rows whether they may, before a plan's rows are read."""
+    HIDDEN.set(private or _KEPT.get())
+
+
+def mark_rows(run: Run, fingerprint: str) -> str:
+    """What info.json holds to know the rows again by: their fingerprint, or under privacy a keyed hash of it."""
+    if not HIDDEN.get():
+        return fingerprint
+    key = secrets.token_hex(32)
+    write_atomic(run.folder / KEY, json.dumps({"key": key}), mode=0o600)
+    return _keyed(key, fingerprint)
+
+
+def same_rows(run: Run, fingerprint: str) -> bool:
+    """Whether rows are those that the run was made of.
+
+    Raises:
+        UserError: The key of their hash is gone.
+    """
+    mark = str(run.must_read("info.json")["data"])
+    if not mark.startswith(_KEYED):
+        return mark == fingerprint
+    return hmac.compare_digest(mark, _keyed(str(run.must_read(KEY)["key"]), fingerprint))
+
+
+def _keyed(key: str, fingerprint: str) -> str:
+    return _KEYED + hmac.new(bytes.fromhex(key), fingerprint.encode(), "sha256").hexdigest()
+
+
+def forget_key(run: Run) -> None:
+    """Deletes what holds the key of a finished private run's noise; does nothing for any other run.
+
+    Raises:
+        UserError: It is still there.
+    """
+    if not run.model.is_dir() or run.read("privacy.json") is None:
+        return
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    if run.checkpoints.exists():
+        raise UserError(
+            f"{run.checkpoints} could not be deleted. It holds the key of the noise, with which the promise is void. "
+            f"Delete that folder, then go on: tunewright resume {run.folder}"
+        )
+
+
 def public(data: Mapping[str, Any]) -> dict[str, Any]:
     """What of data.json may be kept."""
+    facts = {name: data["facts"][name] for name in _FACTS if name in data["facts"]}
+    if "files" in facts:
+        facts["files"] = [{name: file[name] for name in _FILE if name in file} for file in facts["files"]]
     return {
-        "facts": {name: data["facts"][name] for name in _FACTS if name in data["facts"]},
+        "facts": facts,
         "encoding": {name: data["encoding"][name] for name in _ENCODING if name in data["encoding"]},
         "blocks": [],
         "withheld": WITHHELD,

@@ -19,7 +19,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.records import Example
 from tunewright.core.settings import LOGITS
 from tunewright.data.pool import from_pool
-from tunewright.evaluate.baselines._labels import FLOOR, label_indices
+from tunewright.evaluate.baselines._labels import FLOOR, label_indices, survey_weights
 from tunewright.evaluate.contracts import Floats, Outcome, Progress
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.features import last_hidden
@@ -46,12 +46,13 @@ def embedding_outcomes(prepared: Prepared, model: LoadedModel, progress: Progres
     parts = [_features(prepared, model, rows, progress, what) for rows in (train, valid, prepared.test)]
     indices = label_indices(train, labels)
     known = indices >= 0
-    fits = [_fitted(parts[0][known], indices[known], strength) for strength in STRENGTHS]
+    weights = survey_weights([example for example, keep in zip(train, known, strict=True) if keep])
+    fits = [_fitted(parts[0][known], indices[known], weights, strength) for strength in STRENGTHS]
     chosen = fits[1]
     if valid:
         right = label_indices(valid, labels)
-        rows = np.arange(len(valid))[right >= 0]
-        lost = [-_log_probs(fit, parts[1], len(labels))[rows, right[rows]].mean() for fit in fits]
+        rows, counts = np.arange(len(valid))[right >= 0], survey_weights(valid)[right >= 0]
+        lost = [-counts @ _log_probs(fit, parts[1], len(labels))[rows, right[rows]] for fit in fits]
         chosen = fits[int(np.argmin(lost))]
     found = _log_probs(chosen, parts[2], len(labels))
     return [Outcome(example, choices=row) for example, row in zip(prepared.test, found, strict=True)]
@@ -69,11 +70,12 @@ def _features(
     return np.array(found, dtype=np.float32)
 
 
-def _fitted(features: NDArray[np.float32], indices: NDArray[np.int64], strength: float) -> Pipeline:
+def _fitted(features: NDArray[np.float32], indices: NDArray[np.int64], weights: Floats, strength: float) -> Pipeline:
+    """Scaled by the rows as they are, fitted to what they stand for."""
     fit = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fit.fit(features, indices)
+        fit.fit(features, indices, logisticregression__sample_weight=weights)
     return fit
 
 

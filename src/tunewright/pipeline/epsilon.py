@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from tunewright.core.errors import UserError
+from tunewright.core.words import rounded_up
 from tunewright.pipeline.result import Result
 from tunewright.train import accountant
 
@@ -22,4 +23,4 @@ def epsilon(q: float, sigma: float | None, steps: int, delta: float, target: flo
         sigma = accountant.sigma_for(target or 0.0, delta, q, steps)
         answer["sigma"] = sigma
     found = accountant.spent(q, sigma, steps, delta)
-    return Result(0, (json.dumps({**answer, "prv": round(found.prv, 6), "rdp": round(found.rdp, 6)}),))
+    return Result(0, (json.dumps({**answer, "prv": rounded_up(found.prv, 7), "rdp": rounded_up(found.rdp, 7)}),))

@@ -16,22 +16,22 @@ from tunewright.core.config import Plan, override
 from tunewright.core.errors import UserError
 from tunewright.core.files import write_atomic
 from tunewright.core.records import Example
-from tunewright.core.settings import LOGITS, PlanSettings
+from tunewright.core.settings import LOGITS, TRAINED_BASELINES, PlanSettings
 from tunewright.core.store import Run
 from tunewright.data.canaries import Canaries
 from tunewright.evaluate.blocks import outcome_blocks
 from tunewright.evaluate.compare import How, compare_outcomes, metric_name
-from tunewright.evaluate.contracts import Comparison, Figure, Outcome, Progress
+from tunewright.evaluate.contracts import Comparison, Figure, Metric, Outcome, Progress
 from tunewright.evaluate.gates import judge_gates
-from tunewright.evaluate.kept import outcomes_by_content, records_as_lines, rows_key
+from tunewright.evaluate.kept import answers_key, labels_key, outcomes_by_content, records_as_lines, rows_key
 from tunewright.evaluate.probes._protocol import Probe
 from tunewright.evaluate.suite import Suite
 from tunewright.evaluate.verdict import exit_code, judge
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
 from tunewright.pipeline import asked
-from tunewright.pipeline.children import finish_children
-from tunewright.pipeline.discretion import nameless, without_rows
+from tunewright.pipeline.children import finish_children, questions_of
+from tunewright.pipeline.discretion import forget_key, nameless, same_rows, without_rows
 from tunewright.pipeline.embedding import embedding_outcomes
 from tunewright.pipeline.looks import closer_looks
 from tunewright.pipeline.machine import fix_threads
@@ -68,7 +68,7 @@ def evaluate(folder: Path, overrides: Sequence[str] = (), progress: Progress = s
         with _under_way(run, overrides):
             base = ask_base(replace(prepared, model=base_model), run, progress)
             evaluate_stage(prepared, run, base, tuned, progress)
-        return further_runs(prepared, run, base, progress)
+            return further_runs(prepared, run, base, progress)
 
 
 @contextmanager
@@ -85,6 +85,7 @@ def _under_way(run: Run, overrides: Sequence[str]) -> Iterator[None]:
 
 def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
     """A run prepared again: the same rows, threads and precision, or a sentence on what changed."""
+    forget_key(run)
     plan = Plan.load(run.plan_file)
     if overrides:
         plan = _judged_otherwise(plan, overrides)
@@ -93,7 +94,7 @@ def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
     pinned = plan.settings.train.model_copy(update={"precision": found["precision"]})
     plan = replace(plan, settings=plan.settings.model_copy(update={"train": pinned}))
     rows = reread_rows(plan, progress)
-    if rows.dataset.fingerprint != found["data"]:
+    if not same_rows(run, rows.dataset.fingerprint):
         raise UserError(
             f"The rows in {plan.settings.data.path} have changed since {run.folder} was made. Put the old file back, "
             "or start a new run with `tunewright tune`."
@@ -171,7 +172,7 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     settings, labels = prepared.settings, prepared.dataset.labels or ()
     outcomes = suite.ask(tuned, prepared.test, progress, "tuned")
     figures = _probe(prepared, run, base, tuned, progress)
-    baselines, trivial = _baselines(prepared, run, suite, tuned, progress)
+    baselines, trivial = _baselines(prepared, metrics, run, suite, tuned, progress)
     how: How = {**how_of(settings), "trivial": trivial}
     answered = (base.outcomes, outcomes, baselines, metrics, labels)
     comparisons = compare_outcomes(*answered, **how)
@@ -194,7 +195,7 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     run.write(
         "evaluations/comparison.json",
         {
-            "test": rows_key(prepared.test),
+            **_what_was_asked(prepared),
             "metrics": [asdict(comparison) for comparison in comparisons],
             "blocks": dumped(blocks),
         },
@@ -204,6 +205,16 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     run.write("verdict.json", verdict)
     write_report(run)
     return ended(prepared, run)
+
+
+def _what_was_asked(prepared: Prepared) -> dict[str, str]:
+    """By what `compare` knows the same test, and `finish_children` the same questions."""
+    return {
+        "test": rows_key(prepared.test),
+        "answers": answers_key(prepared.test),
+        "labels": labels_key(prepared.dataset.labels or ()),
+        "questions": questions_of(prepared.settings),
+    }
 
 
 def ended(prepared: Prepared, run: Run) -> Result:
@@ -261,12 +272,15 @@ def _probe_sentences(run: Run) -> list[str]:
 
 
 def _baselines(
-    prepared: Prepared, run: Run, suite: Suite, tuned: LoadedModel, progress: Progress
+    prepared: Prepared, metrics: Sequence[Metric], run: Run, suite: Suite, tuned: LoadedModel, progress: Progress
 ) -> tuple[dict[str, list[Outcome]], set[str]]:
     labels = prepared.dataset.labels or ()
+    # Under privacy nothing is fitted to training rows without noise: then the best constant answer to the test rows.
+    fitted = prepared.test if prepared.settings.privacy.on else prepared.dataset.train
     found: dict[str, list[Outcome]] = {}
     trivial: set[str] = set()
-    for name in prepared.settings.evaluate.baselines or ():
+    chosen = prepared.settings.evaluate.baselines or ()
+    for name in dict.fromkeys([*chosen, *_trivial(prepared, metrics)]):
         if name == "scratch":
             found[name] = scratch_outcomes(prepared, run, suite, progress)
             continue
@@ -276,12 +290,21 @@ def _baselines(
             continue
         progress(f"baseline {name}", 0, 1)
         baseline = plugins.build("baselines", name)
-        if not getattr(baseline, "applies", _always)(prepared.dataset.train, prepared.test):
+        if not getattr(baseline, "applies", _always)(fitted, prepared.test):
             continue
-        found[name] = baseline.outcomes(prepared.dataset.train, prepared.test, labels)
+        found[name] = baseline.outcomes(fitted, prepared.test, labels)
         if baseline.trivial:
             trivial.add(name)
     return found, trivial
+
+
+def _trivial(prepared: Prepared, metrics: Sequence[Metric]) -> list[str]:
+    """What a closed-set metric must beat to be called better, whatever else was chosen: the recipe's, or the usual."""
+    if not any(metric.closed_set for metric in metrics):
+        return []
+    named = prepared.recipe.defaults().get("evaluate.baselines") or ()
+    of_recipe = [n for n in named if n not in TRAINED_BASELINES and plugins.find("baselines", n).trivial]
+    return of_recipe or ["majority", "prior"]
 
 
 def _always(train: Sequence[Example], test: Sequence[Example]) -> bool:
@@ -301,7 +324,7 @@ def _keep_validation(prepared: Prepared, run: Run, suite: Suite, tuned: LoadedMo
         assert outcome.choices is not None  # asked above
         probabilities = torch.from_numpy(outcome.choices).softmax(0)
         best = int(probabilities.argmax())
-        kept.append(
-            {"probability": float(probabilities[best]), "correct": suite.labels[best] == outcome.example.answer.text}
-        )
+        correct = suite.labels[best] == outcome.example.answer.text
+        weight = outcome.example.survey_weight
+        kept.append({"probability": float(probabilities[best]), "correct": correct, "weight": weight})
     run.write("evaluations/validation.json", {"labels": list(suite.labels), "rows": kept})

@@ -59,6 +59,7 @@ class Forecast:
             self,
             seconds=coarse(self.seconds),
             training_seconds=coarse(self.training_seconds),
+            evaluation_seconds=coarse(self.evaluation_seconds),
             memory_bytes=int(coarse(self.memory_bytes)),
             stored_bytes=0,
             positions=None,

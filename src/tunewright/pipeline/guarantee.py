@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +17,7 @@ from tunewright.core import plugins
 from tunewright.core.errors import UserError
 from tunewright.core.records import unit_of
 from tunewright.core.settings import PrivacySettings
+from tunewright.core.words import rounded_up
 from tunewright.data.encoder import Encoded
 from tunewright.pipeline.prepare import Prepared
 from tunewright.train import accountant
@@ -93,9 +96,10 @@ def guarantee(job: Job, prepared: Prepared) -> dict[str, Any]:
 def privacy_lines(g: dict[str, Any]) -> list[str]:
     """A guarantee in a line, before training."""
     made_up = f" and {g['made_up_units']} made-up ones" if g["made_up_units"] else ""
+    prv, rdp, delta = (rounded_up(value, 3) for value in (g["epsilon"]["prv"], g["epsilon"]["rdp"], g["delta"]))
     return [
-        f"Privacy: epsilon {g['epsilon']['prv']:.3g} at delta {g['delta']:.2g} for each {g['unit']} of "
-        f"{g['units'] - g['made_up_units']}{made_up} (RDP: {g['epsilon']['rdp']:.3g}); noise {g['sigma']:.3g}, "
+        f"Privacy: epsilon {prv:.3g} at delta {delta:.3g} for each {g['unit']} of "
+        f"{g['units'] - g['made_up_units']}{made_up} (RDP: {rdp:.3g}); noise {g['sigma']:.3g}, "
         f"sampling rate {g['q']:.3g}, {g['steps']} steps of {g['expected_units']:.3g} units on average, "
         f"{g['trained']:,} trained coordinates."
     ]
@@ -105,11 +109,17 @@ def delta_of(privacy: PrivacySettings, units: int) -> float:
     """The plan's delta, or 1/n^1.1.
 
     Raises:
-        UserError: It is so large that a unit could be published as it is and still keep the promise.
+        UserError: It is too small to be computed with, or so large that a unit could be published as it is and still
+            keep the promise.
     """
     auto = float(units**-1.1)
     if privacy.delta == "auto":
         return auto
+    if privacy.delta < accountant.LEAST_DELTA:
+        raise UserError(
+            f"privacy.delta: found {privacy.delta:g}; below {accountant.LEAST_DELTA:g} no epsilon can be computed. Use "
+            f"auto, which is {auto:.2g}, or {accountant.LEAST_DELTA:g} or more."
+        )
     if privacy.delta >= 1 / units:
         raise UserError(
             f"privacy.delta: found {privacy.delta:g}, too large for {units} units: from 1/{units} = {1 / units:.2g} "
@@ -196,16 +206,20 @@ def _gradients(job: Job, rows: Sequence[Encoded], name: str) -> dict[str, Tensor
     return found
 
 
+_ZEROS_AND_SPACES = re.compile(r"\s+|(?<!\d)0+(?=\d)")
+
+
 def _one_unit_each(job: Job, privacy: PrivacySettings) -> None:
     # Rows that a mitigation adds are nobody's.
     examples = (job.train[index].example for index in range(len(job.train) - job.woven))
     if privacy.unit != "row":
-        nameless = sum(example.unit is None for example in examples)
-        if nameless:
+        names = [example.unit for example in examples]
+        if nameless := names.count(None):
             raise UserError(
                 f"privacy.unit: {nameless} training rows have nothing in column '{privacy.unit}', so nobody knows whom "
                 "to protect. Fill it in, or delete these rows."
             )
+        _spelt_one_way(privacy.unit, {name for name in names if name})
         return
     rows: dict[str, set[str]] = {}
     for example in examples:
@@ -216,6 +230,18 @@ def _one_unit_each(job: Job, privacy: PrivacySettings) -> None:
         raise UserError(
             f"privacy.unit: found row, but {count} rows belong to {len(rows)} units, so a promise for "
             "single rows would not hold for those whom they belong to. Set privacy.unit to the column that names them."
+        )
+
+
+def _spelt_one_way(column: str, names: set[str]) -> None:
+    """Somebody spelt in two ways would be two units: twice the budget, and in training and test at once."""
+    alike = Counter(_ZEROS_AND_SPACES.sub("", name.casefold()) for name in names)
+    twice = sum(count for count in alike.values() if count > 1)
+    if twice:
+        raise UserError(
+            f"privacy.unit: {twice} names in column '{column}' differ from another one in case, spaces or leading "
+            "zeros alone, so one person may count as two. Write each person one way; give different people names that "
+            "differ otherwise."
         )
 
 

@@ -15,7 +15,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.records import Example
 from tunewright.core.seeds import key
 from tunewright.core.settings import PlanSettings
-from tunewright.core.store import Run
+from tunewright.core.store import Run, each_event
 from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded, Encoder, Unencodable
 from tunewright.data.sequences import Joined
@@ -101,7 +101,7 @@ def protect(job: Job, settings: PlanSettings, examples: Sequence[Example], run: 
         _tell(run, "rows", _mixed_in(job, {name: sentence for name, sentence in short.items() if sentence}))
     objective: Any = job.objective
     if hasattr(objective, "beside"):
-        _tell(run, objective.plugin_name(), _read_beside(job, len(run.events("step"))))
+        _tell(run, objective.plugin_name(), _read_beside(job, sum(1 for _ in each_event(run, "step"))))
     for one in planned(settings):
         if price := one.price(job.model):
             _tell(run, one.plugin_name(), price)
@@ -124,7 +124,7 @@ def _mixed_in(job: Job, short: Mapping[str, str]) -> Effect:
     fewer = {name: {"shortfall": sentence} for name, sentence in short.items()}
     rows: dict[str, dict[str, Any]] = {name: {"rows": len(lie), **fewer.get(name, {})} for name, lie in places.items()}
     why = "".join(f" {sentence}" for sentence in short.values())
-    if job.private:  # their share of the tokens would tell of the rows
+    if job.discreet:  # their share of the tokens would tell of the rows
         each = _each([f"{name}: {len(lie)}" for name, lie in places.items()])
         facts = {"rows": job.woven, "by_mitigation": rows}
         return Effect(f"{job.woven} rows were mixed in{each}, drawn as the others.{why}", facts)
@@ -153,7 +153,7 @@ def _read_beside(job: Job, steps: int) -> Effect:
     """
     objective: Any = job.objective
     name, prompts = objective.plugin_name(), len(objective.beside(["one"], 0))
-    if job.private:  # a step's prompts and time would tell how many came
+    if job.discreet:  # a step's prompts and time would tell how many came
         return Effect(f"{name} read {prompts} short prompts more with every row.", {"prompts_a_row": prompts})
     found = [_one_step(job, step) for step in range(max(1, min(steps, _MEASURED)))]
     own, count, tokens, _ = np.mean(found, axis=0).tolist()
@@ -193,7 +193,7 @@ def _one_step(job: Job, step: int) -> tuple[int, int, int, float]:
 
 
 def _loss(job: Job) -> float | None:
-    if not job.valid or job.private:
+    if not job.valid or job.discreet:
         return None
     total, count = validation_loss(job)
     return total / count

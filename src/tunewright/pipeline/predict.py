@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from tunewright.core import plugins
 from tunewright.core.config import Plan
@@ -22,6 +21,7 @@ from tunewright.data.encoder import Unencodable
 from tunewright.data.formats import counted
 from tunewright.data.readers import Bad
 from tunewright.data.reading import CARRIED, open_rows
+from tunewright.evaluate.bootstrap import wilson
 from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import EncodeSettings, LoadedModel
 from tunewright.models.precision import resolve as resolve_dtype
@@ -204,20 +204,21 @@ def threshold_for(run: Run, min_accuracy: float | None) -> tuple[float, str]:
             "--min-accuracy needs validation rows answered by the tuned model, and this run has none. "
             f"Run `tunewright evaluate {run.folder}` (on a closed label set with a validation split)."
         )
-    rows = sorted(((r["probability"], r["correct"]) for r in kept["rows"]), reverse=True)
+    rows = sorted(((r["probability"], r["correct"], r.get("weight", 1.0)) for r in kept["rows"]), reverse=True)
     found: float | None = None
-    right = 0
-    for number, (probability, correct) in enumerate(rows, 1):
-        right += correct
+    right = mass = squares = 0.0
+    for number, (probability, correct, weight) in enumerate(rows, 1):
+        right, mass, squares = right + correct * weight, mass + weight, squares + weight * weight
         tied = number < len(rows) and rows[number][0] == probability
-        if not tied and binomtest(right, number).proportion_ci(method="wilson").low >= min_accuracy:
+        effective = mass * mass / squares if squares else 0.0  # rows of unequal weights tell less (Kish 1965)
+        if not tied and mass and wilson(right / mass * effective, effective)[0] >= min_accuracy:
             found = probability
     if found is None:
         raise UserError(
             f"No threshold reaches accuracy {min_accuracy} on the {len(rows)} validation rows (lower bound of the 95 % "
             "interval). Ask for less, or tune with more validation rows."
         )
-    covered = sum(probability >= found for probability, _ in rows) / len(rows)
+    covered = sum(weight for probability, _, weight in rows if probability >= found) / mass
     return found, (
         f"Abstains below probability {found:.3f}: there, on validation rows, at least {min_accuracy:.0%} are right "
         f"(95 % lower bound), and {covered:.0%} of rows are answered."

@@ -33,7 +33,7 @@ from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
 from tunewright.models.precision import resolve as resolve_dtype
 from tunewright.pipeline import mitigate
-from tunewright.pipeline.discretion import public
+from tunewright.pipeline.discretion import hide, public
 from tunewright.pipeline.example_data import EXAMPLES, example, shipped
 from tunewright.recipes import Recipe, choose_recipe
 
@@ -190,7 +190,7 @@ def _shown(rows: Rows, measured: EncodingFacts) -> dict[str, Any]:
         "encoding": measured.facts,
         "blocks": dumped(measured.blocks),
     }
-    if not rows.plan.settings.privacy.on:
+    if not HIDDEN.get():
         return data
     shown = public(data)
     # How many: the files' rows less the counts, both public; which ones stays untold.
@@ -284,7 +284,7 @@ def _open(settings: PlanSettings, progress: Progress) -> Dataset:
     path = data_path(settings.data.path)
     pool = str(data_path(settings.data.pool)) if settings.data.pool else None
     plain = settings.data.model_copy(update={"path": str(path), "pool": pool, "instruction": ""})
-    HIDDEN.set(settings.privacy.on)
+    hide(settings.privacy.on)
     held_out_by = settings.data.split_seed
     return open_dataset(plain, progress, seed=settings.seed if held_out_by is None else held_out_by)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from tunewright.core.store import Run
 from tunewright.evaluate.contracts import Progress
 from tunewright.pipeline.children import pending
+from tunewright.pipeline.discretion import forget_key
 from tunewright.pipeline.evaluate import ASKED, ask_base, evaluate, further_runs, reopen
 from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.train import train_stage
@@ -19,8 +19,7 @@ def resume(folder: Path, progress: Progress = silent) -> Result:
     run = Run.open(folder)
     verb = run.must_read("info.json")["verb"]
     if run.model.is_dir():
-        if run.read("privacy.json"):
-            shutil.rmtree(run.checkpoints, ignore_errors=True)  # it was stopped between saving and deleting the key
+        forget_key(run)  # it may have been stopped between saving and deleting
         if asked := run.read(ASKED):
             return evaluate(folder, asked["set"], progress)
         if verb == "train":

@@ -9,13 +9,15 @@ from typing import Any
 
 from tunewright.core import plugins
 from tunewright.core.config import Request
-from tunewright.core.store import Run
+from tunewright.core.store import Run, each_event
 from tunewright.core.words import coarse
+from tunewright.data.formats import HIDDEN
 from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import LoadedModel
 from tunewright.pipeline import mitigate
 from tunewright.pipeline.advice import gate_advice, safety_advice
 from tunewright.pipeline.asked import needs_test
+from tunewright.pipeline.discretion import forget_key, mark_rows
 from tunewright.pipeline.forecast import by_dry_step
 from tunewright.pipeline.guarantee import guarantee, privacy_lines, private_job, prove
 from tunewright.pipeline.inside import further_lines
@@ -66,7 +68,7 @@ def set_up(rows: Rows, out: Path | None, verb: str, progress: Progress) -> tuple
 
 def begin_folder(prepared: Prepared, run: Run, verb: str, threads: int) -> None:
     """Writes what a run has from its beginning."""
-    found = info(prepared.model.origin, prepared.dtype, threads, prepared.dataset.fingerprint)
+    found = info(prepared.model.origin, prepared.dtype, threads, mark_rows(run, prepared.dataset.fingerprint))
     capabilities = sorted(prepared.model.family.capabilities)
     run.write("info.json", {**found, "verb": verb, "capabilities": capabilities})
     run.write("data.json", prepared.data)
@@ -87,6 +89,7 @@ def job_of(prepared: Prepared) -> Job:
         prepared.settings.train,
         prepared.settings.seed,
         by,
+        hidden=HIDDEN.get(),
     )
     return private_job(job, prepared.settings.privacy) if prepared.settings.privacy.on else job
 
@@ -111,7 +114,7 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
     if run.read("forecast.json") is None:
         progress("dry step on the longest batch", 0, 1)
         forecast = by_dry_step(prepared, job, asked)
-        forecast = forecast.discreet() if job.private else forecast
+        forecast = forecast.discreet() if job.discreet else forecast
         tell([forecast_line(forecast), *_further(prepared, run, forecast.training_seconds)])
         run.write("forecast.json", {"forecast": forecast.to_json()})
     with StopRequest().listening() as stop:
@@ -119,19 +122,18 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
     mitigate.protect(job, prepared.settings, prepared.dataset.train, run)
     progress("saving, and opening again", 0, 1)
     reopened, findings = save_verified(job, prepared, run)
-    timed = [*run.events("step"), *run.events("stored")]
     stated = run.read("forecast.json")
     stated["actual"] = {
-        "training_seconds": round(sum(event["seconds"] or 0.0 for event in timed), 1),
-        "memory_bytes": int(coarse(peak_memory())) if job.private else peak_memory(),
+        "training_seconds": round(sum(event["seconds"] or 0.0 for event in each_event(run, "step", "stored")), 1),
+        "memory_bytes": int(coarse(peak_memory())) if job.discreet else peak_memory(),
         "disk_bytes": folder_size(run.folder),
         "steps": ended["step"],
     }
     run.write("forecast.json", stated)
-    if job.private:
-        shutil.rmtree(run.checkpoints, ignore_errors=True)  # with them goes the key of the noise
+    if job.discreet:
         findings = {"reopened_equal": findings["reopened_equal"]}  # the rest was measured on private rows
     run.write("info.json", {**run.must_read("info.json"), "verified": findings})
+    forget_key(run)
     return reopened
 
 

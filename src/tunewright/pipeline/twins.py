@@ -10,6 +10,7 @@ from typing import Any
 from tunewright.core.config import Plan, override
 from tunewright.core.store import Run
 from tunewright.evaluate.contracts import Progress
+from tunewright.pipeline.discretion import forget_key
 from tunewright.pipeline.evaluate import reopen
 from tunewright.pipeline.prepare import reread_rows
 from tunewright.pipeline.train import set_up, train_stage
@@ -33,6 +34,7 @@ def twin_of(run: Run, name: str, changes: Mapping[str, Any], progress: Progress)
         progress(f"{name} twin: {what}", done, total, detail)
 
     if child.model.is_dir():
+        forget_key(child)  # it may have been stopped between saving and deleting
         return child
     if child.plan_file.is_file():
         prepared = reopen(child, (), tell)

@@ -6,23 +6,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunewright.core.blocks import Block, Cell, Table, Text
-from tunewright.core.words import decimals
+from tunewright.core.words import decimals, rounded_up
 
 Json = Mapping[str, Any]
 
 
-def privacy_blocks(found: Json | None) -> list[Block]:
+def privacy_blocks(found: Json | None, key_there: bool = False) -> list[Block]:
     """The guarantee as a paragraph and a table; nothing for a run without privacy.
 
     Args:
         found: The content of privacy.json.
+        key_there: Whether checkpoints are left, in which the key of the noise lies.
     """
     if not found:
         return []
     if not found["private"]:
         warning = f"This run is NOT private: {found['why_not']}. Its noise protects nobody; use it for tests alone."
         return [Text(title="Privacy", section="privacy", tone="bad", paragraphs=[warning]), _table(found)]
-    return [Text(title="Privacy", section="privacy", paragraphs=_paragraphs(found)), _table(found)]
+    paragraphs = _paragraphs(found, _KEY_THERE if key_there else _KEY_GONE)
+    text = Text(title="Privacy", section="privacy", tone="bad" if key_there else "plain", paragraphs=paragraphs)
+    return [text, _table(found)]
+
+
+_KEY_GONE = "and was deleted with the checkpoints."
+_KEY_THERE = (
+    "and is STILL THERE, in checkpoints/: whoever has it can take the noise away. Nothing is promised until that "
+    "folder is deleted, which `tunewright resume` does."
+)
 
 
 def _who(found: Json) -> str:
@@ -35,24 +45,26 @@ def _units(found: Json) -> str:
     return f"{decimals(found['units'] - made_up, 0)} in the training rows{beside}"
 
 
-def _paragraphs(found: Json) -> list[str]:
-    epsilon, delta, who = found["epsilon"]["prv"], found["delta"], _who(found)
+def _paragraphs(found: Json, key: str) -> list[str]:
+    epsilon, who = f"{rounded_up(found['epsilon']['prv'], 3):.3g}", _who(found)
+    delta = f"{rounded_up(found['delta'], 2):.1e}"
     units, steps = _units(found), decimals(found["steps"], 0)
     return [
-        f"The trained weights were computed with ({epsilon:.2f}, {delta:.1e})-differential privacy for every {who} of "
+        f"The trained weights were computed with ({epsilon}, {delta})-differential privacy for every {who} of "
         f"the {units}, under adding or removing one. Whatever anybody does with the model, and "
-        f"whatever else they know, the chance of any outcome changes by no more than a factor of e^{epsilon:.2f}, up "
-        f"to {delta:.1e}, by whether one of them was in the training rows or not. It holds because in each of {steps} "
+        f"whatever else they know, the chance of any outcome changes by no more than a factor of e^{epsilon}, up "
+        f"to {delta}, by whether one of them was in the training rows or not. It holds because in each of {steps} "
         f"steps every {who} came by its own coin (rate {found['q']:.4g}), could add no more than a fixed amount, and "
         f"Gaussian noise of {found['sigma']:.3g} times that amount was added before the weights moved. Epsilon was "
         f"computed by {found['accountant']}.",
-        "The promise covers the model's weights. It does not cover: figures on validation and test rows (exact, of "
-        "rows that were not trained on), the number of rows and the set of labels (taken as public), what was learnt "
-        "from earlier runs on the same rows (each adds its own epsilon; settings chosen by looking at such runs are "
-        "not accounted for), people whose data stands in rows of others, or how long training took and how much memory "
-        "it held (told in two digits). The base model was trained by somebody else on other data. Noise is drawn in "
-        "32-bit numbers by a keyed generator; the key came from the operating system and was deleted with the "
-        "checkpoints.",
+        "The promise covers the model's weights, given the split and the rows taken for training (which rows stand "
+        "together, are dropped as overlaps or taken up to a limit depends on all rows). It does not cover: figures on "
+        "validation and test rows (exact, of rows that were not trained on); the number of rows and of units, the rows "
+        "of a unit on average, the sampling rate and the set of labels (taken as public); what was learnt from earlier "
+        "runs on the same rows (each adds its own epsilon; settings chosen by looking at such runs are not accounted "
+        "for); people whose data stands in rows of others; how long training took and how much memory it held (told in "
+        "two digits). The base model was trained by somebody else on other data. Noise is drawn in 32-bit numbers by a "
+        f"keyed generator; the key came from the operating system {key}",
     ]
 
 
@@ -61,10 +73,10 @@ def _table(found: Json) -> Table:
     clip = "every gradient brought to about 1" if found["clip"] == "automatic" else f"norm at most {found['clip']:g}"
     rows: list[list[Cell]] = [
         ["Protected", f"each {_who(found)}; {_units(found)}"],
-        ["Epsilon (PRV, claimed)", round(epsilon["prv"], 4)],
-        ["Epsilon (RDP, cross-check)", round(epsilon["rdp"], 4)],
+        ["Epsilon (PRV, claimed)", rounded_up(epsilon["prv"], 5)],
+        ["Epsilon (RDP, cross-check)", rounded_up(epsilon["rdp"], 5)],
         ["Epsilon asked for", found["target_epsilon"]],
-        ["Delta", f"{found['delta']:.3g}"],
+        ["Delta", f"{rounded_up(found['delta'], 3):.3g}"],
         ["Noise multiplier (sigma)", round(found["sigma"], 4)],
         ["Sampling rate (q)", round(found["q"], 6)],
         ["Steps (T)", found["steps"]],

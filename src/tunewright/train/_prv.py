@@ -38,15 +38,30 @@ class _Exact(PrivacyRandomVariableTruncated):  # type: ignore[misc]
         return total
 
 
+def _mechanism(q: float, sigma: float) -> Any:
+    return PoissonSubsampledGaussianMechanism(sampling_probability=q, noise_multiplier=sigma)
+
+
+def _grid(noisy: Any, steps: int, errors: tuple[float, float]) -> tuple[float, float]:
+    """How far the losses of privacy reach, and in what steps they are counted (theorem 5.5)."""
+    reach = compute_safe_domain_size([noisy], [steps], eps_error=errors[0], delta_error=errors[1])
+    return float(reach), float(errors[0] / np.sqrt(steps / 2 * np.log(12 / errors[1])))
+
+
+def points(q: float, sigma: float, steps: int, errors: tuple[float, float]) -> float:
+    """How many numbers `Prv` would hold of each of its arrays."""
+    reach, mesh = _grid(_mechanism(q, sigma), steps, errors)
+    return 2 * reach / mesh
+
+
 class Prv(PRVAccountant):  # type: ignore[misc]
     """Gopi, Lee and Wutschitz 2021, "Numerical Composition of Differential Privacy", for one repeated mechanism."""
 
     def __init__(self, q: float, sigma: float, steps: int, errors: tuple[float, float]) -> None:
-        noisy: Any = PoissonSubsampledGaussianMechanism(sampling_probability=q, noise_multiplier=sigma)
+        noisy = _mechanism(q, sigma)
         self.eps_error, self.delta_error = errors
         self.prvs, self.max_self_compositions = [noisy], [steps]
-        reach = compute_safe_domain_size(self.prvs, [steps], eps_error=self.eps_error, delta_error=self.delta_error)
-        mesh = self.eps_error / np.sqrt(steps / 2 * np.log(12 / self.delta_error))  # theorem 5.5
+        reach, mesh = _grid(noisy, steps, errors)
         domain = Domain.create_aligned(-reach, reach, mesh)
         cut = _Exact(noisy, domain.t_min(), domain.t_max())
         self.composer = Heterogeneous([CellCentred().discretise(cut, domain)])

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 
+import numpy as np
 from scipy.optimize import brentq
 
 from tunewright.core.errors import UserError
+from tunewright.core.words import rounded_up
 
 SIGMAS = (0.2, 1000.0)
 """Noise multipliers that are looked at."""
+LEAST_DELTA = 1e-12
+"""Smaller ones are lost in the rounding of what is added up."""
+_POINTS = 1e7
+"""Most numbers in an array of PRV: some hundred MB in all, and about a minute."""
 _SLACK = 0.005
 """The noise is chosen so that epsilon lies at most this share under its target, and never above."""
 _ORDERS = [1 + n / 10 for n in range(1, 100)] + [*range(12, 64), 80, 128, 256, 512, 1024]
@@ -92,20 +98,49 @@ def _epsilon(accountant: str, q: float, sigma: float, steps: int, delta: float) 
     from tunewright.train._prv import Prv
 
     if accountant == "prv":
+        if not _computable(q, sigma, steps, delta):
+            raise _too_much(q, sigma, steps, delta)
         return Prv(q, sigma, steps, (_ERROR, delta / 1000)).epsilon(delta, steps)
     noisy = PoissonSubsampledGaussianMechanism(sampling_probability=q, noise_multiplier=sigma)
     return max(0.0, float(RDP([noisy], _ORDERS).compute_epsilon(delta, [steps])[2]))
+
+
+def _computable(q: float, sigma: float, steps: int, delta: float) -> bool:
+    """Whether PRV fits into memory, and its rounding into delta."""
+    from tunewright.train._prv import points
+
+    most = min(_POINTS, 0.9 * delta / float(np.finfo(np.longdouble).eps))
+    return points(q, sigma, steps, (_ERROR, delta / 1000)) <= most
+
+
+def _too_much(q: float, sigma: float, steps: int, delta: float) -> UserError:
+    """Says which noise is enough, where any is."""
+    low, high = math.log(sigma), math.log(SIGMAS[1])
+    if not _computable(q, SIGMAS[1], steps, delta):
+        most = "Give fewer steps, or a larger delta."
+    else:
+        while high - low > 0.005:
+            middle = (low + high) / 2
+            low, high = (low, middle) if _computable(q, math.exp(middle), steps, delta) else (middle, high)
+        least = rounded_up(math.exp(high), 3)
+        most = f"The least here is about {least:g}; or give fewer steps, a smaller q, or a larger delta."
+    return UserError(
+        f"sigma: found {sigma:.3g}; with q {q:.3g} over {steps} steps at delta {delta:.2g} that is too little noise "
+        f"for its epsilon to be computed. {most}"
+    )
 
 
 def _check(q: float, sigma: float, steps: int, delta: float) -> None:
     faults = []
     if not 0 < q <= 1:
         faults.append(f"q: found {q:g}; the sampling rate must lie above 0 and at most at 1.")
-    if not (math.isfinite(sigma) and sigma > 0):
-        faults.append(f"sigma: found {sigma:g}; must be above 0.")
+    if not (math.isfinite(sigma) and sigma >= SIGMAS[0]):
+        faults.append(f"sigma: found {sigma:g}; must be {SIGMAS[0]:g} or more: less noise hides nobody.")
     if steps < 1:
         faults.append(f"steps: found {steps}; must be 1 or more.")
-    if not 0 < delta < 1:
-        faults.append(f"delta: found {delta:g}; must lie between 0 and 1, well below 1 over the number of units.")
+    if not LEAST_DELTA <= delta < 1:
+        faults.append(
+            f"delta: found {delta:g}; must lie between {LEAST_DELTA:g} and 1, well below 1 over the number of units."
+        )
     if faults:
         raise UserError(faults)

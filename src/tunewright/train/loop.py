@@ -54,6 +54,8 @@ class Job:
     """Which mitigation added each of the rows at the end of `train`, which are placed evenly beside the others."""
     sampler: Poisson | None = None
     """Draws the units of each step, in private training."""
+    hidden: bool = False
+    """Whether the rows are private though training is not, as in an audit's control."""
 
     @property
     def woven(self) -> int:
@@ -72,8 +74,13 @@ class Job:
 
     @property
     def private(self) -> bool:
-        """Whether nothing of single rows may be shown, nor steer training."""
+        """Whether training keeps privacy, so that nothing but its noisy sums may steer it."""
         return self.gradients.private
+
+    @property
+    def discreet(self) -> bool:
+        """Whether nothing of single rows may be shown."""
+        return self.private or self.hidden
 
     @property
     def steps(self) -> int:
@@ -196,7 +203,7 @@ def _take(one: _Step, run: Run, progress: Progress) -> None:
     seconds = time.perf_counter() - started
     state.seconds += seconds
     told: float | None = round(seconds, 4)
-    if job.private:  # a step's own time would tell how many came, so the last one tells the time of all
+    if job.discreet:  # a step's own time would tell how many came, so the last one tells the time of all
         told = coarse(state.seconds) if state.step == job.steps else None
         event, detail = {**event, **_HIDDEN}, ""
     else:
@@ -226,13 +233,13 @@ def _step(one: _Step) -> dict[str, Any]:
         tokens += batch.tokens
         rows_seen += _per_row(batch.ids, loss)
         if not bool(loss.sum_S.isfinite().all()):
-            raise _not_finite("The loss", step, rows_seen)
+            raise _not_finite("The loss", step, () if job.discreet else rows_seen)
         one.making.accumulate(loss, count, batch)
     one.making.finish(step)
     # What is private already is not cut again: noise outweighs the signal, and the optimiser scales it.
     norm = nn.utils.clip_grad_norm_(weights, math.inf if job.private else job.settings.max_grad_norm)
     if not bool(norm.isfinite()):
-        raise _not_finite("The gradient", step, rows_seen)
+        raise _not_finite("The gradient", step, () if job.discreet else rows_seen)
     rate = job.schedule.at(step)
     one.optimiser.step(rate)
     return {
@@ -264,10 +271,12 @@ def _per_row(ids: Sequence[str], loss: Loss) -> list[tuple[str, float, float]]:
 
 
 def _not_finite(what: str, step: int, rows: Sequence[tuple[str, float, float]]) -> UserError:
+    """Names the rows that broke it, or all; with none given, none (who was in a private step is not said)."""
     broken = [name for name, total, _ in rows if not math.isfinite(total)] or [name for name, *_ in rows]
+    found = f"Rows: {', '.join(broken[:8])}. Look at these rows, or lower" if broken else "Lower"
     return UserError(
         f"{what} of step {step + 1} is not finite, so the step was not taken and the weights before it are kept. "
-        f"Rows: {', '.join(broken[:8])}. Look at these rows, or lower train.learning_rate."
+        f"{found} train.learning_rate."
     )
 
 
@@ -301,7 +310,8 @@ def _validate(job: Job, run: Run, trained: dict[str, nn.Parameter], state: _Stat
     state.best = state.best.after(total / count, state.step)
     if state.best.step == state.step:
         checkpoints.write(run.checkpoints / "best", Checkpoint(state.step, trained, {}, {}))
-    run.append({"type": "validation", "step": state.step, "loss_sum": total, "count": count, "loss": total / count})
+    if not job.discreet:
+        run.append({"type": "validation", "step": state.step, "loss_sum": total, "count": count, "loss": total / count})
 
 
 def _checkpoint(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Optimiser, state: _State) -> None:

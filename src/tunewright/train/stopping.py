@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,34 @@ class Best:
     def from_json(cls, value: dict[str, Any]) -> Best:
         """What `to_json` wrote."""
         return cls(float("inf") if value["loss"] is None else value["loss"], value["step"], value["since"])
+
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """Within it a signal raises `Interrupted`, so that what must not stay behind is deleted; further ones are too late.
+
+    Signals that are ignored (`nohup`) stay so.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for heard in before:
+            signal.signal(heard, signal.SIG_IGN)
+        raise Interrupted("Stopped.")
+
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    if threading.current_thread() is not threading.main_thread():  # signals go elsewhere
+        before = {}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class StopRequest:
