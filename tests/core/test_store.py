@@ -58,6 +58,12 @@ def peak_of(work):
         tracemalloc.stop()
 
 
+def test_an_event_torn_within_a_letter_is_left_out(run):
+    torn = '{"type": "note", "text": "é'.encode()[:-1]
+    run.events_file.write_bytes(b'{"type": "start"}\n' + torn)
+    assert run.events() == [{"type": "start"}]
+
+
 def test_memory_does_not_grow_with_the_steps_where_a_sum_is_wanted(run):
     lines = [
         json.dumps({"type": "step", "step": k, "seconds": 0.5, "rows": [[f"r{k}-{n}", 1.5, 2.0] for n in range(50)]})

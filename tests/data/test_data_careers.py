@@ -236,3 +236,12 @@ def test_a_row_without_the_key_of_a_fact_does_not_state_it_but_a_column_that_no_
         ["Sex: f", "1990: Cook", "1991 (no):"], ["Sex: f", "1990: Cook", "1991 (no): Cook", "1992:"],
     ]  # fmt: skip
     assert "names the column 'sexe', which is not there. Did you mean 'sex'?" in faults(path, static=["sexe"])[0]
+
+
+def test_a_person_spelt_in_two_encodings_is_one(tmp_path):
+    spelt = ["Zo\u00eb,1990,Cook,female", "Zoe\u0308,1991,Nurse,female", "Zo\u00eb ,1992,Nurse,female"]
+    others = people(12)
+    found = open_dataset(DataSettings(path=str(table(tmp_path, *spelt, *others)), format="careers"))
+    rows = [row for split in (found.train, found.valid, found.test) for row in split]
+    assert sorted(row.id for row in rows if row.unit == "Zo\u00eb") == ["Zo\u00eb-1991", "Zo\u00eb-1992"]
+    assert len({row.unit for row in rows}) == 13

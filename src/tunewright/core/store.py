@@ -199,11 +199,11 @@ def each_event(run: Run, *kinds: str) -> Iterator[dict[str, Any]]:
     """
     if not run.events_file.is_file():
         return
-    with open(run.events_file, encoding="utf-8", newline="\n") as file:
+    with open(run.events_file, "rb") as file:
         for line in file:
             try:
                 event = json.loads(line)
-            except json.JSONDecodeError:
+            except ValueError:  # no JSON, or torn within a letter
                 continue
             if not kinds or event.get("type") in kinds:
                 yield event

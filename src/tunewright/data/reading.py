@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -19,7 +18,7 @@ from tunewright.core.plugins import describe, everything, find
 from tunewright.core.records import Answer, Example, Turn
 from tunewright.core.settings import DataSettings
 from tunewright.data.formats import KINDS, Flaw, Format, Gathered, How, Table, shown
-from tunewright.data.formats._common import row_weight, weight
+from tunewright.data.formats._common import named, row_weight, weight
 from tunewright.data.readers import READERS, Bad, BadRows, Row, is_class_folder, read_rows
 
 SPLITS = {
@@ -344,13 +343,11 @@ def _carry(example: Example, row: Row, original: Row, source: str, settings: Dat
 
 
 def _name(found: Any, column: str) -> str | None:
-    """A name as it is compared: "P1 ", "P1" and its letters in another encoding are one; so are 7 and 7.0."""
     if found is None:
         return None
     if isinstance(found, bool) or not isinstance(found, str | int | float):
         raise Flaw(column, shown(found), "text or a number", "write it as text")
-    whole = isinstance(found, float) and found.is_integer()
-    return unicodedata.normalize("NFC", str(int(found) if whole else found).strip()) or None
+    return named(found) or None
 
 
 def _scaled(example: Example, by: float) -> Example:

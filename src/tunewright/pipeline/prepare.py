@@ -132,7 +132,8 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
     dtype = _dtype(settings, method)
     model = _opened(settings, dtype, progress)
     learned = folded(rows.dataset.train)
-    faults = _beyond(model, settings, method, objective) or objective.check(learned)
+    faults = [*_beyond(model, settings, method, objective), *_unlabelled(settings, rows.dataset.labels)]
+    faults = faults or objective.check(learned)
     if faults := faults or mitigate.faults(settings, learned, model, method, objective):
         raise UserError(faults)
     encoder = model.family.encoder(model, encode_settings(settings, objective, rows.dataset.labels))
@@ -254,6 +255,17 @@ def _beyond(model: LoadedModel, settings: PlanSettings, method: Any, objective: 
         f"don't have. Choose another {what} or model."
         for what, name, needs in planned
         if needs - able
+    ]
+
+
+def _unlabelled(settings: PlanSettings, labels: Sequence[str] | None) -> list[str]:
+    """Baselines that answer by labels, where the rows have no closed set of them; told before training."""
+    named = [name for name in settings.evaluate.baselines or () if name != "scratch"]
+    if labels or not named:
+        return []
+    return [
+        f"evaluate.baselines: {', '.join(named)} answer by the labels of training rows, and these rows have no closed "
+        "set of labels. Allowed here: scratch, or none. Leave them out, or check the label column."
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -35,7 +35,19 @@ class Best:
         return cls(float("inf") if value["loss"] is None else value["loss"], value["step"], value["since"])
 
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+
+
+@contextmanager
+def _handled(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Within it these signals are handled so, afterwards as before; outside the main thread they go elsewhere."""
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number in numbers} if here else {}
+    try:
+        yield
+    finally:
+        for number, handled in before.items():
+            signal.signal(number, handled)
 
 
 @contextmanager
@@ -44,23 +56,15 @@ def ending() -> Iterator[None]:
 
     Signals that are ignored (`nohup`) stay so.
     """
+    heard = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
 
     def end(number: int, frame: FrameType | None) -> None:
-        for heard in before:
-            signal.signal(heard, signal.SIG_IGN)
+        for one in heard:
+            signal.signal(one, signal.SIG_IGN)
         raise Interrupted("Stopped.")
 
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
-    if threading.current_thread() is not threading.main_thread():  # signals go elsewhere
-        before = {}
-    for number in before:
-        signal.signal(number, end)
-    try:
+    with _handled(heard, end):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class StopRequest:
@@ -78,12 +82,5 @@ class StopRequest:
                 raise Interrupted("Stopped at the second signal.")
             self.requested = True
 
-        try:
-            before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-        except ValueError:  # not in the main thread: signals go elsewhere
-            before = {}
-        try:
+        with _handled((signal.SIGTERM, signal.SIGINT), ask):
             yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

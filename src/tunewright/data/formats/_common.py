@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -40,6 +41,16 @@ def text(found: Any, field: str) -> str:
     if "\0" in found:
         raise Flaw(field, "a NUL character", "text", "remove it")
     return found
+
+
+def written(found: Any) -> str:
+    """A cell as a text has it; a whole number has no decimals, as a column with gaps holds its codes as 1.0."""
+    return str(int(found)) if isinstance(found, float) and found.is_integer() else str(found)
+
+
+def named(found: Any) -> str:
+    """Whom or which row a cell names: "P1 " and "P1", 7 and 7.0, and one name in two encodings are the same."""
+    return unicodedata.normalize("NFC", written(found).strip())
 
 
 def user(words: str) -> Turn:

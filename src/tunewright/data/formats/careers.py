@@ -19,7 +19,7 @@ from tunewright.core.files import digest
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.data.formats import Flaw, Gathered, How, Row, shown
-from tunewright.data.formats._common import from_json, has_all, value, weight
+from tunewright.data.formats._common import from_json, has_all, named, value, weight, written
 from tunewright.data.formats._common import text as words
 
 STATIC = ("population", "gender", "ethnicity", "region", "born", "schooling")
@@ -163,13 +163,13 @@ class Careers(Plugin):
 
     def _record(self, line: int, row: Row, how: How) -> _Record | _Unread:
         person = value(row, self.columns, "person")
-        name = "" if person is None or isinstance(person, list | dict) else _written(person).strip()
+        name = "" if person is None or isinstance(person, list | dict) else named(person)
         try:
             if not name:
                 raise Flaw("person", shown(person), "whom the row is of", "fill it in or delete the row")
             year = _year(row.get("year"))
             found = value(row, self.columns, "occupation")
-            found = _written(found) if type(found) is int or (type(found) is float and found.is_integer()) else found
+            found = written(found) if type(found) is int or (type(found) is float and found.is_integer()) else found
             empty = found is None or found == ""
             if empty and how.answers_needed:
                 mend = "write what the person did (also 'Unemployed'), or delete the row: a gap is then shown"
@@ -260,7 +260,7 @@ class Careers(Plugin):
         known = [other for other in records[:index] if other.title is not None]
         if begun and known and record.year > known[-1].year + 1:
             lines.append(self.gap.format(first=known[-1].year + 1, last=record.year - 1))
-        yearly = {n: _written(record.row[n]) for n in self._yearly if record.row.get(n) not in (None, "")}
+        yearly = {n: written(record.row[n]) for n in self._yearly if record.row.get(n) not in (None, "")}
         stated = f" ({', '.join(yearly.values())})" if yearly and self.demographics else ""
         line = self.line.split("{title}")[0].format(year=record.year, facts=stated).rstrip(" ")
         extra = {"year": record.year, "yearly": yearly} | ({} if begun else {"facts": dict(told)})
@@ -320,11 +320,6 @@ def _missing(name: str, columns: set[str]) -> UserError:
     )
 
 
-def _written(found: Any) -> str:
-    """A cell as the text has it; a whole number has no decimals, as a column with gaps holds its codes as 1.0."""
-    return str(int(found)) if isinstance(found, float) and found.is_integer() else str(found)
-
-
 def _year(found: Any) -> int:
     """The year of a number or of a date, which is how Stata's yearly columns (%ty) are read."""
     day = _DAY.match(found.strip()) if isinstance(found, str) else None
@@ -355,8 +350,8 @@ def _fact_fault(facts: dict[str, tuple[str, int]], record: _Record, static: tupl
         found = record.row.get(name)
         if found is None or found == "":
             continue
-        known, line = facts.setdefault(name, (_written(found), record.line))
-        if known != _written(found):
+        known, line = facts.setdefault(name, (written(found), record.line))
+        if known != written(found):
             expected = f"{shown(known)} as on line {line}: one value for each person"
             return Flaw(name, shown(found), expected, "correct it, or name the column in data.options.yearly")
     return None
