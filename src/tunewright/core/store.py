@@ -202,8 +202,12 @@ def each_event(run: Run, *kinds: str) -> Iterator[dict[str, Any]]:
     with open(run.events_file, "rb") as file:
         for line in file:
             try:
-                event = json.loads(line)
-            except ValueError:  # no JSON, or torn within a letter
+                event = json.loads(line.decode("utf-8"))
+            except json.JSONDecodeError:
+                continue
+            except UnicodeDecodeError as error:
+                if error.reason != "unexpected end of data":  # no line of ours, torn or whole, has such bytes
+                    raise
                 continue
             if not kinds or event.get("type") in kinds:
                 yield event
