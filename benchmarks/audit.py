@@ -33,7 +33,7 @@ from tunewright.models.families.image_classifier import ImageClassifier
 from tunewright.pipeline import train as train_module
 from tunewright.pipeline.audit import canaried, claim_of
 from tunewright.pipeline.digits import shape, write_digits
-from tunewright.pipeline.evaluate import reopen
+from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import silent
 
 EPSILON, ROWS = 1.0, 80

@@ -99,7 +99,7 @@ def job_of(point: Point, model: Any, method: Any) -> Any:
     from tunewright.core.records import Answer, Example, text_part
     from tunewright.core.settings import TrainSettings
     from tunewright.data.encoder import Encoded
-    from tunewright.train.loop import Job
+    from tunewright.train.job import Job
 
     draw, rows = np.random.default_rng(0), []
     for number in range(point.rows):

@@ -22,9 +22,9 @@ from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.data.encoder import Encoded
 from tunewright.evaluate.probes.retention import passages
 from tunewright.models.collate import WORTH_SHARING, packed
+from tunewright.pipeline.jobs import job_of
 from tunewright.pipeline.prepare import prepare, read_rows
-from tunewright.pipeline.train import job_of
-from tunewright.train.loop import Job
+from tunewright.train.job import Job
 
 RUNS = 5
 PROMPT, ANSWER = 512, 64

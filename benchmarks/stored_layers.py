@@ -32,7 +32,8 @@ from tunewright.models.contracts import EncodeSettings, LoadedModel
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
 from tunewright.train.below import Below, passable
-from tunewright.train.loop import Job, train
+from tunewright.train.job import Job
+from tunewright.train.loop import train
 from tunewright.train.stopping import StopRequest
 
 WORDS = ["the", "patient", "came", "with", "fever", "and", "cough", "before", "nurse", "asked", "for", "blood", "test"]

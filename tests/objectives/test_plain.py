@@ -11,18 +11,19 @@ from tunewright.models.contracts import LoadedModel, Loss
 
 def gradients(model: LoadedModel, method_name: str, rows, cuts: list[int]) -> dict[str, torch.Tensor]:
     """One step's gradients with the rows cut into micro-batches of the given sizes."""
-    objective, plain = build("objectives", "next_token"), build("gradients", "plain")
+    objective = build("objectives", "next_token")
     trained = build("methods", method_name).trained(model)
     for weight in trained.values():
         weight.grad = None
     count = float(sum(row.weights.sum() for row in rows))
     start = 0
-    for size in cuts:
-        batch = model.family.collate(model, rows[start : start + size])
-        plain.accumulate(objective.loss(model, batch, seed=0), count)
-        start += size
-    assert start == len(rows)
-    plain.finish(0)
+    with build("gradients", "plain").begin(model, trained, "") as making:
+        for size in cuts:
+            batch = model.family.collate(model, rows[start : start + size])
+            making.accumulate(objective.loss(model, batch, seed=0), count)
+            start += size
+        assert start == len(rows)
+        making.finish(0)
     return {name: weight.grad.clone() for name, weight in trained.items()}
 
 
@@ -47,18 +48,19 @@ def test_eight_times_one_equals_one_times_eight(method_name, dtype, tolerance, o
 def test_the_gradient_is_that_of_the_mean_over_the_whole_step():
     """Means of means would give 1/2 (3 + 1) here; the truth is 10 / 4 tokens."""
     weight = torch.nn.Parameter(torch.tensor(1.0))
-    plain = build("gradients", "plain")
-    for slope, count in ((9.0, 3.0), (1.0, 1.0)):
-        plain.accumulate(Loss(weight * torch.tensor([slope]), torch.tensor([count])), 4.0)
-    plain.finish(0)
+    with build("gradients", "plain").begin(None, {"weight": weight}, "") as making:
+        for slope, count in ((9.0, 3.0), (1.0, 1.0)):
+            making.accumulate(Loss(weight * torch.tensor([slope]), torch.tensor([count])), 4.0)
+        making.finish(0)
     assert float(weight.grad) == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize("count", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_count_that_is_no_count_stops_before_the_gradient(count):
     weight = torch.nn.Parameter(torch.tensor(1.0))
-    with pytest.raises(ValueError, match="count"):
-        build("gradients", "plain").accumulate(Loss(weight * torch.ones(1), torch.ones(1)), count)
+    making = build("gradients", "plain").begin(None, {"weight": weight}, "")
+    with making as adding, pytest.raises(ValueError, match="count"):
+        adding.accumulate(Loss(weight * torch.ones(1), torch.ones(1)), count)
     assert weight.grad is None
 
 

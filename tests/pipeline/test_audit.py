@@ -24,7 +24,7 @@ from tunewright.pipeline import audit as module
 from tunewright.pipeline import train as pipeline_train
 from tunewright.pipeline.audit import audit, one_a_unit
 from tunewright.pipeline.digits import shape, write_digits
-from tunewright.pipeline.evaluate import reopen
+from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import silent
 from tunewright.pipeline.train import train
 from tunewright.train.stopping import StopRequest

@@ -20,7 +20,7 @@ from tunewright.models.per_unit import Units, outer
 from tunewright.pipeline.guarantee import delta_of, private_job, prove
 from tunewright.pipeline.mitigate import faults
 from tunewright.train import accountant
-from tunewright.train.loop import Job
+from tunewright.train.job import Job
 
 
 def job(units, batch=32, steps=50):

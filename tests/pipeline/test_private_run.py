@@ -23,7 +23,7 @@ from tunewright.data.dataset import open_dataset
 from tunewright.pipeline import twins
 from tunewright.pipeline.check import check
 from tunewright.pipeline.discretion import forget_key
-from tunewright.pipeline.evaluate import reopen
+from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import silent
 from tunewright.pipeline.resume import resume
 from tunewright.pipeline.tune import tune

@@ -17,7 +17,7 @@ from tunewright.pipeline.digits import shape, write_digits
 from tunewright.pipeline.result import silent
 from tunewright.pipeline.resume import resume
 from tunewright.runs import trace
-from tunewright.train.loop import Job
+from tunewright.train.job import Job
 
 SETS = (
     "audit.canaries=240", "audit.steps=12", "train.max_steps=12", "train.threads=1", "method=full", "seed=1",

@@ -16,7 +16,8 @@ from tunewright.core.settings import TrainSettings
 from tunewright.core.store import Run
 from tunewright.models.contracts import EncodeSettings
 from tunewright.runs import checkpoints
-from tunewright.train.loop import Job, train
+from tunewright.train.job import Job
+from tunewright.train.loop import train
 from tunewright.train.order import Order
 from tunewright.train.schedule import Schedule
 from tunewright.train.stopping import Best, StopRequest

@@ -18,7 +18,7 @@ from tunewright.core.plugins import build
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.core.settings import TrainSettings
 from tunewright.data.encoder import Encoded
-from tunewright.train.loop import Job
+from tunewright.train.job import Job
 from tunewright.train.order import MICRO_TOKENS, Order, equal_prompts
 
 prompts = st.lists(st.integers(0, 8), min_size=1, max_size=60)

@@ -93,6 +93,9 @@ class TrainSettings(Section):
     """Of frozen weights; trained ones are float32. auto = bfloat16 where measured to be faster."""
     threads: int | None = Field(None, gt=0, le=1024)
     """None = one a core. Far more than the machine can start end the process without a word."""
+    processes: int = Field(1, gt=0, le=256)
+    """That compute the micro-batches of a step side by side, on this machine; a step has the same rows with any
+    number. Each holds the model, and they share the threads."""
     stored_gb: float = Field(2.0, ge=0)
     """Most disk, while training, for what frozen layers at the bottom make of rows that are read again; 0 = none."""
     mitigations: tuple[str | dict[str, Any], ...] = ()

@@ -72,6 +72,11 @@ class ClippedSum:
         """Adds what units gave to one weight."""
         self.sums[name] = self.sums[name].add_(part) if name in self.sums else part
 
+    def taken(self) -> dict[str, Tensor]:
+        """The clipped sums so far, without noise, and no longer held here."""
+        found, self.sums = self.sums, {}
+        return found
+
     def finish(self, step: int) -> None:
         """Noise and division; a step without any unit is noise alone."""
         for name, weight in self.trained.items():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from tunewright.core.plugins import Plugin
 from tunewright.models.contracts import Batch, LoadedModel, Loss
@@ -24,9 +25,16 @@ class Plain(Plugin):
 
     def begin(
         self, model: LoadedModel, trained: Mapping[str, nn.Parameter], secret: str
-    ) -> AbstractContextManager[Plain]:
-        """Itself: there is nothing to prepare."""
-        return nullcontext(self)
+    ) -> AbstractContextManager[Adding]:
+        """There is nothing to prepare."""
+        return nullcontext(Adding(trained))
+
+
+@dataclass(frozen=True, slots=True)
+class Adding:
+    """Gradients that add up where autograd leaves them."""
+
+    trained: Mapping[str, nn.Parameter]
 
     def accumulate(self, loss: Loss, count: float, batch: Batch | None = None) -> None:
         """Adds the gradient of one micro-batch to the trained weights.
@@ -45,3 +53,15 @@ class Plain(Plugin):
 
     def finish(self, step: int) -> None:
         """Nothing is left to do."""
+
+    def taken(self) -> dict[str, Tensor]:
+        """The gradients so far; the weights have none after it."""
+        found = {name: weight.grad for name, weight in self.trained.items() if weight.grad is not None}
+        for name in found:
+            self.trained[name].grad = None
+        return found
+
+    def add(self, name: str, part: Tensor) -> None:
+        """Adds a gradient to what a weight has."""
+        weight = self.trained[name]
+        weight.grad = part if weight.grad is None else weight.grad.add_(part)

@@ -243,6 +243,12 @@ class Making(Protocol):
     def accumulate(self, loss: Loss, count: float, batch: Batch) -> None:
         """Adds one micro-batch; `count` is that of the whole optimiser step, known before its first forward."""
 
+    def taken(self) -> dict[str, Tensor]:
+        """What was added to the step so far, by the weight's name, and is no longer held here; without noise."""
+
+    def add(self, name: str, part: Tensor) -> None:
+        """Adds what another process took, to one weight."""
+
     def finish(self, step: int) -> None:
         """Called once before the optimiser step; each trained weight then has its gradient."""
 

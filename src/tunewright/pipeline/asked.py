@@ -21,7 +21,7 @@ from tunewright.models.features import last_hidden
 from tunewright.pipeline.prepare import Prepared
 from tunewright.pipeline.probe import base_identity, planned_probes, probe_key
 from tunewright.pipeline.work import Size, Work, countable, of_contexts, of_probe, of_suite
-from tunewright.train.loop import Job
+from tunewright.train.job import Job
 
 
 def suite_of(prepared: Prepared) -> Suite:

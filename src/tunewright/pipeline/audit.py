@@ -28,8 +28,9 @@ from tunewright.evaluate.suite import losses
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
 from tunewright.pipeline.discretion import rows_hidden
-from tunewright.pipeline.evaluate import how_of, reopen, suite_of
+from tunewright.pipeline.evaluate import how_of, suite_of
 from tunewright.pipeline.prepare import Prepared, mould_of
+from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.traced import look_inside
 from tunewright.pipeline.twins import twin_of

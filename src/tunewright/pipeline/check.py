@@ -19,11 +19,11 @@ from tunewright.pipeline.asked import untested
 from tunewright.pipeline.forecast import by_formula
 from tunewright.pipeline.guarantee import guarantee, privacy_lines
 from tunewright.pipeline.inside import further_lines
+from tunewright.pipeline.jobs import job_of
 from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.prepare import prepare, read_rows
 from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.summary import data_lines, forecast_line
-from tunewright.pipeline.train import job_of
 from tunewright.report.facts import label_of, value_of
 
 _TITLES = {"facts": "The rows as they were read", "encoding": "The training rows as the model sees them"}

@@ -12,13 +12,11 @@ import torch
 
 from tunewright.core import plugins
 from tunewright.core.blocks import dumped
-from tunewright.core.config import Plan, override
 from tunewright.core.errors import UserError
 from tunewright.core.files import write_atomic
 from tunewright.core.records import Example
 from tunewright.core.settings import LOGITS, TRAINED_BASELINES, PlanSettings
 from tunewright.core.store import Run
-from tunewright.data.canaries import Canaries
 from tunewright.evaluate.blocks import outcome_blocks
 from tunewright.evaluate.compare import How, compare_outcomes, metric_name
 from tunewright.evaluate.contracts import Comparison, Figure, Metric, Outcome, Progress
@@ -31,12 +29,12 @@ from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
 from tunewright.pipeline import asked
 from tunewright.pipeline.children import finish_children, questions_of
-from tunewright.pipeline.discretion import forget_key, nameless, same_rows, without_rows
+from tunewright.pipeline.discretion import nameless, without_rows
 from tunewright.pipeline.embedding import embedding_outcomes
 from tunewright.pipeline.looks import closer_looks
-from tunewright.pipeline.machine import fix_threads
-from tunewright.pipeline.prepare import Prepared, prepare, reread_rows
+from tunewright.pipeline.prepare import Prepared
 from tunewright.pipeline.probe import Asked, ask_probe, compare_probe, planned_probes, run_digest
+from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.rows import row_blocks
 from tunewright.pipeline.scratch import scratch_outcomes
@@ -45,8 +43,6 @@ from tunewright.runs.opening import open_tuned
 
 ASKED = "evaluations/asked.json"
 """In the run folder while `evaluate` is under way: what was set, so that `resume` can finish it."""
-_ASKING = ("evaluate", "gates")
-"""Sections of a plan that `evaluate` may set otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,52 +77,6 @@ def _under_way(run: Run, overrides: Sequence[str]) -> Iterator[None]:
         (run.folder / ASKED).unlink()
         raise
     (run.folder / ASKED).unlink()
-
-
-def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
-    """A run prepared again: the same rows, threads and precision, or a sentence on what changed."""
-    forget_key(run)
-    plan = Plan.load(run.plan_file)
-    if overrides:
-        plan = _judged_otherwise(plan, overrides)
-    found = run.must_read("info.json")
-    fix_threads(found["threads"])
-    pinned = plan.settings.train.model_copy(update={"precision": found["precision"]})
-    plan = replace(plan, settings=plan.settings.model_copy(update={"train": pinned}))
-    rows = reread_rows(plan, progress)
-    if not same_rows(run, rows.dataset.fingerprint):
-        raise UserError(
-            f"The rows in {plan.settings.data.path} have changed since {run.folder} was made. Put the old file back, "
-            "or start a new run with `tunewright tune`."
-        )
-    canaries = Canaries.read(run.folder) if plan.settings.audit.canaries else Canaries()
-    prepared = prepare(rows, progress, canaries)
-    origin, known = prepared.model.origin, found["model"]
-    # Runs of an older version knew no hash of the tokenizer.
-    if (origin.digest, origin.reading) != (known["digest"], known.get("reading", origin.reading)):
-        what = "The model" if origin.digest != known["digest"] else "The tokenizer or chat template of the model"
-        raise UserError(
-            f"{what} '{plan.settings.model}' is another one than {run.folder} was trained on. "
-            "Bring the old one back, or start a new run."
-        )
-    return prepared
-
-
-def _judged_otherwise(plan: Plan, overrides: Sequence[str]) -> Plan:
-    """The plan with other questions; how the model was made is past.
-
-    Raises:
-        UserError: Something else was to be set.
-    """
-    changed = override(plan, overrides)
-    was, now = (one.settings.model_dump() for one in (override(plan, ()), changed))  # both with today's defaults
-    others = [root for root in was if root not in _ASKING and was[root] != now[root]]
-    if others:
-        raise UserError(
-            f"--set: found {', '.join(others)}; a finished model is judged, not made again. Allowed: keys of "
-            f"{' and '.join(_ASKING)}. For another model start a new run: tunewright tune"
-        )
-    return changed
 
 
 def suite_of(prepared: Prepared) -> tuple[Suite, list[Any]]:

@@ -21,7 +21,8 @@ from tunewright.pipeline.prepare import Prepared
 from tunewright.pipeline.result import silent
 from tunewright.pipeline.work import Size, Work, countable, of_rows, of_steps, of_validation
 from tunewright.train.below import fault, passable
-from tunewright.train.loop import Job, validation_batches
+from tunewright.train.job import Job
+from tunewright.train.loop import validation_batches
 
 _STEPPING, _READING = 0.55, 0.7
 """Of the measured speed of a matrix product: what wide micro-batches reach forward and backward, and forward alone."""
@@ -86,7 +87,7 @@ def by_formula(prepared: Prepared, job: Job) -> Forecast:
     """From counted work and the machine's measured speed of matrix products; nothing runs."""
     speed = measure()["bfloat16" if prepared.dtype == torch.bfloat16 else "float32"] * 1e9
     size = _size(job)
-    layers = passable(job.model, job.method.trained(job.model).values(), job.objective)
+    layers = passable(job)
     rates = Rates(_STEPPING * speed, _READING * speed, size.weight_bytes / _BYTES_A_SECOND)
     found = _Counted.of(job, layers)
     parts = asked.work(prepared, job, base=True)
@@ -114,7 +115,7 @@ def by_dry_step(prepared: Prepared, job: Job, spent: float | None = 0.0) -> Fore
     begun = time.perf_counter()
     micro = dry_step(job, by_tokens[len(by_tokens) // 2])
     seconds = time.perf_counter() - begun
-    layers = passable(job.model, job.method.trained(job.model).values(), job.objective)
+    layers = passable(job)
     if layers and fault(job.model, layers, job.objective, micro[0][:2]):
         layers = ()
     size, found = _size(job), _Counted.of(job, layers)
@@ -132,8 +133,7 @@ def by_dry_step(prepared: Prepared, job: Job, spent: float | None = 0.0) -> Fore
 
 def dry_step(job: Job, step: int) -> list[list[Encoded]]:
     """A step's forwards and backwards; its micro-batches."""
-    size = job.settings.per_device_train_batch_size
-    micro = [[job.train[i] for i in rows] for rows in job.order.micro_batches(step, size)]
+    micro = [[job.train[i] for i in rows] for rows in job.order.micro_batches(step, job.micro_rows)]
     trained = job.method.trained(job.model)
     job.model.module.train()
     with job.gradients.begin(job.model, trained, "") as making:
@@ -242,7 +242,7 @@ def _forecast(
     """From what was counted, and seconds of training, of evaluation, and that are over already."""
     size, every = _size(job), sum(parts.values(), Work())
     around = _AROUND + _AROUND_A_BYTE * size.weight_bytes
-    memory = _memory(size, training, every)
+    memory = _memory(size, training, every, job.settings.processes)
     if basis == "dry step":  # what it has freed since may stay with the process
         memory = max(memory, peak_memory(), held_memory() + _compared(size) - size.weight_bytes)
     return Forecast(
@@ -261,9 +261,11 @@ def _forecast(
     )
 
 
-def _memory(size: Size, training: _Counted, evaluation: Work) -> int:
+def _memory(size: Size, training: _Counted, evaluation: Work, processes: int) -> int:
     """The largest of: a training step; the trained and the reopened model answering; three models compared."""
-    step = size.weight_bytes + 16 * size.trained + size.activations(training.steps, training.frozen_layers)
+    helper = LIBRARIES + size.weight_bytes + 8 * size.trained + size.activations(training.steps, training.frozen_layers)
+    step = (processes - 1) * helper + size.weight_bytes + 16 * size.trained
+    step += size.activations(training.steps, training.frozen_layers)
     answering = 2 * size.weight_bytes + size.logits(evaluation)
     return int(LIBRARIES + max(step, answering, _compared(size)))
 

@@ -21,7 +21,7 @@ from tunewright.core.words import rounded_up
 from tunewright.data.encoder import Encoded
 from tunewright.pipeline.prepare import Prepared
 from tunewright.train import accountant
-from tunewright.train.loop import Job
+from tunewright.train.job import Job
 from tunewright.train.poisson import Poisson, poisson
 
 _PROVEN_UNITS = 2

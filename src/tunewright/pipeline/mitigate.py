@@ -24,7 +24,8 @@ from tunewright.mitigations._base import Effect, Mitigation
 from tunewright.models.contracts import LoadedModel, Objective
 from tunewright.models.encoding import plain_ids
 from tunewright.models.reference import Reference
-from tunewright.train.loop import Job, validation_loss
+from tunewright.train.job import Job
+from tunewright.train.loop import validation_loss
 
 FILE = "mitigations.json"
 _MEASURED = 5
@@ -81,7 +82,7 @@ def held(job: Job, objective: Objective, run: Run, progress: Progress) -> Job:
     if not hasattr(objective, "against"):
         return job
     started = time.perf_counter()
-    reference = Reference.of(job.model, run.folder / "reference")
+    reference = _reference(job, run)
     total = len(job.train) + len(job.valid)
     for done in reference.fill([job.train, job.valid]):
         progress("what the model says before training", min(done, total), total)
@@ -92,6 +93,21 @@ def held(job: Job, objective: Objective, run: Run, progress: Progress) -> Job:
         {"seconds": round(seconds, 2), "bytes": kept},
     ))  # fmt: skip
     return replace(job, objective=objective.against(reference))
+
+
+def referred(job: Job, run: Run) -> Job:
+    """As `held`, by a process that helps the one which told it."""
+    objective: Any = job.objective
+    if not hasattr(objective, "against"):
+        return job
+    reference = _reference(job, run)
+    for _ in reference.fill([job.train, job.valid]):
+        pass  # all is there
+    return replace(job, objective=objective.against(reference))
+
+
+def _reference(job: Job, run: Run) -> Reference:
+    return Reference.of(job.model, run.folder / "reference")
 
 
 def protect(job: Job, settings: PlanSettings, examples: Sequence[Example], run: Run) -> None:
@@ -176,10 +192,7 @@ def _one_step(job: Job, step: int) -> tuple[int, int, int, float]:
     """Of a step: tokens of its rows, prompts that were read beside them, their tokens, seconds for these alone."""
     objective: Any = job.objective
     seed = key(job.seed, "step", step)  # as the loop draws them
-    micro = [
-        [job.train[i].example.id for i in rows]
-        for rows in job.order.micro_batches(step, job.settings.per_device_train_batch_size)
-    ]
+    micro = [[job.train[i].example.id for i in rows] for rows in job.order.micro_batches(step, job.micro_rows)]
     prompts = [prompt for ids in micro for prompt in objective.beside(ids, seed)]
     job.model.module.train()
     started = time.perf_counter()

@@ -15,7 +15,7 @@ from tunewright.core.blocks import dumped
 from tunewright.core.config import DataShape, Plan, Request, plan_of
 from tunewright.core.errors import UserError
 from tunewright.core.records import Example, text_part
-from tunewright.core.settings import FORMS, TRAINED_BASELINES, PlanSettings
+from tunewright.core.settings import FORMS, TRAINED_BASELINES, PlanSettings, TrainSettings
 from tunewright.data.canaries import Canaries, Mould
 from tunewright.data.checks import EncodingFacts, measure_encoding
 from tunewright.data.dataset import Dataset, open_dataset
@@ -133,6 +133,7 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
     model = _opened(settings, dtype, progress)
     learned = folded(rows.dataset.train)
     faults = [*_beyond(model, settings, method, objective), *_unlabelled(settings, rows.dataset.labels)]
+    faults += _shared_out(settings.train, model)
     faults = faults or objective.check(learned)
     if faults := faults or mitigate.faults(settings, learned, model, method, objective):
         raise UserError(faults)
@@ -256,6 +257,25 @@ def _beyond(model: LoadedModel, settings: PlanSettings, method: Any, objective: 
         for what, name, needs in planned
         if needs - able
     ]
+
+
+def _shared_out(train: TrainSettings, model: LoadedModel) -> list[str]:
+    """What stands in the way of several processes."""
+    rows = train.per_device_train_batch_size * train.gradient_accumulation_steps
+    if train.processes == 1:
+        return []
+    faults = []
+    if train.processes > rows:
+        faults.append(
+            f"train.processes: found {train.processes}, but a step has {rows} rows to share out. Allowed: 1 to {rows}."
+        )
+    counting = [name for name, part in model.module.named_modules() if getattr(part, "track_running_stats", False)]
+    if counting:
+        faults.append(
+            f"train.processes: {counting[0]} keeps statistics of the rows it sees, and each process would keep its "
+            "own. Allowed for such models: 1."
+        )
+    return faults
 
 
 def _unlabelled(settings: PlanSettings, labels: Sequence[str] | None) -> list[str]:

@@ -8,7 +8,8 @@ from tunewright.core.store import Run
 from tunewright.evaluate.contracts import Progress
 from tunewright.pipeline.children import pending
 from tunewright.pipeline.discretion import forget_key
-from tunewright.pipeline.evaluate import ASKED, ask_base, evaluate, further_runs, reopen
+from tunewright.pipeline.evaluate import ASKED, ask_base, evaluate, further_runs
+from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.train import train_stage
 from tunewright.pipeline.tune import stages

@@ -10,7 +10,7 @@ from tunewright.data.encoder import Encoded
 from tunewright.evaluate.contracts import Outcome, Progress
 from tunewright.evaluate.suite import Suite
 from tunewright.pipeline.prepare import Prepared
-from tunewright.train.loop import Job
+from tunewright.train.job import Job
 from tunewright.train.loop import train as loop
 from tunewright.train.stopping import StopRequest
 

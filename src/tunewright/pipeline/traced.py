@@ -21,7 +21,7 @@ from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
 from tunewright.pipeline.prepare import Prepared
 from tunewright.runs import trace
-from tunewright.train.loop import Job
+from tunewright.train.job import Job
 
 MOST_OTHERS = 1_000
 """Real units whose gradients are told from those of canaries; more are taken for noise."""

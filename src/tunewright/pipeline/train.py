@@ -7,11 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tunewright.core import plugins
 from tunewright.core.config import Request
 from tunewright.core.store import Run, each_event
 from tunewright.core.words import coarse
-from tunewright.data.formats import HIDDEN
 from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import LoadedModel
 from tunewright.pipeline import mitigate
@@ -19,8 +17,10 @@ from tunewright.pipeline.advice import gate_advice, safety_advice
 from tunewright.pipeline.asked import needs_test
 from tunewright.pipeline.discretion import forget_key, mark_rows
 from tunewright.pipeline.forecast import by_dry_step
-from tunewright.pipeline.guarantee import guarantee, privacy_lines, private_job, prove
+from tunewright.pipeline.guarantee import guarantee, privacy_lines, prove
+from tunewright.pipeline.helpers import processes
 from tunewright.pipeline.inside import further_lines
+from tunewright.pipeline.jobs import job_of
 from tunewright.pipeline.machine import fix_threads, folder_size, info, peak_memory
 from tunewright.pipeline.places import absolute
 from tunewright.pipeline.prepare import Prepared, Rows, prepare, read_rows
@@ -29,7 +29,7 @@ from tunewright.pipeline.summary import data_lines, forecast_line, tell
 from tunewright.pipeline.traced import traced
 from tunewright.pipeline.verify import verify
 from tunewright.runs.opening import serve
-from tunewright.train.loop import Job
+from tunewright.train.job import Job
 from tunewright.train.loop import train as loop
 from tunewright.train.stopping import StopRequest
 
@@ -75,25 +75,6 @@ def begin_folder(prepared: Prepared, run: Run, verb: str, threads: int) -> None:
     prepared.plan.write(run.plan_file)  # last: a folder with a plan is a run
 
 
-def job_of(prepared: Prepared) -> Job:
-    """Attaches the method and makes the job."""
-    model = prepared.method.attach(prepared.model, prepared.settings.seed)
-    train, by = mitigate.with_more(prepared.settings, prepared.dataset.train, prepared.train, prepared.encoder)
-    job = Job(
-        model,
-        prepared.method,
-        prepared.objective,
-        plugins.build("gradients", "plain"),
-        train if train.then else prepared.train,
-        prepared.valid,
-        prepared.settings.train,
-        prepared.settings.seed,
-        by,
-        hidden=HIDDEN.get(),
-    )
-    return private_job(job, prepared.settings.privacy) if prepared.settings.privacy.on else job
-
-
 def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float | None = 0.0) -> LoadedModel:
     """Trains (or goes on training), saves, opens again. Returns the model as opened from disk.
 
@@ -117,15 +98,16 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
         forecast = forecast.discreet() if job.discreet else forecast
         tell([forecast_line(forecast), *_further(prepared, run, forecast.training_seconds)])
         run.write("forecast.json", {"forecast": forecast.to_json()})
-    with StopRequest().listening() as stop:
-        ended = loop(traced(job, prepared, run), run, progress, stop)
+    with StopRequest().listening() as stop, processes(job, run) as engine:
+        ended = loop(traced(job, prepared, run), run, progress, stop, engine)
+    most = peak_memory() + engine.peak_bytes
     mitigate.protect(job, prepared.settings, prepared.dataset.train, run)
     progress("saving, and opening again", 0, 1)
     reopened, findings = save_verified(job, prepared, run)
     stated = run.read("forecast.json")
     stated["actual"] = {
         "training_seconds": round(sum(event["seconds"] or 0.0 for event in each_event(run, "step", "stored")), 1),
-        "memory_bytes": int(coarse(peak_memory())) if job.discreet else peak_memory(),
+        "memory_bytes": int(coarse(most)) if job.discreet else most,
         "disk_bytes": folder_size(run.folder),
         "steps": ended["step"],
     }

@@ -11,8 +11,8 @@ from tunewright.core.config import Plan, override
 from tunewright.core.store import Run
 from tunewright.evaluate.contracts import Progress
 from tunewright.pipeline.discretion import forget_key
-from tunewright.pipeline.evaluate import reopen
 from tunewright.pipeline.prepare import reread_rows
+from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.train import set_up, train_stage
 
 _ALONE = {"seeds": 1, "evaluate.learning_curve": False}

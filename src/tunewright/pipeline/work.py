@@ -177,7 +177,7 @@ def of_steps(job: Any) -> Work:
     steps = range(job.steps) if job.steps <= _STEPS else [k * job.steps // _STEPS for k in range(_STEPS)]
     work = Work()
     for step in steps:
-        for rows in job.order.micro_batches(step, job.settings.per_device_train_batch_size):
+        for rows in job.order.micro_batches(step, job.micro_rows):
             work += of_rows(job.model, [job.train[i] for i in rows])
     return work.times(job.steps / len(steps))
 

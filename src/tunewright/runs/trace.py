@@ -84,6 +84,12 @@ class _Listening:
     def accumulate(self, loss: Loss, count: float, batch: Batch) -> None:
         self.making.accumulate(loss, count, batch)
 
+    def taken(self) -> dict[str, Tensor]:
+        return self.making.taken()
+
+    def add(self, name: str, part: Tensor) -> None:
+        self.making.add(name, part)
+
     def finish(self, step: int) -> None:
         self.making.finish(step)
         if step not in self.how.steps:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +17,18 @@ from tunewright.evaluate.contracts import Progress
 from tunewright.models.activations import frozen_below, passed_over, states_after
 from tunewright.models.contracts import Batch, LoadedModel, Objective
 from tunewright.models.stored import Stored, weights_key
+from tunewright.train.job import Job
 from tunewright.train.stopping import StopRequest
 
 _READS_ROWS_AS_THEY_ARE = frozenset({"token_log_probs"})
 """What an objective may need here: with it alone, the same row is the same input in every pass."""
 
 
-def passable(model: LoadedModel, trained: Iterable[nn.Parameter], objective: Objective) -> tuple[nn.Module, ...]:
-    """The frozen layers at the bottom; none where the objective may change a row from pass to pass."""
-    return frozen_below(model, trained) if objective.needs <= _READS_ROWS_AS_THEY_ARE else ()
+def passable(job: Job) -> tuple[nn.Module, ...]:
+    """The frozen layers at the bottom; none where the objective may change a row from pass to pass, or helpers read."""
+    if job.settings.processes > 1 or not job.objective.needs <= _READS_ROWS_AS_THEY_ARE:
+        return ()
+    return frozen_below(job.model, job.method.trained(job.model).values())
 
 
 def fault(model: LoadedModel, layers: Sequence[nn.Module], objective: Objective, rows: Sequence[Encoded]) -> str:

@@ -6,9 +6,8 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,110 +15,26 @@ from torch import nn
 
 from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.seeds import key
-from tunewright.core.settings import TrainSettings
 from tunewright.core.store import Run
 from tunewright.core.words import coarse
-from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded
 from tunewright.evaluate.contracts import Progress
-from tunewright.models.contracts import Batch, Gradients, LoadedModel, Loss, Making, Method, Objective
+from tunewright.models.contracts import Making
 from tunewright.models.stored import within
 from tunewright.runs import checkpoints
 from tunewright.runs.checkpoints import Checkpoint
 from tunewright.train.below import Below, fault, passable
+from tunewright.train.engine import ALONE, Engine
+from tunewright.train.job import Job
 from tunewright.train.optimiser import Optimiser
-from tunewright.train.order import Order, equal_prompts
+from tunewright.train.order import Order
 from tunewright.train.poisson import Poisson
-from tunewright.train.schedule import Schedule
+from tunewright.train.share import Share, compute, loss_of
 from tunewright.train.stopping import Best, StopRequest
 
 _VALIDATION_TOKENS = 4096
 _HIDDEN: dict[str, Any] = {"loss_sum": None, "count": None, "grad_norm": None, "tokens": None, "rows": []}
 """What a private run's step events say of its rows: nothing."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is trained, on what, how long."""
-
-    model: LoadedModel
-    method: Method
-    objective: Objective
-    gradients: Gradients
-    train: Sequence[Encoded]
-    valid: Sequence[Encoded]
-    settings: TrainSettings
-    seed: int
-    woven_by: tuple[str, ...] = ()
-    """Which mitigation added each of the rows at the end of `train`, which are placed evenly beside the others."""
-    sampler: Poisson | None = None
-    """Draws the units of each step, in private training."""
-    hidden: bool = False
-    """Whether the rows are private though training is not, as in an audit's control."""
-
-    @property
-    def woven(self) -> int:
-        """How many rows mitigations added."""
-        return len(self.woven_by)
-
-    @cached_property
-    def order(self) -> Order | Poisson:
-        """Rows of each step."""
-        if self.sampler is not None:
-            return self.sampler
-        rows_a_step = self.settings.per_device_train_batch_size * self.settings.gradient_accumulation_steps
-        own = len(self.train) - self.woven
-        prompts = equal_prompts(self.train, own)
-        return Order(own, rows_a_step, self.seed, prompts, self.woven, length_R=lengths(self.train))
-
-    @property
-    def private(self) -> bool:
-        """Whether training keeps privacy, so that nothing but its noisy sums may steer it."""
-        return self.gradients.private
-
-    @property
-    def discreet(self) -> bool:
-        """Whether nothing of single rows may be shown."""
-        return self.private or self.hidden
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps in all."""
-        if self.settings.max_steps is not None:
-            return self.settings.max_steps
-        return max(1, _up((self.settings.num_train_epochs or 1) * self.order.steps_an_epoch))
-
-    @property
-    def schedule(self) -> Schedule:
-        """Learning rate by step."""
-        s = self.settings
-        warmup = s.warmup_steps if s.warmup_steps is not None else _up(s.warmup_ratio * self.steps)
-        return Schedule(s.lr_scheduler_type, s.learning_rate or 1e-4, warmup, self.steps)
-
-    @property
-    def eval_every(self) -> int:
-        """Steps between validations: about eight a run unless set."""
-        return self.settings.eval_steps or max(1, math.ceil(self.steps / 8))
-
-    @property
-    def save_every(self) -> int:
-        """Steps between checkpoints: about ten a run unless set."""
-        return self.settings.save_steps or max(1, math.ceil(self.steps / 10))
-
-    @property
-    def epochs(self) -> float:
-        """Passes over the training rows."""
-        return self.steps / self.order.steps_an_epoch
-
-    @property
-    def validations(self) -> int:
-        """Passes over the validation rows; none in private training, which they must not steer."""
-        return math.ceil(self.steps / self.eval_every) if self.valid and not self.private else 0
-
-    def repeated(self) -> list[tuple[Sequence[Encoded], float]]:
-        """Rows that are read more than once, and how often: validation rows, then training rows."""
-        read = [(self.valid, float(self.validations)), (self.train, self.epochs)]
-        return [(rows, passes) for rows, passes in read if passes > 1]
 
 
 @dataclass(slots=True)
@@ -139,7 +54,7 @@ class _State:
         return self.step >= job.steps or (job.validations > 0 and 0 < patience <= self.best.since)
 
 
-def train(job: Job, run: Run, progress: Progress, stop: StopRequest) -> dict[str, Any]:
+def train(job: Job, run: Run, progress: Progress, stop: StopRequest, engine: Engine = ALONE) -> dict[str, Any]:
     """Trains from the run's last good checkpoint, or from the start, and leaves the best weights in the model.
 
     Returns:
@@ -158,7 +73,7 @@ def train(job: Job, run: Run, progress: Progress, stop: StopRequest) -> dict[str
         state.below = _stored(job, run, progress, stop)
     order = job.order.keyed(state.secret) if isinstance(job.order, Poisson) else job.order
     with job.gradients.begin(job.model, trained, state.secret) as making:
-        one = _Step(job, order, trained, optimiser, making, state)
+        one = _Step(job, engine, order, trained, optimiser, making, state)
         while not state.finished(job):
             if stop.requested:
                 _checkpoint(job, run, trained, optimiser, state)
@@ -182,6 +97,7 @@ class _Step:
     """What every step works on."""
 
     job: Job
+    engine: Engine
     order: Order | Poisson
     """Of a private run with its secret."""
     trained: dict[str, nn.Parameter]
@@ -220,21 +136,14 @@ def _step(one: _Step) -> dict[str, Any]:
     """One optimiser step; nothing is changed when loss or gradient is not finite."""
     job, weights, step = one.job, list(one.trained.values()), one.state.step
     job.model.module.train()
-    micro = [
-        [job.train[i] for i in rows] for rows in one.order.micro_batches(step, job.settings.per_device_train_batch_size)
-    ]
-    count = float(sum(row.weights.sum(dtype="float64") for rows in micro for row in rows))
-    rows_seen: list[tuple[str, float, float]] = []
-    tokens = 0
-    for index, rows in enumerate(micro):
-        torch.manual_seed(key(job.seed, "step", step, index))
-        # Without the micro-batch: what an objective draws for a row must not depend on how the step is cut up.
-        batch, loss = _loss(job, one.state.below, rows, key(job.seed, "step", step))
-        tokens += batch.tokens
-        rows_seen += _per_row(batch.ids, loss)
-        if not bool(loss.sum_S.isfinite().all()):
-            raise _not_finite("The loss", step, () if job.discreet else rows_seen)
-        one.making.accumulate(loss, count, batch)
+    micro = one.order.micro_batches(step, job.micro_rows)
+    share = Share(step, 0.0, tuple(enumerate(tuple(rows) for rows in micro)))
+    count = float(sum(job.train[i].weights.sum(dtype="float64") for _, rows in share.micro for i in rows))
+    own = partial(compute, job, one.making, below=one.state.below)
+    seen = one.engine.compute(replace(share, count=count), one.trained, own, one.making)
+    rows_seen = [row for batch in seen for row in batch.rows]
+    if not all(batch.finite for batch in seen):
+        raise _not_finite("The loss", step, () if job.discreet else rows_seen)
     one.making.finish(step)
     # What is private already is not cut again: noise outweighs the signal, and the optimiser scales it.
     norm = nn.utils.clip_grad_norm_(weights, math.inf if job.private else job.settings.max_grad_norm)
@@ -249,25 +158,9 @@ def _step(one: _Step) -> dict[str, Any]:
         "count": count,
         "learning_rate": rate,
         "grad_norm": float(norm),
-        "tokens": tokens,
+        "tokens": sum(batch.tokens for batch in seen),
         "rows": rows_seen,
     }
-
-
-def _up(number: float) -> int:
-    """The next whole number, not counting what floating point added: 0.7 epochs of 10 steps are 7 steps."""
-    return math.ceil(round(number, 6))
-
-
-def _loss(job: Job, below: Below | None, rows: Sequence[Encoded], seed: int) -> tuple[Batch, Loss]:
-    batch = job.model.family.collate(job.model, rows)
-    with below.entered(batch, rows) if below else nullcontext():
-        return batch, job.objective.loss(job.model, batch, seed)
-
-
-def _per_row(ids: Sequence[str], loss: Loss) -> list[tuple[str, float, float]]:
-    sums, counts = loss.sum_S.detach().double().tolist(), loss.count_S.double().tolist()
-    return list(zip(ids, sums, counts, strict=True))
 
 
 def _not_finite(what: str, step: int, rows: Sequence[tuple[str, float, float]]) -> UserError:
@@ -286,7 +179,7 @@ def validation_loss(job: Job, below: Below | None = None) -> tuple[float, float]
     total, count = 0.0, 0.0
     with torch.no_grad():
         for rows in validation_batches(job):
-            _, loss = _loss(job, below, rows, key(job.seed, "validation"))
+            _, loss = loss_of(job, rows, key(job.seed, "validation"), below)
             total += float(loss.sum_S.double().sum())
             count += float(loss.count_S.double().sum())
     return total, count
@@ -347,7 +240,7 @@ def _stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> Below 
     if not job.settings.stored_gb or not job.repeated():
         return None
     started = time.perf_counter()
-    layers = passable(job.model, job.method.trained(job.model).values(), job.objective)
+    layers = passable(job)
     few = [job.train[i] for i in range(min(2, len(job.train)))]
     why = fault(job.model, layers, job.objective, few) if layers else ""
     if why:

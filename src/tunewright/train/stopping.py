@@ -39,15 +39,17 @@ _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP"
 
 
 @contextmanager
-def _handled(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handled(
+    numbers: Iterable[int], handler: Callable[[int, FrameType | None], None] | signal.Handlers
+) -> Iterator[None]:
     """Within it these signals are handled so, afterwards as before; outside the main thread they go elsewhere."""
     here = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, handler) for number in numbers} if here else {}
     try:
         yield
     finally:
-        for number, handled in before.items():
-            signal.signal(number, handled)
+        for number, was in before.items():
+            signal.signal(number, was)
 
 
 @contextmanager
@@ -63,7 +65,7 @@ def ending() -> Iterator[None]:
             signal.signal(one, signal.SIG_IGN)
         raise Interrupted("Stopped.")
 
-    with _handled(heard, end):
+    with handled(heard, end):
         yield
 
 
@@ -82,5 +84,5 @@ class StopRequest:
                 raise Interrupted("Stopped at the second signal.")
             self.requested = True
 
-        with _handled((signal.SIGTERM, signal.SIGINT), ask):
+        with handled((signal.SIGTERM, signal.SIGINT), ask):
             yield self

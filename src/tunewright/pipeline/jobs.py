@@ -1,0 +1,29 @@
+"""The job of a plan: its method attached, its rows, its gradients."""
+
+from __future__ import annotations
+
+from tunewright.core import plugins
+from tunewright.data.formats import HIDDEN
+from tunewright.pipeline import mitigate
+from tunewright.pipeline.guarantee import private_job
+from tunewright.pipeline.prepare import Prepared
+from tunewright.train.job import Job
+
+
+def job_of(prepared: Prepared) -> Job:
+    """Attaches the method and makes the job."""
+    model = prepared.method.attach(prepared.model, prepared.settings.seed)
+    train, by = mitigate.with_more(prepared.settings, prepared.dataset.train, prepared.train, prepared.encoder)
+    job = Job(
+        model,
+        prepared.method,
+        prepared.objective,
+        plugins.build("gradients", "plain"),
+        train if train.then else prepared.train,
+        prepared.valid,
+        prepared.settings.train,
+        prepared.settings.seed,
+        by,
+        hidden=HIDDEN.get(),
+    )
+    return private_job(job, prepared.settings.privacy) if prepared.settings.privacy.on else job

@@ -1,0 +1,64 @@
+"""A run prepared again from its folder, by whoever goes on with it, judges it, attacks it or helps it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tunewright.core.config import Plan, override
+from tunewright.core.errors import UserError
+from tunewright.core.store import Run
+from tunewright.data.canaries import Canaries
+from tunewright.evaluate.contracts import Progress
+from tunewright.pipeline.discretion import forget_key, same_rows
+from tunewright.pipeline.machine import fix_threads
+from tunewright.pipeline.prepare import Prepared, prepare, reread_rows
+
+_ASKING = ("evaluate", "gates")
+"""Sections of a plan that `evaluate` may set otherwise."""
+
+
+def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
+    """A run prepared again: the same rows, threads and precision, or a sentence on what changed."""
+    forget_key(run)
+    plan = Plan.load(run.plan_file)
+    if overrides:
+        plan = _judged_otherwise(plan, overrides)
+    found = run.must_read("info.json")
+    fix_threads(found["threads"])
+    pinned = plan.settings.train.model_copy(update={"precision": found["precision"]})
+    plan = replace(plan, settings=plan.settings.model_copy(update={"train": pinned}))
+    rows = reread_rows(plan, progress)
+    if not same_rows(run, rows.dataset.fingerprint):
+        raise UserError(
+            f"The rows in {plan.settings.data.path} have changed since {run.folder} was made. Put the old file back, "
+            "or start a new run with `tunewright tune`."
+        )
+    canaries = Canaries.read(run.folder) if plan.settings.audit.canaries else Canaries()
+    prepared = prepare(rows, progress, canaries)
+    origin, known = prepared.model.origin, found["model"]
+    # Runs of an older version knew no hash of the tokenizer.
+    if (origin.digest, origin.reading) != (known["digest"], known.get("reading", origin.reading)):
+        what = "The model" if origin.digest != known["digest"] else "The tokenizer or chat template of the model"
+        raise UserError(
+            f"{what} '{plan.settings.model}' is another one than {run.folder} was trained on. "
+            "Bring the old one back, or start a new run."
+        )
+    return prepared
+
+
+def _judged_otherwise(plan: Plan, overrides: Sequence[str]) -> Plan:
+    """The plan with other questions; how the model was made is past.
+
+    Raises:
+        UserError: Something else was to be set.
+    """
+    changed = override(plan, overrides)
+    was, now = (one.settings.model_dump() for one in (override(plan, ()), changed))  # both with today's defaults
+    others = [root for root in was if root not in _ASKING and was[root] != now[root]]
+    if others:
+        raise UserError(
+            f"--set: found {', '.join(others)}; a finished model is judged, not made again. Allowed: keys of "
+            f"{' and '.join(_ASKING)}. For another model start a new run: tunewright tune"
+        )
+    return changed

@@ -1,0 +1,69 @@
+"""What one process computes of a step: forward, backward and the gradients of some micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+
+from tunewright.core.seeds import key
+from tunewright.data.encoder import Encoded
+from tunewright.models.contracts import Batch, Loss, Making
+from tunewright.train.below import Below
+from tunewright.train.job import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Micro-batches of one step."""
+
+    step: int
+    count: float
+    """Of the whole step."""
+    micro: tuple[tuple[int, tuple[int, ...]], ...]
+    """Number of each within the step, and its rows."""
+
+    def dealt(self, processes: int) -> list[Share]:
+        """One share a process, in turn; those of more processes than micro-batches are empty."""
+        return [replace(self, micro=self.micro[place::processes]) for place in range(processes)]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a micro-batch said."""
+
+    number: int
+    rows: tuple[tuple[str, float, float], ...]
+    """Of each row: id, sum and count of the loss."""
+    tokens: int
+    finite: bool
+
+
+def compute(job: Job, making: Making, share: Share, below: Below | None = None) -> list[Seen]:
+    """Adds the gradients of a share; a micro-batch whose loss is not finite adds none, and ends it."""
+    found: list[Seen] = []
+    for number, rows in share.micro:
+        torch.manual_seed(key(job.seed, "step", share.step, number))
+        # Without the micro-batch: what an objective draws for a row must not depend on how the step is cut up.
+        seed = key(job.seed, "step", share.step)
+        batch, loss = loss_of(job, [job.train[i] for i in rows], seed, below)
+        finite = bool(loss.sum_S.isfinite().all())
+        found.append(Seen(number, _per_row(batch.ids, loss), batch.tokens, finite))
+        if not finite:
+            break
+        making.accumulate(loss, share.count, batch)
+    return found
+
+
+def loss_of(job: Job, rows: Sequence[Encoded], seed: int, below: Below | None) -> tuple[Batch, Loss]:
+    """Rows in one forward, and their loss."""
+    batch = job.model.family.collate(job.model, rows)
+    with below.entered(batch, rows) if below else nullcontext():
+        return batch, job.objective.loss(job.model, batch, seed)
+
+
+def _per_row(ids: Sequence[str], loss: Loss) -> tuple[tuple[str, float, float], ...]:
+    sums, counts = loss.sum_S.detach().double().tolist(), loss.count_S.double().tolist()
+    return tuple(zip(ids, sums, counts, strict=True))
