@@ -62,7 +62,12 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, object]:
         if done:
             reached.setdefault(what, since_command())
 
-    chosen = (f"method.name={asked.method}", f"train.max_steps={asked.steps}", f"train.precision={asked.precision}")
+    chosen = (
+        f"method.name={asked.method}",
+        f"train.max_steps={asked.steps}",
+        f"train.precision={asked.precision}",
+        f"train.processes={asked.processes}",
+    )
     request = Request(data=str(FOLDER / "chat.jsonl"), sets=(*CHAT_SETTINGS, *chosen), out=folder)
     with drawn_by(this_round()), cold() if asked.cold else nullcontext():
         train_stage.train(request, progress)
@@ -87,6 +92,7 @@ def main() -> None:
     parser.add_argument("--cold", action="store_true")
     parser.add_argument("--steps", type=int, default=steps())
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--processes", type=int, default=1)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, busy_core() if asked.busy else nullcontext():
         result = run(asked, Path(folder) / "run")

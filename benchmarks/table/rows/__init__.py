@@ -13,6 +13,7 @@ ORDER = (
     "full_sft",
     "first_step",
     "competing_process",
+    "processes",
     "closed_set",
     "generation",
 )

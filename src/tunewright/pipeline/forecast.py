@@ -262,7 +262,7 @@ def _forecast(
 
 
 def _memory(size: Size, training: _Counted, evaluation: Work, processes: int) -> int:
-    """The largest of: a training step; the trained and the reopened model answering; three models compared."""
+    """The largest of: a training step; the trained and the reopened model answering; the two compared."""
     helper = LIBRARIES + size.weight_bytes + 8 * size.trained + size.activations(training.steps, training.frozen_layers)
     step = (processes - 1) * helper + size.weight_bytes + 16 * size.trained
     step += size.activations(training.steps, training.frozen_layers)
@@ -271,5 +271,5 @@ def _memory(size: Size, training: _Counted, evaluation: Work, processes: int) ->
 
 
 def _compared(size: Size) -> int:
-    """Bytes of the trained model, the reopened one and the one that another library opens, side by side."""
-    return 3 * size.weight_bytes + 16 * size.trained
+    """Bytes of the trained model and, side by side, the reopened one or the one that another library opens."""
+    return 2 * size.weight_bytes + 16 * size.trained

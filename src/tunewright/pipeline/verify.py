@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import warnings
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from tunewright.data.encoder import Encoded, Unencodable
 from tunewright.models.contracts import EncodeSettings, LoadedModel, Method, Objective
 from tunewright.models.opening import open_model
 
-_ROWS = 4
+_ROWS, _LOOKED_AT = 4, 64
 PEFT_TOLERANCE = 1e-3
 
 
@@ -66,6 +67,8 @@ def verify(
         UserError: The saved model differs from the trained one, or equals the base.
     """
     trained.module.requires_grad_(False)  # as the opened one: convolutions choose their kernel by it
+    # First, so that never more than two models lie in memory.
+    apart = _peft_difference(trained, method, folder, rows, dtype)
     base = open_model(trained.origin, dtype)
     asked = _read_by(trained, rows, encode)
     before = answers(base, objective, asked)
@@ -85,19 +88,43 @@ def verify(
             "of steps, or check method.target_modules."
         )
     findings: dict[str, Any] = {"reopened_equal": True, "largest_change": float((after - before).abs().max())}
-    if (folder / "adapter_config.json").is_file() and "text" in trained.family.capabilities:
-        ours = reopened if dtype == torch.float32 else method.load(open_model(trained.origin, torch.float32), folder)
-        findings["peft_difference"] = _through_peft(ours, folder, rows)
-        if findings["peft_difference"] > PEFT_TOLERANCE:
+    if apart is not None:
+        findings["peft_difference"] = apart
+        if apart > PEFT_TOLERANCE:
             raise UserError(
-                f"Opened through PEFT, {folder} differs by {findings['peft_difference']:.2g} from our own path "
+                f"Opened through PEFT, {folder} differs by {apart:.2g} from our own path "
                 f"(allowed {PEFT_TOLERANCE}). The adapter is not portable; please report this."
             )
     return reopened, findings
 
 
-def _through_peft(ours: LoadedModel, folder: Path, rows: Sequence[Encoded]) -> float:
-    """Largest difference of a target's log-probability between PEFT alone and our path, both in float32."""
+def _peft_difference(
+    trained: LoadedModel, method: Method, folder: Path, rows: Sequence[Encoded], dtype: torch.dtype
+) -> float | None:
+    """Largest difference of a target's log-probability between PEFT alone and our path, both in float32.
+
+    None where the result is no adapter of PEFT's. The shortest of the first rows are asked: PEFT computes all logits.
+    """
+    if not (folder / "adapter_config.json").is_file() or "text" not in trained.family.capabilities:
+        return None
+    few = sorted(rows[:_LOOKED_AT], key=lambda row: row.length)[:_ROWS]
+    if dtype == torch.float32:
+        ours = _each(trained, few)
+    else:
+        ours = _each(method.load(open_model(trained.origin, torch.float32), folder), few)
+    gc.collect()
+    theirs = _through_peft(folder, few)
+    gc.collect()
+    pairs = [(one, other) for one, other in zip(ours, theirs, strict=True) if one is not None]
+    return max((float((one - other).abs().max()) for one, other in pairs), default=0.0)
+
+
+def _each(model: LoadedModel, rows: Sequence[Encoded]) -> list[Tensor | None]:
+    return [log_probs(model, [row]) for row in rows]
+
+
+def _through_peft(folder: Path, rows: Sequence[Encoded]) -> list[Tensor]:
+    """Log-probabilities of each row's targets by the adapter as PEFT opens it."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
@@ -106,13 +133,10 @@ def _through_peft(ours: LoadedModel, folder: Path, rows: Sequence[Encoded]) -> f
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT and transformers, of one another
         theirs = PeftModel.from_pretrained(plain, str(folder)).eval()
-    worst = 0.0
-    for row in rows[:_ROWS]:
-        expected = log_probs(ours, [row])
+    found = []
+    for row in rows:
         ids = torch.from_numpy(row.inputs["input_ids"])[None]
         with torch.inference_mode():
             logits = theirs(input_ids=ids).logits[0][torch.from_numpy(row.positions)].float().log_softmax(-1)
-        found = logits.gather(1, torch.from_numpy(row.targets)[:, None].long())[:, 0]
-        if expected is not None:
-            worst = max(worst, float((found - expected).abs().max()))
-    return worst
+        found.append(logits.gather(1, torch.from_numpy(row.targets)[:, None].long())[:, 0])
+    return found
