@@ -48,13 +48,16 @@ class Started:
         self._process = _FORKS.Process(target=_command, args=told)
         self._process.start()
 
-    def signal_when(self, ready: Callable[[], bool], number: signal.Signals) -> int:
-        """Sends a signal as soon as something is so, unless the command has ended before; gives the exit code."""
+    def signal_when(self, ready: Callable[[], object], number: signal.Signals, group: bool = False) -> int:
+        """Sends a signal as soon as something is so, unless the command has ended before; gives the exit code.
+
+        To the whole group as a terminal does, if the command leads one.
+        """
         deadline = time.monotonic() + _PATIENCE
         while time.monotonic() < deadline and self._process.is_alive() and not ready():
             time.sleep(0.005)
         if self._process.is_alive():
-            os.kill(self._process.pid or 0, number)
+            (os.killpg if group else os.kill)(self._process.pid or 0, number)
         return self.ended().returncode
 
     def ended(self) -> subprocess.CompletedProcess[str]:

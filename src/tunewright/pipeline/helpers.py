@@ -1,20 +1,27 @@
-"""Processes that help a run to train: each opens the run from its folder, as `resume` does, and lends its gradients."""
+"""Processes that help a run to train: each opens the run from its folder, as `resume` does, and lends its gradients.
+
+`python -m tunewright.pipeline.helpers RUN hidden|shown SEAT` is a helper; only a run starts one.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 
 from tunewright.core.store import Run
+from tunewright.data.formats import HIDDEN
 from tunewright.pipeline import mitigate
+from tunewright.pipeline.discretion import rows_hidden
 from tunewright.pipeline.jobs import job_of
 from tunewright.pipeline.machine import peak_memory
 from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import silent
-from tunewright.train.engine import ALONE, Alone, Helped, Seat, answered, follow, helped
+from tunewright.train.engine import ALONE, Alone, Helped, helped
+from tunewright.train.helper import serve
 from tunewright.train.job import Job
 
 
@@ -24,16 +31,21 @@ def processes(job: Job, run: Run) -> Iterator[Alone | Helped]:
     if job.settings.processes == 1:
         yield ALONE
         return
-    with helped(job, torch.get_num_threads(), _help, run.folder) as engine:
+    told = (str(run.folder.absolute()), "hidden" if HIDDEN.get() else "shown")
+    with helped(job, torch.get_num_threads(), (sys.executable, "-m", __name__, *told)) as engine:
         yield engine
 
 
-def _help(folder: Path, seat: Seat) -> None:
+def main(folder: str, rows: str, seat: str) -> None:
     """A helper's whole life."""
 
-    def work() -> None:
-        run = Run(folder)
-        prepared = reopen(run, (), silent)
-        follow(mitigate.referred(job_of(prepared), run), seat, peak_memory)
+    def made() -> Job:
+        run = Run(Path(folder))
+        with rows_hidden() if rows == "hidden" else nullcontext():
+            return mitigate.referred(job_of(reopen(run, (), silent)), run)
 
-    answered(seat, work)
+    serve(seat, made, peak_memory)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

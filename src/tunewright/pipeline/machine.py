@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,9 @@ def info(origin: Origin, dtype: torch.dtype, threads: int, data_hash: str) -> di
 
 def peak_memory() -> int:
     """Bytes this process has held at most."""
+    with suppress(OSError, StopIteration, ValueError):  # the other figure may be that of who started the process
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -71,6 +71,7 @@ def train(job: Job, run: Run, progress: Progress, stop: StopRequest, engine: Eng
         _checkpoint(job, run, trained, optimiser, state)  # the secret must be the same if it is begun again
     if not state.finished(job):
         state.below = _stored(job, run, progress, stop)
+        engine.ready(progress, stop)
     order = job.order.keyed(state.secret) if isinstance(job.order, Poisson) else job.order
     with job.gradients.begin(job.model, trained, state.secret) as making:
         one = _Step(job, engine, order, trained, optimiser, making, state)
@@ -210,6 +211,7 @@ def _validate(job: Job, run: Run, trained: dict[str, nn.Parameter], state: _Stat
 def _checkpoint(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Optimiser, state: _State) -> None:
     where = run.checkpoints / f"{state.step:04d}"
     kept = {"events": run.events_length(), "best": state.best.to_json(), "steps": job.steps}
+    kept |= {"processes": job.settings.processes}
     if job.private:
         kept |= {"secret": state.secret, "gradients": repr(job.gradients)}
     checkpoints.write(where, Checkpoint(state.step, trained, optimiser.state(), kept))
@@ -227,6 +229,11 @@ def _resume(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Opt
     if job.private and checkpoint.state.get("gradients") != repr(job.gradients):
         raise UserError(
             "The checkpoint was made with another noise or clipping than the plan now gives; start a new run."
+        )
+    if (before := checkpoint.state.get("processes", 1)) != job.settings.processes:
+        run.note(
+            f"train.processes was {before} up to step {checkpoint.step} and is {job.settings.processes} from there: "
+            "sums are added in another order, so the bits are not those of an uninterrupted run."
         )
     run.cut_events(checkpoint.state["events"])
     _copy(checkpoint, trained)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 
@@ -29,6 +30,15 @@ class Share:
         """One share a process, in turn; those of more processes than micro-batches are empty."""
         return [replace(self, micro=self.micro[place::processes]) for place in range(processes)]
 
+    def to_json(self) -> dict[str, Any]:
+        """For another process."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Share:
+        """What another process told."""
+        return cls(told["step"], told["count"], tuple((number, tuple(rows)) for number, rows in told["micro"]))
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -39,6 +49,11 @@ class Seen:
     """Of each row: id, sum and count of the loss."""
     tokens: int
     finite: bool
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> Seen:
+        """What another process said of one."""
+        return cls(said["number"], tuple((name, *of) for name, *of in said["rows"]), said["tokens"], said["finite"])
 
 
 def compute(job: Job, making: Making, share: Share, below: Below | None = None) -> list[Seen]:

@@ -39,9 +39,7 @@ _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP"
 
 
 @contextmanager
-def handled(
-    numbers: Iterable[int], handler: Callable[[int, FrameType | None], None] | signal.Handlers
-) -> Iterator[None]:
+def _handled(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Within it these signals are handled so, afterwards as before; outside the main thread they go elsewhere."""
     here = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, handler) for number in numbers} if here else {}
@@ -65,7 +63,7 @@ def ending() -> Iterator[None]:
             signal.signal(one, signal.SIG_IGN)
         raise Interrupted("Stopped.")
 
-    with handled(heard, end):
+    with _handled(heard, end):
         yield
 
 
@@ -84,5 +82,5 @@ class StopRequest:
                 raise Interrupted("Stopped at the second signal.")
             self.requested = True
 
-        with handled((signal.SIGTERM, signal.SIGINT), ask):
+        with _handled((signal.SIGTERM, signal.SIGINT), ask):
             yield self

@@ -1,0 +1,191 @@
+"""A helping process: how the first process starts and hears it, and what it does.
+
+They talk in lines of JSON over two pipes. A helper has a session of its own, so that what a terminal or a scheduler
+sends to the whole group is for the first process to act on; when that is gone, however, a third pipe breaks, and the
+helper ends at once, whatever it is doing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tunewright.core.errors import UserError
+from tunewright.data.encoded_rows import lengths
+from tunewright.train import shared
+from tunewright.train.job import Job
+from tunewright.train.share import Share, compute
+
+_COMPARED = 1024
+"""Rows, evenly spread, whose whole content is compared; of all the others the length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a helper is told on its command line; numbers of files that it inherits."""
+
+    place: int
+    """From 1; its row of the shared memory."""
+    processes: int
+    threads: int
+    memory: int = -1
+    hears: int = -1
+    says: int = -1
+    lives: int = -1
+    """Breaks when the first process is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Helper:
+    """A helper as the first process holds it."""
+
+    seat: Seat
+    process: subprocess.Popen[bytes]
+    to: IO[str]
+    back: IO[str]
+    life: int
+
+    @classmethod
+    def start(cls, command: Sequence[str], seat: Seat, memory: int) -> Helper:
+        """Starts it with its seat as the last word; it finds the same modules as this process."""
+        (hears, to), (back, says), (lives, life) = os.pipe(), os.pipe(), os.pipe()
+        told = replace(seat, memory=memory, hears=hears, says=says, lives=lives)
+        process = subprocess.Popen(
+            [*command, json.dumps(asdict(told))],
+            pass_fds=(memory, hears, says, lives),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+        for file in (hears, says, lives):
+            os.close(file)
+        return cls(told, process, os.fdopen(to, "w", encoding="utf-8"), os.fdopen(back, encoding="utf-8"), life)
+
+    def say(self, message: Any) -> None:
+        """Tells it something; that it is gone is found when it is heard."""
+        with suppress(BrokenPipeError):
+            self.to.write(json.dumps(message) + "\n")
+            self.to.flush()
+
+    def answers(self, seconds: float) -> bool:
+        """Whether it says something, or is gone, within so many seconds."""
+        return bool(select.select([self.back], [], [], seconds)[0])
+
+    def hear(self) -> Any:
+        """What it answered.
+
+        Raises:
+            UserError: It could not go on, or it is gone.
+            OSError: A file or disk failed it.
+            RuntimeError: A fault of ours.
+        """
+        line = self.back.readline()
+        if not line.endswith("\n"):
+            code = self.process.wait()
+            raise UserError(
+                f"A helping process ended by itself (exit code {code}; -9 is often too little memory, since each "
+                "process holds the model). The last checkpoint is kept: free some memory and resume the run, or start "
+                "it with fewer train.processes."
+            )
+        kind, said = json.loads(line)
+        if kind == "refused":
+            raise UserError(said)
+        if kind == "system":
+            raise OSError(*said)
+        if kind == "failed":
+            raise RuntimeError(said)
+        return said
+
+    def stop(self) -> None:
+        """Ends it if it has not ended, and closes what connected it."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for file in (self.to, self.back):
+            with suppress(OSError):
+                file.close()
+        os.close(self.life)
+
+
+def fingerprint(job: Job) -> str:
+    """Equal for equal jobs: rows, what trains, and how; where a file that the plan names has changed, another."""
+    total = hashlib.sha256(lengths(job.train).tobytes())
+    for number in np.unique(np.linspace(0, len(job.train) - 1, min(_COMPARED, len(job.train))).astype(int)):
+        row = job.train[int(number)]
+        total.update(row.example.id.encode())
+        for array in (*(row.inputs[name] for name in sorted(row.inputs)), row.positions, row.targets, row.weights):
+            total.update(np.ascontiguousarray(array).tobytes())
+    trained = {name: (str(w.dtype), tuple(w.shape)) for name, w in job.method.trained(job.model).items()}
+    how = (job.method, job.gradients, job.micro_rows, job.seed, job.model.packs, job.model.apart)
+    total.update(f"{trained} {how} {job.objective.plugin_name()}".encode())  # type: ignore[attr-defined]
+    for name, part in job.model.module.named_modules():
+        for attribute, value in sorted(vars(part).items()):
+            if _chosen(value):
+                total.update(f"{name}.{attribute}".encode() + value.cpu().numpy().tobytes())
+    return total.hexdigest()
+
+
+def _chosen(value: Any) -> bool:
+    """Whether it says which coordinates of a matrix train."""
+    return isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and value.dtype == torch.int64
+
+
+def serve(word: str, job_of: Callable[[], Job], peak: Callable[[], int]) -> None:
+    """A helper's whole life, from its seat (the last word of its command) on."""
+    seat = Seat(**json.loads(word))
+    threading.Thread(target=_end_with, args=(seat.lives,), daemon=True).start()
+    with os.fdopen(seat.hears, encoding="utf-8") as hears, os.fdopen(seat.says, "w", encoding="utf-8") as says:
+
+        def say(kind: str, said: Any) -> None:
+            says.write(json.dumps((kind, said)) + "\n")
+            says.flush()
+
+        try:
+            _follow(job_of(), seat, hears, say)
+            say("ended", peak())
+        except UserError as error:
+            say("refused", error.problems)
+        except OSError as error:
+            say("system", (error.errno, error.strerror, error.filename))
+        except Exception as error:  # noqa: BLE001  (a fault of ours, raised again where the user sees it)
+            say("failed", f"{type(error).__name__}: {error} (in a helper)\n{traceback.format_exc()}")
+
+
+def _follow(job: Job, seat: Seat, hears: IO[str], say: Callable[[str, Any], None]) -> None:
+    """Computes the shares that it is told, until it is sent home."""
+    torch.set_num_threads(seat.threads)
+    trained = job.method.trained(job.model)
+    memory_PW = shared.opened(seat.memory, seat.processes, trained)
+    say("ready", fingerprint(job))
+    with job.gradients.begin(job.model, trained, "") as making:
+        while (told := json.loads(hears.readline())) is not None:
+            with torch.no_grad():
+                for name, part_W in shared.parts(memory_PW[0], trained):
+                    trained[name].copy_(part_W)
+            job.model.module.train()
+            seen = compute(job, making, Share.from_json(told))
+            made = making.taken()
+            shared.lay(memory_PW[seat.place], trained, made)
+            say("seen", {"seen": [asdict(one) for one in seen], "made": sorted(made)})
+
+
+def _end_with(lives: int) -> None:
+    """Ends this process when the first one is gone, which closes the other end."""
+    os.read(lives, 1)
+    os._exit(1)
