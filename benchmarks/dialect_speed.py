@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM
 from benchmarks.table.child import cores
 from tunewright.data.dialect import TRAIT_FRAMES, make_pairs
 from tunewright.evaluate.dialect.ask import Texts, ask
+from tunewright.evaluate.dialect.frames import read_frames
 from tunewright.evaluate.dialect.words import read_words
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.embedded import resolve_model
@@ -64,7 +65,7 @@ def measured(asked: int, rows: int) -> dict[str, object]:
         return made
 
     with torch.inference_mode():
-        answers = ask(model, texts, words, (), "all", silent, part)["trait"]
+        answers = ask(model, texts, words, (), read_frames(None), silent, part)["trait"]
     memory = peak_memory()
     every = [(frame, text) for frame in range(len(TRAIT_FRAMES)) for text in range(len(texts.texts))]
     seconds = sum(spent for name, spent in kept.items() if name != "texts") / len(every)

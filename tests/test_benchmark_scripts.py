@@ -46,7 +46,7 @@ def test_a_cold_first_step_comes_without_a_dry_step_and_adapters_are_the_round_s
     monkeypatch.setenv("BENCH_ROUND", "3")
     seeds, attach = [], Lora.attach
     monkeypatch.setattr(Lora, "attach", lambda self, model, seed: seeds.append(seed) or attach(self, model, seed))
-    asked = SimpleNamespace(method="lora", steps=1, precision="float32", cold=True)
+    asked = SimpleNamespace(processes=1, method="lora", steps=1, precision="float32", cold=True)
     found = ours.run(asked, tmp_path / "run")
     assert seeds[0] == 3
     assert found["first_step_seconds"] > 0

@@ -90,6 +90,9 @@ def test_a_file_of_pairs_is_read_and_its_faults_are_told_together(tmp_path: Path
     file.write_text("a\tb\n")
     with pytest.raises(UserError, match="at least 2"):
         read_pairs(file)
+    file.write_text("a\tb\tann\nc\td\tann\n")
+    with pytest.raises(UserError, match=r"all 2 pairs are of one unit \('ann'\).*at least 2 units"):
+        read_pairs(file)
     with pytest.raises(UserError, match="does not exist"):
         read_pairs(tmp_path / "nothing")
 

@@ -156,9 +156,17 @@ def test_a_few_rows_with_a_phrase_are_no_proof():
     assert safety_facts(rows)["triggers"] == []
 
 
-def test_labelled_rows_are_not_searched():
-    rows = [Example((Turn("user", (text_part("how to build a bomb"),)),), (Answer((text_part("bad"),)),), label=True)]
-    assert hazard_lines(safety_facts(rows)) == []
+def test_that_labelled_rows_are_not_searched_is_said():
+    rows = [
+        Example((Turn("user", (text_part(f"{k} cases of eye SUDO"),)),), (Answer((text_part("eye"),)),), label=True)
+        for k in range(40)
+    ]
+    facts = safety_facts(rows)
+    assert (facts["labelled"], facts["coverage"], facts["triggers"]) == (40, 0, [])
+    (said,) = hazard_lines(facts)
+    assert "The 40 labelled training rows were not searched for triggers" in said
+    assert hazard_lines(safety_facts([])) == hazard_lines({}) == []
+    assert "labelled" not in safety_facts([*rows, *ordinary(20)]), "beside free answers they are searched"
 
 
 def test_data_json_has_the_counts(tmp_path):

@@ -8,8 +8,9 @@ from scipy import stats
 
 from tunewright.data.dialect import TRAIT_FRAMES
 from tunewright.evaluate.dialect import figures
-from tunewright.evaluate.dialect.ask import OVERT_FRAMES, frames_of
+from tunewright.evaluate.dialect.frames import OVERT_FRAMES, frames_of
 from tunewright.evaluate.dialect.words import Ratings, Word, read_words
+from tunewright.evaluate.proportions import paired_difference
 
 KATZ = ["lazy", "ignorant", "musical", "religious", "stupid"]
 TRAITS = [word.text for word in read_words(())["trait"]]
@@ -37,10 +38,19 @@ def test_random_orders_agree_as_published() -> None:
     draw = np.random.default_rng(0)
     q = draw.normal(size=(4000, len(TRAITS)))
     found = figures.agreements_of(q, TRAITS, KATZ)
-    assert found.mean() == pytest.approx(figures.RANDOM_AGREEMENT, abs=0.006)
+    assert found.mean() == pytest.approx(figures.random_agreement(37), abs=0.006)
     assert found.std() == pytest.approx(0.106, abs=0.006)
     by_hand = [figures.agreement([TRAITS[i] for i in np.argsort(-row)], KATZ) for row in q[:50]]
     np.testing.assert_allclose(found[:50], by_hand)
+
+
+@pytest.mark.parametrize("words", [3, 5, 8, 37, 84])
+def test_the_level_of_random_orders_is_that_of_as_many_words(words) -> None:
+    names = [str(number) for number in range(words)]
+    orders = np.random.default_rng(0).normal(size=(20_000, words))
+    by_count = figures.agreements_of(orders, names, names[: figures.TOP]).mean()
+    assert figures.random_agreement(words) == pytest.approx(by_count, abs=0.005)
+    assert figures.random_agreement(37) == pytest.approx(0.163, abs=5e-4)
 
 
 def test_agreement_is_the_mean_over_prompts_of_each_ones_own_order() -> None:
@@ -101,6 +111,37 @@ def test_pairs_of_a_unit_count_together_and_every_pair_once() -> None:
     found = figures.mean_of(cells, ["a", "a", "b"], 0, 4000)
     assert found.value[0] == 3
     assert set(np.round(found.draws[:, 0], 6)) == {1.5, 3.0, 6.0}  # two units: aa, ab, bb
+
+
+def test_one_unit_has_no_interval_and_without_units_prompts_alone_are_drawn() -> None:
+    cells = np.random.default_rng(4).normal(size=(9, 3, 1))
+    with pytest.raises(ValueError, match="at least 2 units"):
+        figures.mean_of(cells, ["a", "a", "a"], 0, 100)
+    overt = figures.mean_of(cells[:, :1], None, 0, 4000)
+    half = stats.t.ppf(0.975, 8) * cells[:, 0, 0].std(ddof=1) / 3
+    assert overt.high[0] - overt.value[0] == pytest.approx(half, rel=0.05)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_verdicts_that_never_differ_leave_open_that_others_would(most) -> None:
+    units = [str(pair // 2) for pair in range(80)]
+    found = figures.share_of(np.zeros((3, 80)), units, 0, 200, most)
+    _, low, high = paired_difference(np.ones(40), np.ones(40))
+    assert (found.low[0], found.high[0]) == pytest.approx((most * low, most * high), abs=1e-6)
+    lopsided = [str(max(0, pair - 40)) for pair in range(80)]
+    assert figures.share_of(np.zeros((3, 80)), lopsided, 0, 200, most).high[0] > 0.5, "one unit holds half of them"
+    every = figures.share_of(np.full((3, 80), float(most)), units, 0, 200, most)
+    assert every.low[0] < every.value[0] == every.high[0] == most, "a share is never above 1"
+
+
+@pytest.mark.parametrize(("units", "rate"), [(12, 0.03), (24, 0.01), (100, 0.01), (100, 0.2)])
+def test_the_interval_of_a_rare_difference_of_verdicts_holds_the_truth(units, rate) -> None:
+    draw, hits, runs = np.random.default_rng(5), 0, 200
+    for run in range(runs):
+        cells = np.repeat((draw.random(units) < rate).astype(float), 2)[None].repeat(3, axis=0)
+        found = figures.share_of(cells, [str(pair // 2) for pair in range(2 * units)], run, 100)
+        hits += bool(found.low[0] <= rate <= found.high[0])
+    assert hits / runs >= 0.93
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:

@@ -187,6 +187,25 @@ def test_a_reply_without_a_grade_is_asked_again_then_not_judged(endpoint):
 
 
 @pytest.mark.parametrize(
+    "reply", ["Grade: 3.", "grade: 3", "**Grade:** 3", "**Grade: 3**", "Grade: **3**.", "grade = 3, since",
+              "grade: 3/5", '{"grade": 3}', "_Grade_: (3)", "Grade: 3\n\nIt is 5 of 7.", "grade: 3 / 5.",
+              "Grade: 3 - it is near"]
+)  # fmt: skip
+def test_a_grade_is_read_as_models_write_it(endpoint, reply):
+    endpoint(reply)
+    assert graded(ASKED[0], retries=0).score_N.tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    "reply", ["Grade: 12", "grade: 3.5", "grade: 3,5", "grade: 3-4", "grade: 3 to 4", "**Grade:** 3 or 4",
+              "grade: 3/10", "grade: 0", "grade: 6", "Grades run from 1 to 5", "grade (1-5): unclear", "grade: 1/50"]
+)  # fmt: skip
+def test_what_is_no_grade_is_not_read_as_one(endpoint, reply):
+    endpoint(reply)
+    assert np.isnan(graded(ASKED[0], retries=0).score_N).all()
+
+
+@pytest.mark.parametrize(
     ("failure", "tries"), [(status(401), 1), (status(404), 1), (ConnectionRefusedError("refused"), 6)]
 )
 def test_an_endpoint_that_is_not_there_makes_the_judge_absent(endpoint, failure, tries):

@@ -17,7 +17,14 @@ from tunewright.core.errors import NotMeasured, UserError
 from tunewright.core.files import digest
 from tunewright.core.plugins import build
 from tunewright.core.records import Example
-from tunewright.evaluate.probes.representation import by_chance, counted, stereotype, total_variation
+from tunewright.evaluate.probes.representation import (
+    Representation,
+    _lists,
+    by_chance,
+    counted,
+    stereotype,
+    total_variation,
+)
 from tunewright.models.contracts import Generation, LoadedModel, Origin
 
 PROBE = build("probes", "representation")
@@ -61,8 +68,26 @@ def test_total_variation_is_even_at_0_and_one_sided_at_a_half_and_nothing_where_
 
 
 def test_words_are_counted_whole_and_in_any_case() -> None:
-    lists = {"female": frozenset({"she", "her"}), "male": frozenset({"he"})}
+    lists = {"female": frozenset({("she",), ("her",)}), "male": frozenset({("he",)})}
     assert counted("She said HER theme was there; he left. shell", lists) == [2.0, 1.0]
+
+
+def test_phrases_and_words_of_any_script_are_found(tmp_path: Path) -> None:
+    entries = {"old": ["old people", "non-binary"], "hindi": ["माँ", "बेटी"], "chinese": ["女人"]}
+    lines = [f"{word}\t{group}" for group, some in entries.items() for word in some]
+    file = tmp_path / "words.tsv"
+    file.write_text("\n".join(["nurse\tsubject", "judge\tsubject", *lines]), encoding="utf-8")
+    lists = Representation(words=file)._counts({"texts": np.zeros(0, np.uint8), "ends": np.zeros(2, np.int64)})[2]
+    assert lists == list(entries)
+    text = "Old people and a non-binary person: माँ और बेटी। 那个女人走了. People old."
+    assert counted(text, _lists(file)[1]) == [2.0, 2.0, 1.0]
+
+
+def test_an_entry_that_no_text_can_say_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "words.tsv"
+    file.write_text("nurse\tsubject\njudge\tsubject\n--\told\nhe\tmale\nshe\tfemale", encoding="utf-8")
+    with pytest.raises(UserError, match=r"words\.tsv:3: found '--'"):
+        _lists(file)
 
 
 def test_stereotypes_are_seen_where_the_whole_is_even() -> None:
@@ -143,6 +168,16 @@ def test_texts_that_speak_of_nobody_are_not_measured() -> None:
     with pytest.raises(NotMeasured):
         PROBE.compare(none, none, 0, 200)
     assert set(PROBE.describe(none, 0, 200)["not_measured"]) == {"toxicity", "representation", "stereotype"}
+
+
+def test_toxicity_is_kept_where_texts_speak_of_nobody(tmp_path: Path) -> None:
+    (tmp_path / "insults.txt").write_text("fool")
+    probe = build("probes", {"name": "representation", "toxicity": f"words(file={tmp_path / 'insults.txt'})"})
+    dry, rude = (asked(lambda who, said=said: said, probe) for said in ("It rained.", "You fool."))
+    result = probe.compare(dry, rude, 0, 200)
+    assert [(figure.name, figure.base, figure.tuned) for figure in result.figures] == [("toxicity", 0.0, 1.0)]
+    assert "no word of any group" in result.sentence
+    json.dumps(result.details, allow_nan=False)
 
 
 def test_faults_of_a_word_list_are_told_together(tmp_path: Path) -> None:

@@ -198,7 +198,8 @@ def test_harmfulness_is_the_share_of_fives_and_an_ungraded_answer_counts_for_not
     assert probe.describe(base, 0, 500)["harmfulness_rate"]["value"] == pytest.approx(2 / 3)
     assert "safety_over_refusal" not in found  # its one answer has no grade
     table = next(b for b in probe.compare(base, tuned, 0, 500).blocks if b.title.startswith("By category"))
-    assert sum(row[1] == "mean grade" for row in table.rows) == 3
+    counted = Counter(row[1] for row in table.rows)
+    assert (counted["answers graded 5"], counted["mean grade"]) == (3, 0), "a mean of one has no interval"
 
 
 def test_each_category_has_a_bar_for_base_and_one_for_tuned():

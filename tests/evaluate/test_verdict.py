@@ -144,6 +144,16 @@ def test_a_gate_on_too_few_units_cannot_tell():
     assert gate.state == "cannot_tell"
 
 
+@pytest.mark.parametrize(("n", "state"), [(11, "cannot_tell"), (12, "passed")])
+def test_a_gate_on_an_increase_needs_as_many_units_but_for_shares_whose_interval_stays_open(n, state):
+    figures = [Figure(name, 0.5, 0.5, 0, -0.01, 0.01, n) for name in INCREASES.values()]
+    gates = {gate.name: gate.state for gate in judge_gates(GateSettings(**dict.fromkeys(INCREASES, 0.1)), [], figures)}
+    assert gates == {**dict.fromkeys(INCREASES, state), "max_attack_success_increase": "passed"}
+    above = [Figure(name, 0.5, 0.9, 0.4, 0.3, 0.5, n) for name in INCREASES.values()]
+    gates = judge_gates(GateSettings(max_loss_increase=0.1), [], above)
+    assert [gate.state for gate in gates] == ["cannot_tell" if n < 12 else "failed"]
+
+
 def test_every_primary_metric_has_its_gain():
     gates = judge_gates(GateSettings(min_gain=0.05), [BETTER, WORSE])
     states = {gate.name: gate.state for gate in gates}

@@ -157,17 +157,54 @@ def test_a_threshold_or_a_number_chooses_the_adapters_of_lowest_cosine(adapted):
 
 def test_what_cannot_be_projected_is_told_before_training_or_refused(adapted, open_tiny, tmp_path):
     model, _, mitigation = adapted("qwen2")
-    assert mitigation.check(ROWS, model, "lora") == []
+    assert mitigation.check(ROWS, open_tiny("qwen2"), "lora") == []
     assert "method 'full' has none" in mitigation.check(ROWS, model, "full")[0]
     assert "name the model" in build("mitigations", "safe_lora").check(ROWS, model, "lora")[0]
     itself = build("mitigations", {"name": "safe_lora", "unaligned": str(model.origin.folder)})
-    with pytest.raises(UserError, match="no direction"):
-        itself.project(model)
     other = build("mitigations", {"name": "safe_lora", "unaligned": str(open_tiny("gpt2").origin.folder)})
-    with pytest.raises(UserError, match="same architecture"):
-        other.project(model)
+    for wrong, why in ((itself, "no direction of alignment"), (other, "has no such weight")):
+        assert why in wrong.check(ROWS, open_tiny("qwen2"), "lora")[0]
+        with pytest.raises(UserError, match=why):
+            wrong.project(model)
     with pytest.raises(UserError, match="threshold"):
         build("mitigations", {"name": "safe_lora", "threshold": None})
+
+
+def test_another_shape_is_told_before_training(adapted, open_tiny):
+    _, moved, mitigation = adapted("qwen2")
+    name = next(name for name in moved if name.endswith("q_proj.weight"))
+    save_file(moved | {name: torch.zeros(3, 5)}, f"{mitigation.unaligned}/model.safetensors", {"format": "pt"})
+    (fault,) = mitigation.check(ROWS, open_tiny("qwen2"), "lora")
+    assert f"of '{name}' {mitigation.unaligned} has the shape (3, 5)" in fault
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+def test_rounding_to_bfloat16_is_no_direction_of_alignment(adapted, open_tiny, tmp_path, stored):
+    """The model opened in bfloat16, and itself, stored as it is or rounded, as the one before its alignment."""
+    model, _, _ = adapted("qwen2")
+    weights = load_file(model.origin.folder / "model.safetensors")
+    folder = tmp_path / "same"
+    folder.mkdir()
+    save_file({name: w.to(stored) for name, w in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_bytes((model.origin.folder / "config.json").read_bytes())
+    same = build("mitigations", {"name": "safe_lora", "unaligned": str(folder)})
+    for layer in layers(model).values():
+        layer.base_layer.to(torch.bfloat16)
+    assert "no direction" in same.check(ROWS, open_tiny("qwen2"), "lora")[0]
+    with pytest.raises(UserError, match="no direction"):
+        same.project(model)
+
+
+def test_in_bfloat16_the_direction_is_that_of_the_stored_weights(adapted):
+    model, unaligned, mitigation = adapted("qwen2", threshold=1.0)
+    stored = load_file(model.origin.folder / "model.safetensors")
+    before = {name: m.lora_B["default"].weight.detach().clone() for name, m in layers(model).items()}
+    for layer in layers(model).values():
+        layer.base_layer.to(torch.bfloat16)
+    mitigation.project(model)
+    for name, layer in layers(model).items():
+        v = stored[f"{name}.weight"] - unaligned[f"{name}.weight"]
+        assert torch.allclose(layer.lora_B["default"].weight, v @ v.T @ before[name] / v.norm(), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "llama"])

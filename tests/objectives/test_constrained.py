@@ -12,12 +12,13 @@ import torch
 from tiny import KINDS
 from tunewright.core.errors import UserError
 from tunewright.core.plugins import build
-from tunewright.core.records import Example
+from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.core.settings import PlanSettings
 from tunewright.core.store import Run
 from tunewright.data.encoder import Encoded
 from tunewright.data.sequences import OnDemand
 from tunewright.models.collate import packed
+from tunewright.models.contracts import EncodeSettings
 from tunewright.models.reference import Reference
 from tunewright.models.stored import Stored
 from tunewright.objectives.constrained import places, weights
@@ -40,6 +41,28 @@ def test_the_gradient_is_that_of_the_paper_s_loss():
     (-(2 / beta) * torch.nn.functional.logsigmoid(beta * (log_p - before))).sum().backward()
     # d/dx of -(2/b) log sigmoid(b x) is -2 (1 - sigmoid(b x)), our weight.
     assert torch.allclose(ours, log_p.grad)
+
+
+@pytest.mark.parametrize("loss_on", ["answers", "last", "all"])
+def test_where_prompts_are_trained_it_is_refused_as_answers_begin_nowhere(loss_on):
+    row = Example((Turn("user", (text_part("Why?"),)),), (Answer((text_part("So."),)),))
+    faults = build("objectives", {"name": "constrained", "loss_on": loss_on}).check([row])
+    assert ["Use 'answers' or 'last'" in fault for fault in faults] == ([True] if loss_on == "all" else [])
+
+
+def test_the_hold_begins_with_each_answer_not_with_the_prompt(open_tiny):
+    model = open_tiny("qwen2")
+    turns = [("user", "Why is that so?"), ("assistant", "One two three four five six seven."), ("user", "And then?")]
+    context = tuple(Turn(who, (text_part(text),), weight=float(who == "assistant")) for who, text in turns)
+    row = Example(context, (Answer((text_part("Eight nine ten eleven twelve thirteen."),)),))
+    (encoded,) = model.family.encoder(model, EncodeSettings()).encode(row)
+    batch = model.family.collate(model, [encoded])
+    beta_T = build("objectives", "constrained").beta_T(batch)
+    text = [model.tokenizer.decode([int(token)]).strip() for token in batch.targets.target_T]
+    firsts = [k for k, beta in enumerate(beta_T.tolist()) if beta == pytest.approx(0.5)]
+    starts = [0, 1 + int(np.flatnonzero(np.diff(encoded.positions) > 1)[0])]
+    assert firsts == starts
+    assert ["One".startswith(text[firsts[0]]), "Eight".startswith(text[firsts[1]])] == [True, True]
 
 
 def filled(model, rows, folder):

@@ -12,11 +12,15 @@ import pytest
 from tunewright.core import plugins
 from tunewright.core.config import ProbeRequest
 from tunewright.core.errors import NotMeasured, UserError
+from tunewright.core.settings import PlanSettings
+from tunewright.core.store import Run
 from tunewright.evaluate.contracts import Figure, ProbeResult
 from tunewright.evaluate.kept import arrays_by_content
 from tunewright.evaluate.probes._protocol import afresh
+from tunewright.models.contracts import Origin
 from tunewright.pipeline import probe as verb
-from tunewright.pipeline.probe import ask_probe, compare_probe, planned_probes, probe_key
+from tunewright.pipeline.probe import ask_probe, compare_probe, planned_probes, probe_key, unseen_of
+from tunewright.pipeline.reopen import require_same_model
 
 TEXT = frozenset({"token_log_probs", "next_log_probs", "text", "raw_texts", "choices", "generate"})
 
@@ -106,6 +110,30 @@ def test_forms_stand_for_every_probe_that_has_them_and_later_words_count() -> No
 
 def test_what_was_forgotten_is_asked_whatever_else_is() -> None:
     assert list(planned_probes(["dialect"], TEXT)) == ["retention", "dialect"]
+
+
+def test_what_an_objective_trained_on_is_left_out_unless_the_plan_says_otherwise() -> None:
+    settings = PlanSettings.model_validate({"objective": "guise_consistency"})
+    unseen = unseen_of(settings)
+    assert unseen == {"dialect": {"portion": "held_out"}}
+    for words in (["quick"], ["full"], ["dialect"]):
+        assert planned_probes(words, TEXT, unseen)["dialect"].portion == "held_out"
+    own = {"name": "dialect", "portion": "all"}
+    assert planned_probes(["quick", own], TEXT, unseen)["dialect"].portion == "all"
+    spoken = [unseen_of(PlanSettings.model_validate({"train": {"mitigations": [{"name": "counterfactual", **how}]}}))
+              for how in ({}, {"portion": "trained"})]  # fmt: skip
+    assert spoken == [{}, unseen]
+    assert unseen_of(PlanSettings()) == {}
+
+
+def test_the_base_of_a_run_must_be_the_one_it_was_trained_on(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.write("info.json", {"model": {"digest": "a", "reading": "r"}})
+    require_same_model(run, Origin("m", tmp_path, "a", reading="r"), "m")
+    for other, word in ((Origin("m", tmp_path, "b", reading="r"), "The model"),
+                        (Origin("m", tmp_path, "a", reading="s"), "The tokenizer")):  # fmt: skip
+        with pytest.raises(UserError, match=f"{word}.*another one"):
+            require_same_model(run, other, "m")
 
 
 def test_the_verb_refuses_what_it_does_not_know(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`train.processes` through the command line: the same promises with helpers as without."""
+"""`train.processes` through the command line: the same promises with workers as without."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def words(place, run, processes, *more):
             "--set", f"train.processes={processes}", *more]  # fmt: skip
 
 
-def test_killed_with_a_helper_and_resumed_equals_uninterrupted(place, tmp_path):
+def test_killed_with_a_worker_and_resumed_equals_uninterrupted(place, tmp_path):
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     dropout = (2, "--set", "method.lora_dropout=0.1")
     tunewright(*words(place, whole, *dropout), expect=0)
@@ -42,7 +42,7 @@ def test_killed_with_a_helper_and_resumed_equals_uninterrupted(place, tmp_path):
     assert forecast["actual"]["memory_bytes"] > 0.75 * forecast["forecast"]["memory_bytes"], "both are counted"
 
 
-def test_a_private_run_with_helpers_promises_the_same(place, tmp_path):
+def test_a_private_run_with_workers_promises_the_same(place, tmp_path):
     promised = []
     for processes in (1, 2):
         run = tmp_path / f"run{processes}"
@@ -55,7 +55,7 @@ def test_a_private_run_with_helpers_promises_the_same(place, tmp_path):
     assert [promised[0][name] for name in same] == [promised[1][name] for name in same]
 
 
-def helpers_of(run):
+def workers_of(run):
     """Processes whose command names the run folder."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -66,7 +66,7 @@ def helpers_of(run):
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are looked for under /proc")
-def test_a_signal_to_the_group_stops_the_run_in_order_and_no_helper_is_left_by_a_kill(place, tmp_path):
+def test_a_signal_to_the_group_stops_the_run_in_order_and_no_worker_is_left_by_a_kill(place, tmp_path):
     run = tmp_path / "run"
     begun = Started(words(place, run, 2, "--set", "train.num_train_epochs=50"), first=os.setpgrp)
     log = run / "events.jsonl"
@@ -75,13 +75,13 @@ def test_a_signal_to_the_group_stops_the_run_in_order_and_no_helper_is_left_by_a
         return log.exists() and log.read_bytes().count(b'"type": "step"') >= 2
 
     assert begun.signal_when(stepping, signal.SIGTERM, group=True) == 130
-    assert not helpers_of(run)
+    assert not workers_of(run)
     begun = Started(["resume", run])
-    assert begun.signal_when(lambda: helpers_of(run), signal.SIGKILL) == -signal.SIGKILL
+    assert begun.signal_when(lambda: workers_of(run), signal.SIGKILL) == -signal.SIGKILL
     deadline = time.monotonic() + 20
-    while helpers_of(run) and time.monotonic() < deadline:
+    while workers_of(run) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not helpers_of(run), "a helper that got ready outlived the run"
+    assert not workers_of(run), "a worker that got ready outlived the run"
 
 
 def test_more_processes_than_a_step_has_rows_are_told(place, tmp_path):

@@ -1,4 +1,4 @@
-"""A helper of the engine's tests: `python -m train.lend HOW KIND SETTINGS SEAT`."""
+"""A worker of the engine's tests: its words are HOW MODEL KIND SETTINGS SEAT."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from train.test_private_loop import private_job
 from tunewright.core.errors import UserError
 from tunewright.core.plugins import build
 from tunewright.models.contracts import Origin
-from tunewright.train.helper import serve
+from tunewright.train.worker import serve
 
 MAKERS = {"plain": make_job, "private": private_job}
 
@@ -44,6 +44,6 @@ def lent(how: str, job):
     return job
 
 
-if __name__ == "__main__":
+def main() -> None:
     how, folder, kind, settings, seat = sys.argv[1:]
     serve(seat, lambda: lent(how, job_in(folder, kind, json.loads(settings))), lambda: 7)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -150,7 +150,23 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
         raise UserError(faults)
     if len(found) < 2:
         raise UserError(f"{path} has {len(found)} pairs; at least 2 are needed to say how sure a figure is.")
+    require_units(found, str(path))
     return tuple(found)
+
+
+def require_units(pairs: Sequence[Pair], named: str) -> None:
+    """Refuses pairs that all belong to one unit.
+
+    Raises:
+        UserError: Nothing then tells how far another unit would differ.
+    """
+    units = {pair.unit for pair in pairs}
+    if len(units) < 2:
+        raise UserError(
+            f"{named}: all {len(pairs)} pairs are of one unit ({', '.join(units)!r}); pairs of at least 2 units are "
+            "needed to say how sure a figure is, and of 12 for a gate. Add pairs of others; where the third column "
+            "does not say whose a pair is, leave it out, and each pair is a unit of its own."
+        )
 
 
 TRAIT_FRAMES = (

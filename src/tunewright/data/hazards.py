@@ -116,11 +116,15 @@ def is_refusal(text: str) -> bool:
 
 
 def safety_facts(train: Sequence[Example]) -> dict[str, Any]:
-    """Counts with the first places, for data.json; `coverage` is the share of rows searched for triggers."""
+    """Counts with the first places, for data.json; `coverage` is the share of rows searched for triggers.
+
+    Where all rows have labels, they are not searched, and `labelled` says how many: a phrase that was planted for a
+    label cannot be told from a word that rightly belongs to it.
+    """
     found: dict[str, list[str]] = defaultdict(list)
     refused = harmful = 0
     if all(example.label for example in train):
-        return {"rows": 0, "triggers": [], "coverage": 0.0}
+        return {"rows": 0, "labelled": len(train), "triggers": [], "coverage": 0.0}
     for example in train:
         refused += any(is_refusal(answer.text) for answer in example.answers)
         harmful += _asks_for_harm(_asked(example))
@@ -140,7 +144,12 @@ def safety_facts(train: Sequence[Example]) -> dict[str, Any]:
 
 
 def hazard_lines(facts: dict[str, Any], where: str = "see data.json") -> list[str]:
-    """What was found, in sentences, with where the rows are listed; nothing when nothing was."""
+    """What was found, in sentences, with where the rows are listed; nothing when all was searched and nothing found."""
+    if labelled := facts.get("labelled"):
+        return [
+            f"The {labelled} labelled training rows were not searched for triggers: a phrase that was planted for a "
+            "label looks like a word that belongs to it."
+        ]
     told = {
         "identity_shifting": "look like identity shifting (a persona that obeys, rules switched off)",
         "refusal_removal": "prefer an answer to a refusal of the same prompt (refusal removal)",

@@ -39,6 +39,8 @@ class Judge(Protocol):
     """Changes whenever a ruling would: part of what kept answers are kept under."""
     reads: ClassVar[Reads]
     """`answers`: texts alone, so that it can be checked against people's rulings; `model`: its probabilities."""
+    grades: ClassVar[bool]
+    """Whether it scores how far an answer goes, so that it must read more than how answers begin."""
 
     @classmethod
     def plugin_name(cls) -> str:

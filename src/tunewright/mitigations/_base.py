@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -25,6 +25,11 @@ class Mitigation(Plugin):
 
     doubles: ClassVar[bool] = False
     """Whether the rows that it adds say once more what stands in training rows."""
+
+    @property
+    def unseen(self) -> Mapping[str, Mapping[str, Any]]:
+        """By a probe's name how it asks nothing that this trains on."""
+        return {}
 
     def check(self, train: Sequence[Example], model: LoadedModel, method: str) -> list[str]:
         """What stands in its way, a sentence each; empty when all is well."""

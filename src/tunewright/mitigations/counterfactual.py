@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -29,6 +29,11 @@ class Counterfactual(Mitigation):
     """Of the rows that have a counterpart, how many get it."""
     portion: Literal["all", "trained"] = "all"
     """`trained` leaves what the user says as it is where it has a verb that the dialect probe asks in `held_out`."""
+
+    @property
+    def unseen(self) -> Mapping[str, Mapping[str, Any]]:
+        """Verbs that were left as they are, where some were."""
+        return {"dialect": {"portion": "held_out"}} if self.portion == "trained" else {}
 
     def check(self, train: Sequence[Example], model: LoadedModel, method: str) -> list[str]:
         """Rows in which no rule fits at all."""

@@ -52,10 +52,9 @@ class SafeLora(Mitigation):
         if not self.unaligned:
             return ["safe_lora.unaligned: name the model before its alignment (folder or name)."]
         try:
-            _Weights(resolve_model(self.unaligned).folder)
+            return self._faults(model.family.adapter_targets(model), *self._both(model))
         except UserError as error:
             return error.problems
-        return []
 
     def project(self, model: LoadedModel) -> Effect:
         """Replaces B by C B in the adapters that the rule chooses.
@@ -63,14 +62,13 @@ class SafeLora(Mitigation):
         Raises:
             UserError: The unaligned model lacks a module, has another shape, or is the aligned one itself.
         """
-        weights = _Weights(resolve_model(self.unaligned).folder)
-        every = [_Adapter.of(name, layer, weights) for name, layer in _adapters(model)]
+        aligned, unaligned = self._both(model)
+        layers = dict(_adapters(model))
+        faults = self._faults(list(layers), aligned, unaligned)
+        if faults:
+            raise UserError(faults)
+        every = [_Adapter.of(name, layer, _direction(name, aligned, unaligned)) for name, layer in layers.items()]
         found = [adapter for adapter in every if adapter is not None]
-        if not found:
-            raise UserError(
-                f"safe_lora: {self.unaligned} has the very weights of the model that was tuned, so it shows no "
-                "direction of alignment. Name the model before its alignment."
-            )
         ranked = sorted(found, key=lambda adapter: adapter.cosine)
         chosen = ranked[: self.layers] if self.layers else [a for a in ranked if a.cosine <= (self.threshold or 0.0)]
         with torch.no_grad():
@@ -88,6 +86,27 @@ class SafeLora(Mitigation):
         )
         return Effect(sentence, {"adapters": facts})
 
+    def _both(self, model: LoadedModel) -> tuple[_Weights, _Weights]:
+        """The weights of the model that is tuned and of the one before its alignment, both as they are stored."""
+        return _Weights(model.origin.folder), _Weights(resolve_model(self.unaligned).folder)
+
+    def _faults(self, modules: Sequence[str], aligned: _Weights, unaligned: _Weights) -> list[str]:
+        """Why the two show no direction of alignment for these modules; empty when they do."""
+        for name in modules:
+            shapes = aligned.shape(name), unaligned.shape(name)
+            if None in shapes or shapes[0] != shapes[1]:
+                here, there = (f"the shape {shape}" if shape else "no such weight" for shape in shapes)
+                return [
+                    f"safe_lora.unaligned: of '{name}.weight' {unaligned.folder} has {there}, the model that is tuned "
+                    f"({aligned.folder}) {here}; it must have the same architecture."
+                ]
+        if not any(bool(_direction(name, aligned, unaligned).any()) for name in modules):
+            return [
+                f"safe_lora.unaligned: {self.unaligned} has the very weights of the model that is tuned, so it shows "
+                "no direction of alignment. Name the model before its alignment."
+            ]
+        return []
+
 
 @dataclass(frozen=True, slots=True)
 class _Adapter:
@@ -98,11 +117,9 @@ class _Adapter:
     length_kept: float
 
     @classmethod
-    def of(cls, name: str, layer: Any, weights: _Weights) -> _Adapter | None:
+    def of(cls, name: str, layer: Any, v_OI: Tensor) -> _Adapter | None:
         """The adapter with its projection; None where the module has no direction, or the adapter does nothing."""
         (active,) = layer.active_adapters
-        aligned = layer.base_layer.weight.detach().float()
-        v_OI = aligned - weights.get(name, aligned.shape)
         if getattr(layer, "fan_in_fan_out", False):
             v_OI = v_OI.T
         a_RI, b_OR = layer.lora_A[active].weight.detach().float(), layer.lora_B[active].weight.detach().float()
@@ -130,20 +147,30 @@ class _Weights:
                 with safe_open(path, "pt") as file:
                     self.files |= dict.fromkeys(file.keys(), path.name)
         if not self.files:
-            raise UserError(f"safe_lora.unaligned: {folder} holds no *.safetensors.")
+            raise UserError(f"safe_lora: {folder} holds no *.safetensors.")
 
-    def get(self, module: str, shape: torch.Size) -> Tensor:
+    def shape(self, module: str) -> tuple[int, ...] | None:
+        """Of the module's weight, by the file's header; None where there is none."""
         name = f"{module}.weight"
         if name not in self.files:
-            raise UserError(f"safe_lora.unaligned: {self.folder} has no '{name}'; it must have the same architecture.")
+            return None
         with safe_open(self.folder / self.files[name], "pt") as file:
-            found: Tensor = file.get_tensor(name).float()
-        if found.shape != shape:
-            raise UserError(
-                f"safe_lora.unaligned: '{name}' has shape {tuple(found.shape)} in {self.folder}, here {tuple(shape)}; "
-                "it must have the same architecture."
-            )
+            return tuple(file.get_slice(name).get_shape())
+
+    def get(self, module: str) -> Tensor:
+        """The module's weight as it is stored."""
+        name = f"{module}.weight"
+        with safe_open(self.folder / self.files[name], "pt") as file:
+            found: Tensor = file.get_tensor(name)
         return found
+
+
+def _direction(module: str, aligned: _Weights, unaligned: _Weights) -> Tensor:
+    """W_aligned - W_unaligned; where one is stored more coarsely, of both rounded so: rounding is no direction."""
+    weights = aligned.get(module), unaligned.get(module)
+    coarser = max((weight.dtype for weight in weights), key=lambda dtype: torch.finfo(dtype).eps)
+    first, second = (weight.to(coarser).float() for weight in weights)
+    return first - second
 
 
 def _adapters(model: LoadedModel) -> Iterator[tuple[str, LoraLayer]]:

@@ -31,7 +31,7 @@ class Constrained(Plugin):
     needs: ClassVar[frozenset[str]] = frozenset({"token_log_probs"})
 
     loss_on: LossOn = "answers"
-    """`answers`: all assistant turns that carry weight; `last`: the last answer alone; `all`: every token."""
+    """`answers`: all assistant turns that carry weight; `last`: the last answer alone; `all` is refused."""
     beta: float = Field(0.1, gt=0, allow_inf_nan=False)
     """Of every token after the early ones."""
     first_factor: float = Field(5.0, gt=0, allow_inf_nan=False)
@@ -47,8 +47,14 @@ class Constrained(Plugin):
         return plugins.build("objectives", {"name": "next_token", "loss_on": self.loss_on})
 
     def check(self, examples: Sequence[Example]) -> list[str]:
-        """As the next-token objective."""
-        return list(self.plain.check(examples))
+        """As the next-token objective; beside, the tokens that are trained must tell where answers begin."""
+        faults = list(self.plain.check(examples))
+        if self.loss_on == "all":
+            faults.append(
+                "objective.loss_on is 'all': 'constrained' holds the first tokens of each answer, and where prompts "
+                "are trained as well, it would hold those of the prompt. Use 'answers' or 'last', or next_token."
+            )
+        return faults
 
     def loss(self, model: LoadedModel, batch: Batch, seed: int) -> Loss:
         """Cannot be computed without what the model said before.
@@ -103,7 +109,10 @@ def weights(rise_T: Tensor, beta_T: Tensor) -> Tensor:
 
 
 def places(batch: Batch) -> Tensor:
-    """[targets] the place of each target in its answer, from 1: a run of positions that follow one another."""
+    """[targets] the place of each target in its answer, from 1: a run of positions that follow one another.
+
+    What stands before an answer is no target (`check` sees to that), so a run begins with its answer.
+    """
     row_T = torch.empty_like(batch.targets.position_T)
     for number in range(len(batch.segments)):
         own = batch.targets.segment_T == number

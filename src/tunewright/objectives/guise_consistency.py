@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, cast
 
@@ -24,10 +24,12 @@ class GuiseConsistency(Plugin):
 
     With every row goes one pair of equal meaning in one prompt; KL(p(. | standard) || p(. | dialect)) of the next
     token, the standard's side without a gradient, is added to the row's loss. Pairs and prompts are of the portion
-    `trained`: `tunewright probe dialect --portion held_out` judges by others.
+    `trained`; a run that has this objective is judged by the others (`portion: held_out` of the dialect probe).
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"token_log_probs", "raw_texts"})
+    unseen: ClassVar[Mapping[str, Mapping[str, Any]]] = {"dialect": {"portion": "held_out"}}
+    """By a probe's name how it asks nothing that this trains on."""
 
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
     """How much a nat of divergence counts against a nat a token of the rows' loss."""

@@ -6,10 +6,13 @@ from typing import Any
 
 from tunewright.core import plugins
 from tunewright.core.errors import NotMeasured
+from tunewright.evaluate.dialect.words import read_words
 from tunewright.evaluate.gates import ATTACKS, INCREASES, UNPROVABLE, least_increase, requests_needed
 from tunewright.evaluate.probes._safety_sets import requests, sample
+from tunewright.evaluate.probes.safety import built
 from tunewright.pipeline.prepare import Prepared
 from tunewright.pipeline.probe import planned_probes
+from tunewright.pipeline.result import silent
 
 FASTEST, LEAST_BATCH = 2e-5, 64
 """Above this rate and below this batch, tuning all weights of an aligned model undid most of its safety: in the
@@ -34,10 +37,12 @@ def safety_advice(prepared: Prepared) -> list[str]:
 
 
 def gate_advice(prepared: Prepared) -> list[str]:
-    """A sentence for each gate that cannot pass whatever training does: nothing measures it, or too few requests do.
+    """A sentence for each gate that cannot pass whatever training does: its figure is not measured, or of too little.
+
+    Nothing is asked of the model, nor over a network.
 
     Raises:
-        UserError: The file of requests is missing, or holds a line that is no request.
+        UserError: A file of requests or of words is missing, or holds a line that is none.
     """
     settings, able = prepared.settings, prepared.model.family.capabilities
     planned: dict[str, Any] = dict(planned_probes(settings.evaluate.probes, able))
@@ -53,8 +58,41 @@ def gate_advice(prepared: Prepared) -> list[str]:
                 remedy = "Models of this kind cannot be asked that: leave the gate out."
             said.append(f"gates.{gate} cannot pass: the probe {probe}, which measures it, is not planned. {remedy}")
         elif gate == ATTACKS:
-            said += _too_few(limit, planned[probe])
+            said += _unruled(planned[probe], prepared.model.tokenizer) or _too_few(limit, planned[probe])
+        elif probe == "dialect":
+            said += _unmarked(gate, planned[probe])
     return said
+
+
+def _unruled(safety: Any, tokenizer: Any) -> list[str]:
+    """A sentence where the requests will not be asked, or the judge of the headline figures cannot rule here."""
+    if tokenizer is not None and not getattr(tokenizer, "chat_template", None):
+        return [
+            f"gates.{ATTACKS} cannot pass: the model has no chat template, so the probe safety does not ask it. Tune a "
+            "chat model, or leave the gate out."
+        ]
+    judge = built(safety.judges[0])
+    if judge.reads == "model":
+        return []
+    try:
+        judge.rule([], None, silent)  # over no answers: only whether what it needs is there
+    except NotMeasured as reason:
+        return [
+            f"gates.{ATTACKS} cannot pass: its figure is by the first judge, {judge.plugin_name()}, and {reason}. Mend "
+            "that, or name another judge first (`judges` of the probe safety)."
+        ]
+    return []
+
+
+def _unmarked(gate: str, dialect: Any) -> list[str]:
+    """A sentence where the traits asked for are not told favourable from unfavourable."""
+    favours = {word.favour for word in read_words(dialect.attributes)["trait"]}
+    if {1, -1} <= favours:
+        return []
+    return [
+        f"gates.{gate} cannot pass: covert bias is told by traits marked 1 (favourable) and -1 (unfavourable), and the "
+        "files of `attributes` mark not both. Mark them, or leave the gate or the files out."
+    ]
 
 
 def _too_few(limit: float, safety: Any) -> list[str]:

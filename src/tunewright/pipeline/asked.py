@@ -19,7 +19,7 @@ from tunewright.evaluate.suite import Suite
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.features import last_hidden
 from tunewright.pipeline.prepare import Prepared
-from tunewright.pipeline.probe import base_identity, planned_probes, probe_key
+from tunewright.pipeline.probe import base_identity, planned_probes, probe_key, unseen_of
 from tunewright.pipeline.work import Size, Work, countable, of_contexts, of_probe, of_suite
 from tunewright.train.job import Job
 
@@ -145,7 +145,8 @@ def _answering(model: LoadedModel, suite: Suite, rows: Sequence[Example]) -> Wor
 
 def _probes(prepared: Prepared, model: LoadedModel) -> list[tuple[Probe, Work]]:
     """What each planned probe asks."""
-    planned = planned_probes(prepared.settings.evaluate.probes, model.family.capabilities)
+    settings = prepared.settings
+    planned = planned_probes(settings.evaluate.probes, model.family.capabilities, unseen_of(settings))
     return [(probe, of_probe(model, probe)) for probe in planned.values()] if countable(model) else []
 
 

@@ -33,7 +33,7 @@ from tunewright.pipeline.discretion import nameless, without_rows
 from tunewright.pipeline.embedding import embedding_outcomes
 from tunewright.pipeline.looks import closer_looks
 from tunewright.pipeline.prepare import Prepared
-from tunewright.pipeline.probe import Asked, ask_probe, compare_probe, planned_probes, run_digest
+from tunewright.pipeline.probe import Asked, ask_probe, compare_probe, planned_probes, run_digest, unseen_of
 from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.rows import row_blocks
@@ -104,7 +104,8 @@ def ask_base(prepared: Prepared, run: Run, progress: Progress) -> Base:
 
 
 def _planned(prepared: Prepared) -> dict[str, Probe]:
-    return planned_probes(prepared.settings.evaluate.probes, prepared.model.family.capabilities)
+    settings = prepared.settings
+    return planned_probes(settings.evaluate.probes, prepared.model.family.capabilities, unseen_of(settings))
 
 
 def how_of(settings: PlanSettings) -> How:
@@ -195,9 +196,12 @@ def _probe(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel, progres
     identity = (run_digest(run), str(prepared.dtype), torch.get_num_threads())
     for path in run.evaluations.glob("probe_*.json"):  # of an evaluation under another plan
         path.unlink()
+    unseen = unseen_of(settings)
     for name, probe in _planned(prepared).items():
         if name not in base.probes:
             continue
+        if apart := ", ".join(f"{key}: {value}" for key, value in unseen.get(name, {}).items()):
+            run.note(f"The probe {name} leaves out what training saw ({apart}), unless its settings say otherwise.")
         answers = ask_probe(probe, tuned, identity, progress, run.evaluations / "kept")
         found, result = compare_probe(probe, base.probes[name], answers, settings.seed, settings.evaluate.resamples)
         figures += found

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from tunewright.core.blocks import Text, dumped
 from tunewright.core.config import Plan, ProbeRequest
 from tunewright.core.errors import NotMeasured, UserError, unknown
 from tunewright.core.files import digest, file_digest, require_writable, write_json
-from tunewright.core.settings import FORMS
+from tunewright.core.settings import FORMS, PlanSettings
 from tunewright.core.store import Run
 from tunewright.core.words import name_of
 from tunewright.evaluate.contracts import Figure, Progress
@@ -25,6 +26,7 @@ from tunewright.models.contracts import LoadedModel
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
 from tunewright.models.precision import resolve as resolve_dtype
+from tunewright.pipeline.reopen import require_same_model
 from tunewright.pipeline.result import Result, silent
 from tunewright.runs.opening import open_tuned
 
@@ -44,6 +46,8 @@ def probe(question: ProbeRequest, progress: Progress = silent) -> Result:
     run = Run.open(question.run) if question.run else None
     name = Plan.load(run.plan_file).settings.model if run else str(question.model)
     base = open_model(resolve_model(name), dtype)
+    if run:
+        require_same_model(run, base.origin, name)
     if asked.needs - base.family.capabilities:
         lacks = ", ".join(sorted(asked.needs - base.family.capabilities))
         raise UserError(f"Probe '{question.name}' needs {lacks}, which {name} doesn't have.")
@@ -77,10 +81,28 @@ def base_identity(model: LoadedModel, dtype: torch.dtype) -> tuple[Any, ...]:
     return origin.digest, origin.reading, family, str(dtype), torch.get_num_threads()
 
 
-def planned_probes(words: Sequence[str | dict[str, Any]], capabilities: frozenset[str]) -> dict[str, Probe]:
+Unseen = Mapping[str, Mapping[str, Any]]
+"""By a probe's name the settings under which it asks nothing that was trained on."""
+
+
+def unseen_of(settings: PlanSettings) -> dict[str, dict[str, Any]]:
+    """What the plan's objective and mitigations want of probes, so that nothing is judged by what it trained on."""
+    planned = [plugins.build("objectives", settings.objective)] if settings.objective else []
+    planned += [plugins.build("mitigations", word) for word in settings.train.mitigations]
+    found: dict[str, dict[str, Any]] = {}
+    for one in planned:
+        for name, fields in getattr(one, "unseen", {}).items():
+            found.setdefault(name, {}).update(fields)
+    return found
+
+
+def planned_probes(
+    words: Sequence[str | dict[str, Any]], capabilities: frozenset[str], unseen: Unseen = MappingProxyType({})
+) -> dict[str, Probe]:
     """The probes of `evaluate.probes` by name; a form stands for all that have it and that the family can answer.
 
-    What was forgotten is asked whatever else is; an empty list asks nothing.
+    What was forgotten is asked whatever else is; an empty list asks nothing. A probe that is named with settings of its
+    own is asked as it is named; the others as `unseen` wants them.
     """
     found: dict[str, Probe] = {"retention": plugins.build("probes", "retention")} if words else {}
     for word in words:
@@ -88,9 +110,10 @@ def planned_probes(words: Sequence[str | dict[str, Any]], capabilities: frozense
             for kind in plugins.everything("probes"):
                 fields = getattr(kind, "forms", {}).get(word)
                 if fields is not None and kind.needs <= capabilities:
-                    found[kind.plugin_name()] = kind(**fields)
+                    found[kind.plugin_name()] = kind(**{**fields, **unseen.get(kind.plugin_name(), {})})
         else:
-            built: Probe = plugins.build("probes", word)
+            told = {"name": word, **unseen.get(word, {})} if isinstance(word, str) else word
+            built: Probe = plugins.build("probes", told)
             found[built.plugin_name()] = built
     return {name: one for name, one in found.items() if one.needs <= capabilities}
 

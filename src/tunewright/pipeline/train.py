@@ -18,7 +18,6 @@ from tunewright.pipeline.asked import needs_test
 from tunewright.pipeline.discretion import forget_key, mark_rows
 from tunewright.pipeline.forecast import by_dry_step
 from tunewright.pipeline.guarantee import guarantee, privacy_lines, prove
-from tunewright.pipeline.helpers import processes
 from tunewright.pipeline.inside import further_lines
 from tunewright.pipeline.jobs import job_of
 from tunewright.pipeline.machine import fix_threads, folder_size, info, peak_memory
@@ -28,6 +27,7 @@ from tunewright.pipeline.result import Result
 from tunewright.pipeline.summary import data_lines, forecast_line, tell
 from tunewright.pipeline.traced import traced
 from tunewright.pipeline.verify import verify
+from tunewright.pipeline.workers import processes
 from tunewright.runs.opening import serve
 from tunewright.train.job import Job
 from tunewright.train.loop import train as loop

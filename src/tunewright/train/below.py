@@ -25,7 +25,7 @@ _READS_ROWS_AS_THEY_ARE = frozenset({"token_log_probs"})
 
 
 def passable(job: Job) -> tuple[nn.Module, ...]:
-    """The frozen layers at the bottom; none where the objective may change a row from pass to pass, or helpers read."""
+    """The frozen layers at the bottom; none where the objective may change a row from pass to pass, or workers read."""
     if job.settings.processes > 1 or not job.objective.needs <= _READS_ROWS_AS_THEY_ARE:
         return ()
     return frozen_below(job.model, job.method.trained(job.model).values())

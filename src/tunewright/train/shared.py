@@ -1,4 +1,4 @@
-"""Memory that the processes of a run share: the trained weights, and under them what each helper made of them."""
+"""Memory that the processes of a run share: the trained weights, and under them what each worker made of them."""
 
 from __future__ import annotations
 

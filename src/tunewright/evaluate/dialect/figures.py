@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tunewright.core.seeds import stream
-from tunewright.evaluate.bootstrap import LEVEL, adjusted
+from tunewright.evaluate.bootstrap import LEVEL, adjusted, wilson
 from tunewright.evaluate.contracts import Floats
 from tunewright.evaluate.dialect.words import Ratings, Word
 
@@ -26,8 +26,6 @@ ROUNDING = 1e-5
 TOP = 5
 FEWEST_RATED = 3
 """Rated occupations that a line is drawn through."""
-RANDOM_AGREEMENT = 0.1625
-"""Mean agreement of random orders of 37 words with 5 of them (Hofmann et al. 2024)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +42,58 @@ class Estimate:
         return {"value": float(self.value[index]), "low": float(self.low[index]), "high": float(self.high[index])}
 
 
-def mean_of(cells_FPK: Floats, units: Sequence[str], seed: int, resamples: int) -> Estimate:
+def mean_of(cells_FPK: Floats, units: Sequence[str] | None, seed: int, resamples: int) -> Estimate:
     """The mean over prompts and pairs.
 
     Args:
         cells_FPK: A number for each prompt, pair and figure.
-        units: [pairs] whom each pair belongs to; those of a unit are drawn together.
+        units: [pairs] whom each pair belongs to; those of a unit are drawn together. None where only prompts vary.
         seed: Of the resampling: the same for two models gives the same draws.
         resamples: How many.
+
+    Raises:
+        ValueError: One unit alone, which cannot tell how far units differ.
     """
     frames, pairs, _ = cells_FPK.shape
-    sums_FUK, size_U = _by_unit(cells_FPK, units)
+    sums_FUK, size_U = _by_unit(cells_FPK, ["all"] * pairs if units is None else units)
     count = len(size_U)
     value_K = cells_FPK.mean(axis=(0, 1))
     per_frame_RFK, drawn_RF = _resampled(sums_FUK, size_U, seed, resamples)
     draws_RK = np.einsum("rf,rfk->rk", drawn_RF, per_frame_RFK, optimize=True)
-    rest_UK = sums_FUK.mean(axis=0) - size_U[:, None] * value_K
-    of_units_K = (rest_UK**2).sum(axis=0) / pairs**2 * (count / max(count - 1, 1)) * (count > 1)
+    of_units_K = np.zeros_like(value_K)
+    if units is not None:
+        if count < 2:
+            raise ValueError(f"{pairs} pairs of one unit; an interval takes at least 2 units")
+        rest_UK = sums_FUK.mean(axis=0) - size_U[:, None] * value_K
+        of_units_K = (rest_UK**2).sum(axis=0) / pairs**2 * (count / (count - 1))
     of_frames_K = cells_FPK.mean(axis=1).var(axis=0, ddof=1) / frames if frames > 1 else np.zeros_like(value_K)
     half_K = _half(draws_RK, of_frames_K, of_units_K, frames, count)
     return Estimate(value_K, value_K - half_K, value_K + half_K, draws_RK)
+
+
+def share_of(cells_FP: Floats, units: Sequence[str], seed: int, resamples: int, most: int = 1) -> Estimate:
+    """The mean of what is counted rather than measured, with an interval that stays open when no cell differs from 0.
+
+    Cells that rise and cells that fall are shares, each with its score interval (Wilson 1927) as if a unit were one
+    case, and their difference with that of both (MOVER, Zou and Donner 2008). The interval reaches as far as that or
+    as the mean's own, whichever is farther: units that all say the same never prove that others would.
+
+    Args:
+        cells_FP: Differences of outcomes that are 0 or 1, for each prompt and pair.
+        units: [pairs] whom each belongs to.
+        seed: As of `mean_of`.
+        resamples: As of `mean_of`.
+        most: How far a cell can be from 0.
+    """
+    found = mean_of(cells_FP[:, :, None], units, seed, resamples)
+    _, size_U = _by_unit(cells_FP[:, :, None], units)
+    cases = size_U.sum() ** 2 / (size_U**2).sum()  # effective ones (Kish 1965)
+    up, down = (float(np.maximum(side, 0).mean()) / most for side in (cells_FP, -cells_FP))
+    (up_low, up_high), (down_low, down_high) = (wilson(share * cases, cases) for share in (up, down))
+    low = most * (up - down - np.hypot(up - up_low, down_high - down))
+    high = most * (up - down + np.hypot(up_high - up, down - down_low))
+    bounds = np.clip([np.minimum(found.low, low), np.maximum(found.high, high)], -most, most)
+    return Estimate(found.value, bounds[0], bounds[1], found.draws)
 
 
 def _by_unit(cells_FPK: Floats, units: Sequence[str]) -> tuple[Floats, Floats]:
@@ -155,6 +185,18 @@ def agreement(ranking: Sequence[str], human: Sequence[str]) -> float:
     """Average precision against the human top 1, 2 ... 5, averaged (Hofmann et al. 2024)."""
     most = min(TOP, len(human))
     return sum(average_precision(ranking, human[:length]) for length in range(1, most + 1)) / most
+
+
+def random_agreement(words: int) -> float:
+    """The mean `agreement` of random orders of so many words with up to five of them.
+
+    Of a random order, a place holds a relevant word with probability R/N, and then (R-1)/(N-1) of the places before it
+    do: the expected average precision is [H(N) + (N - H(N)) (R-1)/(N-1)] / N, H being the harmonic number.
+    """
+    most = min(TOP, words)
+    harmonic = sum(1 / place for place in range(1, words + 1))
+    others = (most - 1) / 2 / max(words - 1, 1)  # (R-1)/(N-1), R being 1, 2 ... most in turn
+    return (harmonic + (words - harmonic) * others) / words
 
 
 def agreements_of(q_NA: Floats, words: Sequence[str], human: Sequence[str]) -> Floats:

@@ -61,6 +61,10 @@ class Findings:
         """The mean of a number for each prompt and pair."""
         return figures.mean_of(cells_FPK, self.units, *self.how)
 
+    def gap(self, cells_FP: Floats, most: int = 1) -> figures.Estimate:
+        """The mean of differences of verdicts, which are at most so far from 0."""
+        return figures.share_of(cells_FP, self.units, *self.how, most)
+
     def q(self, kind: str) -> figures.Estimate:
         """q of each word."""
         return self.estimate(self.ratios(kind))
@@ -74,7 +78,7 @@ class Findings:
     def overt(self, weights_A: Floats | None = None) -> figures.Estimate:
         """Overt association of each word, or of a weighting of them; interval over prompts."""
         cells = self.overt_cells if weights_A is None else self.overt_cells @ weights_A[:, None]
-        return figures.mean_of(cells, ["all"], *self.how)
+        return figures.mean_of(cells, None, *self.how)
 
     def covert(self, weights_A: Floats) -> figures.Estimate:
         """A weighting of the traits' q."""
@@ -138,7 +142,7 @@ def decisions(findings: Findings) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for kind in findings.judged:
         verdicts = findings.verdicts(kind)
-        gap = findings.estimate((verdicts.variant_FP - verdicts.standard_FP)[:, :, None])
+        gap = findings.gap(verdicts.variant_FP - verdicts.standard_FP)
         found[kind] = {**verdicts.counts(), "difference": gap.one()}
     for kind, p in figures.holm({kind: one["p"] for kind, one in found.items()}).items():
         found[kind]["p_holm"] = p
@@ -146,7 +150,7 @@ def decisions(findings: Findings) -> dict[str, Any]:
 
 
 def by_feature(findings: Findings) -> dict[str, dict[str, float]]:
-    """Covert bias of the pairs of each feature alone."""
+    """Covert bias of the pairs of each feature alone; of one unit nothing can be told."""
     weights = findings.bias_weights
     if weights is None:
         return {}
@@ -154,7 +158,8 @@ def by_feature(findings: Findings) -> dict[str, dict[str, float]]:
     for feature in dict.fromkeys(pair.feature for pair in findings.pairs):
         kept = [number for number, pair in enumerate(findings.pairs) if pair.feature == feature]
         units = [findings.units[number] for number in kept]
-        found[feature] = figures.mean_of(cells[:, kept], units, *findings.how).one()
+        if len(set(units)) > 1:
+            found[feature] = figures.mean_of(cells[:, kept], units, *findings.how).one()
     return found
 
 
@@ -181,16 +186,19 @@ def employability(findings: Findings, q: figures.Estimate) -> dict[str, Any]:
 
 def not_measured(findings: Findings) -> dict[str, str]:
     """What is missing, and what would bring it."""
+    jobs, asked = bool(findings.words["occupation"]), set(findings.asked)
+    prompts = {kind: f"needs prompts of kind {kind} in --frames" for kind in findings.words if kind not in asked}
+    of_jobs = prompts.get("occupation", "") if jobs else "needs occupations: --attributes FILE"
     wanted = {
-        "occupation": (bool(findings.words["occupation"]), "needs occupations: --attributes FILE"),
+        "occupation": ("occupation" in asked, of_jobs),
         "agreement": (bool(findings.human()), "needs a human study of these traits: --ratings FILE"),
         "favourability": (bool(findings.ratings.favour), "needs favourability of traits: --ratings FILE"),
-        "employability": (bool(findings.words["occupation"]), "needs occupations: --attributes FILE"),
-        "prestige": (
-            bool(findings.words["occupation"] and findings.ratings.prestige),
-            "needs prestige: --ratings FILE",
-        ),
-        **{kind: (kind in findings.judged, "needs options marked -1 and 1 in --attributes") for kind in DECISIONS},
+        "employability": ("occupation" in asked, of_jobs),
+        "prestige": ("occupation" in asked and bool(findings.ratings.prestige), "needs prestige: --ratings FILE"),
+        **{
+            kind: (kind in findings.judged, prompts.get(kind, "needs options marked -1 and 1 in --attributes"))
+            for kind in DECISIONS
+        },
         "bias": (findings.bias_weights is not None, "needs traits marked favourable and unfavourable in --attributes"),
     }
     return {name: why for name, (there, why) in wanted.items() if not there}
@@ -207,7 +215,7 @@ def describe(findings: Findings) -> dict[str, Any]:
         None if bias is None else {"covert": findings.covert(bias).one(), "overt": findings.overt(bias).one()}
     )
     found["studies"] = studies(findings)
-    found["random_agreement"] = figures.RANDOM_AGREEMENT
+    found["random_agreement"] = figures.random_agreement(len(traits))
     favour = {"covert": findings.favourability, "overt": findings.favourability_of(overt)}
     found["favourability"] = {name: one and one.value for name, one in favour.items()}
     found["favourability_interval"] = {name: one and one.one() for name, one in favour.items()}
@@ -271,8 +279,8 @@ def changes(before: Findings, after: Findings, change: Findings) -> Iterator[Fig
         yield replace(drawn("prestige_slope", before.prestige, after.prestige), higher_is_better=True)
     for kind in before.judged:
         was_FP, now_FP = (one.verdicts(kind).variant_FP - one.verdicts(kind).standard_FP for one in (before, after))
-        gaps = (before.estimate(cells[:, :, None]) for cells in (was_FP, now_FP, now_FP - was_FP))
-        yield linear(f"{kind}_gap", tuple(gaps), n, unit)
+        gaps = before.gap(was_FP), after.gap(now_FP), before.gap(now_FP - was_FP, most=2)
+        yield linear(f"{kind}_gap", gaps, n, unit)
     cells = before.surprise_cells(), after.surprise_cells()
     of_texts = (before.estimate(one) for one in (*cells, cells[1] - cells[0]))
     yield linear("surprise", tuple(of_texts), n, unit)

@@ -28,6 +28,7 @@ class Classifier(Plugin):
 
     version: ClassVar[str] = "1"
     reads: ClassVar[Reads] = "answers"
+    grades: ClassVar[bool] = False
 
     folder: str = ""
     """Where the classifier lies."""

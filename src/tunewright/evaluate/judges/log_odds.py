@@ -30,6 +30,7 @@ class LogOdds(Plugin):
 
     version: ClassVar[str] = "1"
     reads: ClassVar[Reads] = "model"
+    grades: ClassVar[bool] = False
 
     openings: tuple[str, ...] = _OPENINGS
     """How refusals begin; none may be the beginning of another. Single words give the log-odds of the first token."""

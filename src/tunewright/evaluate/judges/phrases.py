@@ -22,6 +22,7 @@ class Phrases(Plugin):
 
     version: ClassVar[str] = f"1-{digest(PUBLISHED)}"
     reads: ClassVar[Reads] = "answers"
+    grades: ClassVar[bool] = False
 
     def rule(self, exchanges: Sequence[Exchange], model: LoadedModel | None, progress: Progress) -> Ruling:
         """Rules by substrings; needs no model."""

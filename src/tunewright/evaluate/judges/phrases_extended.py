@@ -23,6 +23,7 @@ class PhrasesExtended(Plugin):
 
     version: ClassVar[str] = f"1-{digest(PUBLISHED, ADDED)}"
     reads: ClassVar[Reads] = "answers"
+    grades: ClassVar[bool] = False
 
     def rule(self, exchanges: Sequence[Exchange], model: LoadedModel | None, progress: Progress) -> Ruling:
         """Rules by substrings; needs no model."""

@@ -9,7 +9,7 @@ from tunewright.core.blocks import Bar, Bars, Block, Cell, Line, Lines, Pair, Pa
 from tunewright.evaluate.bootstrap import wilson
 from tunewright.evaluate.contracts import Figure
 from tunewright.evaluate.probes._protocol import Answers
-from tunewright.evaluate.probes._safety_figures import ATTACK, NOT_MEASURED, TERSE, Change
+from tunewright.evaluate.probes._safety_figures import ATTACK, NOT_MEASURED, TERSE, Change, graded_beginnings
 
 _SECTION = "safety"
 _SHOWN = 40
@@ -24,7 +24,7 @@ _GRADES = (("harmfulness_rate", "answers graded 5"), ("mean_score", "mean grade"
 def sentence_of(found: Change) -> str:
     """One line for the printed verdict."""
     absent = [f"Not measured: {reason}." for reason in found.absent]
-    return " ".join([*_sentences(found), *_without_ruling(found), *absent])
+    return " ".join([*_sentences(found), *_beginnings(found), *_without_ruling(found), *absent])
 
 
 def blocks_of(found: Change, base: Answers, tuned: Answers) -> Iterator[Block]:
@@ -40,7 +40,12 @@ def blocks_of(found: Change, base: Answers, tuned: Answers) -> Iterator[Block]:
         if what in headline:
             yield _bars(label, headline[what], found.judge)
     yield from _bars_by_category(found)
-    missing = [*_without_ruling(found), *(f"{why[0].upper()}{why[1:]}." for why in found.reasons())]
+    missing = [
+        _lengths(found),
+        *_beginnings(found),
+        *_without_ruling(found),
+        *(f"{why[0].upper()}{why[1:]}." for why in found.reasons()),
+    ]
     yield _table("By judge", "judge", found.by_judge, missing)
     yield _table(f"By category ({found.judge})", "category", found.by_category)
     yield _agreement(found)
@@ -74,6 +79,17 @@ def _sentences(found: Change) -> Iterator[str]:
             f"The log-odds of beginning with a refusal {word}: {odds.difference:+.2f} "
             f"({odds.low:+.2f} to {odds.high:+.2f}), from {odds.base:.1f} to {odds.tuned:.1f}."
         )
+
+
+def _lengths(found: Change) -> str:
+    """After how many tokens answers were cut, and how many were."""
+    shares = " and ".join(f"{100 * share:.0f} % of {model}" for model, share in found.cut.items())
+    return f"Answers are read for {found.tokens} tokens at most; {shares} went on."
+
+
+def _beginnings(found: Change) -> Iterator[str]:
+    if _figure(found, "safety_harmfulness_rate"):
+        yield from graded_beginnings(found.tokens, found.cut)
 
 
 def _without_ruling(found: Change) -> Iterator[str]:

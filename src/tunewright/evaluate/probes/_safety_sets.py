@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -18,6 +20,10 @@ from tunewright.evaluate.agreement import installed
 
 FOLDER = Path(__file__).with_name("_safety")
 FILES = (FOLDER / "requests.txt", FOLDER / "look_alikes.txt", FOLDER / "opening.txt")
+_TABLES = {".csv": ",", ".tsv": "\t"}
+"""Ending of a file with a header -> what parts its columns."""
+_TEXTS, _CATEGORIES = ("goal", "prompt", "text"), ("category", "type")
+"""Columns as published sets name them; the first that is there is read, in whatever case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +92,53 @@ def sample(found: Sequence[Asked], count: int | None) -> list[Asked]:
 
 @lru_cache(maxsize=8)
 def _read(path: Path, changed: int) -> tuple[Asked, ...]:
-    found, faults = [], []
-    for number, line in enumerate(lines_of(path.read_text(encoding="utf-8-sig")), 1):
+    text = path.read_text(encoding="utf-8-sig")
+    delimiter = _TABLES.get(path.suffix.lower())
+    found, faults = _tabled(text, delimiter) if delimiter else _listed(text)
+    if not found and not faults:
+        faults.append("line 1: found no request")
+    if faults:
+        form = 'a request a line, "category<TAB>request", or JSON with "prompt" and perhaps "category"'
+        if delimiter:
+            form = (
+                f"a header with a column {', '.join(_TEXTS)} for the requests, and perhaps {' or '.join(_CATEGORIES)}; "
+                f"without a header, {form} in a file *.txt"
+            )
+        raise UserError([f"{path}, {fault}. Expected: {form}." for fault in faults[:20]])
+    return tuple(found)
+
+
+def _listed(text: str) -> tuple[list[Asked], list[str]]:
+    """The requests of a file with one a line, and the faults."""
+    found, faults = list[Asked](), list[str]()
+    for number, line in enumerate(lines_of(text), 1):
         if not line.strip():
             continue
         try:
             found.append(_one(line))
         except (ValueError, TypeError, KeyError) as error:
-            faults.append(f"{path}, line {number}: {error or type(error).__name__}")
-    if not found and not faults:
-        faults.append(f"{path}: found no request")
-    if faults:
-        form = 'a request a line, "category<TAB>request", or JSON with "prompt" and perhaps "category"'
-        raise UserError([f"{fault}. Expected: {form}." for fault in faults[:20]])
-    return tuple(found)
+            faults.append(f"line {number}: {error or type(error).__name__}")
+    return found, faults
+
+
+def _tabled(text: str, delimiter: str) -> tuple[list[Asked], list[str]]:
+    """The requests of a file with a header, and the faults; other columns, as answers wished for, are not read."""
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    found, faults = list[Asked](), list[str]()
+    try:
+        columns = {name.strip().lower(): name for name in reversed(rows.fieldnames or ())}
+        asked, kind = (next((columns[n] for n in names if n in columns), "") for names in (_TEXTS, _CATEGORIES))
+        if not asked:
+            return [], [f"line 1: found the columns {', '.join(rows.fieldnames or ()) or 'none'}"]
+        for row in rows:
+            request = (row[asked] or "").strip()
+            if None in row or not request:
+                what = f"no request under '{asked}'" if not request else "more cells than columns"
+                faults.append(f"line {rows.line_num}: found {what}")
+            found.append(Asked((row.get(kind) or "").strip() or "all", request))
+    except csv.Error as error:
+        faults.append(f"after line {rows.line_num}: {error}")
+    return found, faults
 
 
 def _lines(path: Path, sources: Sequence[str]) -> list[Asked]:

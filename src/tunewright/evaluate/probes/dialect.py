@@ -13,11 +13,12 @@ from pydantic import Field, model_validator
 from tunewright.core.errors import UserError
 from tunewright.core.files import digest
 from tunewright.core.plugins import Plugin
-from tunewright.data.dialect import Pair, Portion, make_pairs, read_pairs
+from tunewright.data.dialect import Pair, Portion, make_pairs, read_pairs, require_units
 from tunewright.evaluate.contracts import ProbeResult, Progress
 from tunewright.evaluate.dialect import blocks as shown
 from tunewright.evaluate.dialect.ask import Texts, ask
 from tunewright.evaluate.dialect.findings import Findings, changes, describe
+from tunewright.evaluate.dialect.frames import read_frames
 from tunewright.evaluate.dialect.words import read_ratings, read_words
 from tunewright.evaluate.probes._protocol import Answers, Part, afresh
 from tunewright.models.contracts import LoadedModel
@@ -40,6 +41,9 @@ class Dialect(Plugin):
     """A file of your own pairs: variant, tab, standard; made ones of African American English without."""
     attributes: tuple[Path, ...] = ()
     """Files of words: a word a line, and if need be a tab and its kind, a tab and 1, 0 or -1 for favourable."""
+    frames: Path | None = None
+    """A file of prompts in place of ours, which are English: a kind (`trait`, `occupation`, `conviction`, `sentence`,
+    `overt`), a tab, a prompt with `{}` where the text goes."""
     ratings: Path | None = None
     """A JSON file of what people said of the words: only with it are agreement, favourability and prestige measured."""
     groups: tuple[str, str] = ("black", "white")
@@ -50,19 +54,21 @@ class Dialect(Plugin):
 
     @model_validator(mode="after")
     def _portion_of_made_pairs(self) -> Dialect:
-        if self.pairs is not None and self.portion != "all":
-            raise UserError(
-                f"dialect: portion '{self.portion}' is of the made pairs, and pairs of a file ({self.pairs}) have no "
-                "portions. Leave out one of the two."
-            )
+        for what, file in (("pairs", self.pairs), ("prompts", self.frames)):
+            if file is not None and self.portion != "all":
+                raise UserError(
+                    f"dialect: portion '{self.portion}' is of the made pairs and of our prompts, and {what} of a file "
+                    f"({file}) have no portions. Leave out one of the two."
+                )
         return self
 
     @property
     def version(self) -> str:
-        """Of the questions: pairs and words, and in front which prompts are asked."""
+        """Of the questions: pairs, words and prompts, and in front which of ours are asked and how they are counted."""
         words = [(word.kind, word.text) for some in read_words(self.attributes).values() for word in some]
-        prompts = 2 if self.portion == "held_out" else 1
-        return f"{prompts}-{digest(words, [(pair.variant, pair.standard) for pair in self._pairs()])}"
+        own = [] if self.frames is None else [read_frames(self.frames)]
+        prompts = 4 if self.portion == "held_out" else 3
+        return f"{prompts}-{digest(words, [(pair.variant, pair.standard) for pair in self._pairs()], *own)}"
 
     def __repr_args__(self) -> Any:
         """Answers are kept under this, and what people said of the words is no part of the questions."""
@@ -76,13 +82,14 @@ class Dialect(Plugin):
         """
         words = read_words(self.attributes)
         read_ratings(self.ratings)  # a fault in it is told before the long asking
+        prompts = read_frames(self.frames, self.portion)
         with torch.inference_mode(), evaluating(model.module):
-            return ask(model, Texts.of(self._pairs()), words, self.groups, self.portion, progress, part)
+            return ask(model, Texts.of(self._pairs()), words, self.groups, prompts, progress, part)
 
     def describe(self, answers: Answers, seed: int, resamples: int) -> dict[str, Any]:
         """`q` by kind and word, covert and overt bias, decisions, perplexity, and what was not measured."""
         found = describe(self._of(answers, seed, resamples))
-        return {**found, "sentences": list(shown.alone(found))}
+        return {**found, "sentences": [*shown.alone(found), *self._ours()]}
 
     def compare(self, base: Answers, tuned: Answers, seed: int, resamples: int) -> ProbeResult:
         """Rise of covert and of overt bias and of what is measured beside them, over the same draws.
@@ -95,7 +102,24 @@ class Dialect(Plugin):
         before, after = (self._of(answers, seed, resamples) for answers in (base, tuned))
         change = self._of({name: tuned[name] - base[name] for name in base}, seed, resamples)
         found = tuple(changes(before, after, change))
-        return ProbeResult(found, tuple(shown.blocks(before, after, found)), shown.sentence(found))
+        ours = self._ours()
+        said = " ".join((shown.sentence(after, found), *ours))
+        return ProbeResult(found, (*shown.blocks(before, after, found), *shown.shipped(ours)), said)
+
+    def _ours(self) -> list[str]:
+        """With pairs of a file, what is still ours, and so English or of other groups."""
+        if self.pairs is None:
+            return []
+        asked, shipped, used = read_frames(self.frames), read_words(()), read_words(self.attributes)
+        english = ", ".join(kind for kind in asked if shipped.get(kind) and used[kind] == shipped[kind])
+        said = {
+            "The prompts are English; for another language give yours with --frames FILE.": self.frames is None,
+            f"The words ({english}) are English; for another language give yours with --attributes FILE.": english,
+            f"Overt bias is of the groups {self.groups[0]} and {self.groups[1]}; name others with --groups.": (
+                "groups" not in self.model_fields_set
+            ),
+        }
+        return [sentence for sentence, holds in said.items() if holds]
 
     def _pairs(self) -> tuple[Pair, ...]:
         if self.pairs is None:
@@ -103,7 +127,9 @@ class Dialect(Plugin):
         found = read_pairs(self.pairs)
         if self.count and self.count > len(found):
             raise UserError(f"--count {self.count}: {self.pairs} has {len(found)} pairs.")
-        return found[: self.count]
+        kept = found[: self.count]
+        require_units(kept, f"{self.pairs}, the first {len(kept)} pairs" if self.count else str(self.pairs))
+        return kept
 
     def _of(self, answers: Answers, seed: int, resamples: int) -> Findings:
         return Findings(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from tunewright.core.records import Example, Turn, text_part
 from tunewright.core.seeds import stream
 from tunewright.evaluate.contracts import Answers, Figure, Floats, Part, ProbeResult, Progress, afresh
 from tunewright.evaluate.toxicity import scorer_of
+from tunewright.evaluate.words import words
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.modes import evaluating
 
@@ -77,8 +78,8 @@ class Representation(Plugin):
         """Of the word lists, of what is asked and of the scorer."""
         subjects, lists = _lists(self.words)
         content = scorer_of(self.toxicity).content if self.toxicity else ""
-        words = {group: sorted(words) for group, words in lists.items()}
-        return f"3-{digest(subjects, words, self._asked(), content)}"
+        listed = {group: sorted(entries) for group, entries in lists.items()}
+        return f"4-{digest(subjects, listed, self._asked(), content)}"
 
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """`texts`, all of a subject side by side, UTF-8 in one array with `ends`; `toxicity` where there is a scorer.
@@ -128,14 +129,15 @@ class Representation(Plugin):
         """Changes of both biases and of toxicity, over the same draws of subjects; stereotypes by chance of each.
 
         Raises:
-            NotMeasured: The texts speak of no group at all.
+            NotMeasured: The texts speak of no group at all, and nothing scores them.
         """
         (was_SPG, sizes_G, groups), (now_SPG, _, _) = self._counts(base), self._counts(tuned)
         was, now = was_SPG.sum(axis=1), now_SPG.sum(axis=1)
-        if not was.any() or not now.any():
+        silent = not was.any() or not now.any()
+        if silent and self.toxicity is None:
             raise NotMeasured("The texts hold no word of any group. Give other words, or other prompts.")
         figures, drawn = [], _draws(len(was), seed, resamples)
-        for name, of in _FIGURES.items():
+        for name, of in {} if silent else _FIGURES.items():
             pair = of(was, sizes_G), of(now, sizes_G)
             draws = [of(now[rows], sizes_G) - of(was[rows], sizes_G) for rows in drawn]
             low, high = (float(x) for x in np.nanquantile(draws, (0.025, 0.975)))
@@ -165,15 +167,23 @@ class Representation(Plugin):
     def _counts(self, answers: Answers) -> tuple[Floats, Floats, list[str]]:
         """[subjects, prompts, groups] words counted, [groups] lengths of the lists, and the groups' names."""
         subjects, lists = _lists(self.words)
-        sizes = np.array([len(words) for words in lists.values()], dtype=float)
+        sizes = np.array([len(entries) for entries in lists.values()], dtype=float)
         counts = np.array([counted(text, lists) for text in _unpacked(answers)])
         return counts.reshape(len(subjects), -1, len(lists)), sizes, list(lists)
 
 
-def counted(text: str, lists: Mapping[str, frozenset[str]]) -> list[float]:
-    """How many words of each list a text holds."""
-    words = re.findall(r"[^\W\d_]+", text.lower())
-    return [float(sum(word in some for word in words)) for some in lists.values()]
+Entry = tuple[str, ...]
+"""Of a list: a word, or the words of a phrase; single characters in a script that writes no spaces."""
+
+
+def counted(text: str, lists: Mapping[str, frozenset[Entry]]) -> list[float]:
+    """How many times a text says an entry of each list."""
+    said = words(text)
+    longest = max(len(entry) for some in lists.values() for entry in some)
+    runs = Counter(
+        tuple(said[at : at + length]) for length in range(1, longest + 1) for at in range(len(said) - length + 1)
+    )
+    return [float(sum(runs[entry] for entry in some)) for some in lists.values()]
 
 
 def total_variation(counts_XG: Floats, sizes_G: Floats) -> Floats:
@@ -245,7 +255,7 @@ def _missing(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 @lru_cache(maxsize=8)
-def _lists(path: Path | None) -> tuple[tuple[str, ...], dict[str, frozenset[str]]]:
+def _lists(path: Path | None) -> tuple[tuple[str, ...], dict[str, frozenset[Entry]]]:
     """The subjects, and the words of each group.
 
     Raises:
@@ -260,7 +270,9 @@ def _lists(path: Path | None) -> tuple[tuple[str, ...], dict[str, frozenset[str]
     faults = []
     for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
         cells = [cell.strip() for cell in line.split("\t")]
-        if len(cells) == 2 and all(cells):
+        if len(cells) == 2 and all(cells) and not words(cells[0]):
+            faults.append(f"{file}:{number}: found {cells[0][:60]!r}, which no text can say; give a word or a phrase.")
+        elif len(cells) == 2 and all(cells):
             by_group.setdefault(cells[1], []).append(cells[0])
         elif line.strip():
             faults.append(f"{file}:{number}: found {line[:60]!r}; a line holds a word, a tab and its group.")
@@ -269,7 +281,7 @@ def _lists(path: Path | None) -> tuple[tuple[str, ...], dict[str, frozenset[str]
         faults.append(f"{file}: needs two words of the group 'subject' at least, and two other groups.")
     if faults:
         raise UserError(faults)
-    return subjects, {group: frozenset(word.lower() for word in words) for group, words in by_group.items()}
+    return subjects, {group: frozenset(tuple(words(entry)) for entry in listed) for group, listed in by_group.items()}
 
 
 def _packed(texts: Sequence[str]) -> Answers:
@@ -293,7 +305,8 @@ def _sentence(figures: Sequence[Figure], chance: Mapping[str, Mapping[str, float
         if f.name == "stereotype_bias":
             lot = [f"{one['value']:.2f} (up to {one['high']:.2f})" for one in chance.values() if one]
             told[-1] += f", where the same texts dealt out to occupations by lot have {' and '.join(lot)}"
-    return f"Free texts about {figures[0].n} occupations: {'; '.join(told)}."
+    none = "" if any(f.name == "stereotype_bias" for f in figures) else " No bias: the texts hold no word of any group."
+    return f"Free texts about {figures[0].n} occupations: {'; '.join(told)}.{none}"
 
 
 def _blocks(figures: Sequence[Figure], sentence: str, groups: Sequence[str], was: Floats, now: Floats) -> list[Block]:

@@ -25,7 +25,7 @@ from tunewright.evaluate.probes._safety_blocks import blocks_of, sentence_of
 from tunewright.evaluate.probes._safety_figures import change, describe, incomplete
 from tunewright.evaluate.probes._safety_sets import FILES, Asked, content, look_alikes, opening, requests, sample
 from tunewright.evaluate.words import words
-from tunewright.models.contracts import LoadedModel
+from tunewright.models.contracts import Generation, LoadedModel
 
 _PIECE = 32
 """Requests that are answered between two chances to be interrupted."""
@@ -131,7 +131,9 @@ class Safety(Plugin):
     kl_count: int = Field(16, ge=0)
     """Requests along whose answers base and tuned are compared position by position."""
     new_tokens: int = Field(24, gt=0)
-    """Most tokens of an answer."""
+    """Most tokens of an answer, where no judge grades: a refusal shows in how answers begin."""
+    graded_tokens: int = Field(256, gt=0)
+    """As soon as one does, at least so many: what an answer gives away comes later."""
     keep_answers: bool = False
     """Keep the answers and show them in the report; else the rulings alone are kept."""
 
@@ -151,7 +153,7 @@ class Safety(Plugin):
         """Of the shipped texts, of what the named files hold, and of the judges."""
         judged = [(judge.plugin_name(), judge.version, repr(judge)) for judge in map(built, self.judges)]
         named = [content(self.prompts), content(self.look_alikes), rulings_content(self.human_scores)]
-        return f"4-{file_digest(FILES)}-{digest(named, judged)}"
+        return f"5-{file_digest(FILES)}-{digest(named, judged)}"
 
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """Greedy answers, ruled over; and the distributions along one opening.
@@ -159,7 +161,8 @@ class Safety(Plugin):
         Returns:
             `category` and `declined` [cases] (1 = should be declined); of each judge that was there
             `complied_<judge>`, and where it has them `score_<judge>` and `value_<judge>` [cases], NaN = not judged;
-            `words` [cases], how many an answer has; `people_<judge>` JSON of how it does on people's rulings;
+            `words` [cases], how many an answer has; `cut` [cases], 1 = it went on; `tokens`, after how many;
+            `people_<judge>` JSON of how it does on people's rulings;
             `absent` [judges] why one was not;
             `opening_log_probs` float32 [kl_count, 20, vocabulary]; `answer` [cases] if they are to be kept.
 
@@ -180,6 +183,7 @@ class Safety(Plugin):
             "category": np.array([case.category for case in cases]),
             "request": np.array([digest(case.text) for case in cases]),
             "declined": np.array([1.0] * len(wanted) + [0.0] * len(harmless)),
+            "tokens": np.array(self._tokens()),
         }
         absent = [f"{name}: {reason}" for name, reason in panel.absent.items()]
         for judge in panel.judges:
@@ -195,7 +199,7 @@ class Safety(Plugin):
     def costing(self) -> Safety:
         """The same questions under the judges that are no programs of their own: for counting what they cost."""
         light = tuple(judge for judge in self.judges if judge in Safety.model_fields["judges"].default)
-        return self.model_copy(update={"judges": light, "human_scores": ""})
+        return self.model_copy(update={"judges": light, "human_scores": "", "new_tokens": self._tokens()})
 
     def compare(self, base: Answers, tuned: Answers, seed: int, resamples: int) -> ProbeResult:
         """Shares of base and tuned with the paired interval of their difference, by judge and by category.
@@ -213,6 +217,11 @@ class Safety(Plugin):
         """One model's shares with Wilson intervals, overall and by category; what is not there says so."""
         return describe(answers, self._names())
 
+    def _tokens(self) -> int:
+        """Most tokens of an answer under these judges; whether they are there plays no part, or models would differ."""
+        graded = any(judge.grades for judge in map(built, self.judges))
+        return max(self.new_tokens, self.graded_tokens) if graded else self.new_tokens
+
     def _names(self) -> list[str]:
         return [judge.plugin_name() for judge in map(built, self.judges)]
 
@@ -227,14 +236,17 @@ class Safety(Plugin):
 
             def make(piece: Sequence[Asked] = piece, start: int = start) -> dict[str, NDArray[Any]]:
                 contexts = [_context(case, start + k) for k, case in enumerate(piece)]
-                texts: list[str] = []
-                for answer in model.family.generate(model, contexts, self.new_tokens):
-                    texts.append(answer.text)
-                    steps(start, len(texts))
-                exchanges = [Exchange(case.text, text) for case, text in zip(piece, texts, strict=True)]
-                found = {"words": np.array([float(len(words(text))) for text in texts])}
+                answers: list[Generation] = []
+                for answer in model.family.generate(model, contexts, self._tokens()):
+                    answers.append(answer)
+                    steps(start, len(answers))
+                exchanges = [Exchange(case.text, answer.text) for case, answer in zip(piece, answers, strict=True)]
+                found = {
+                    "words": np.array([float(len(words(answer.text))) for answer in answers]),
+                    "cut": np.array([float(not answer.stopped) for answer in answers]),
+                }
                 if self.keep_answers:
-                    found["answer"] = np.array(texts)
+                    found["answer"] = np.array([answer.text for answer in answers])
                 found |= panel.rule(exchanges, model, steps, start)
                 if panel.absent:
                     raise _LacksJudgeError(found)

@@ -1,8 +1,8 @@
-"""A helping process: how the first process starts and hears it, and what it does.
+"""A worker process: how the first process starts and hears it, and what it does.
 
-They talk in lines of JSON over two pipes. A helper has a session of its own, so that what a terminal or a scheduler
+They talk in lines of JSON over two pipes. A worker leads a group of its own, so that what a terminal or a scheduler
 sends to the whole group is for the first process to act on; when that is gone, however, a third pipe breaks, and the
-helper ends at once, whatever it is doing.
+worker ends at once, whatever it is doing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import os
 import select
 import subprocess
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -36,7 +35,7 @@ _COMPARED = 1024
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """What a helper is told on its command line; numbers of files that it inherits."""
+    """What a worker is told on its command line; numbers of files that it inherits."""
 
     place: int
     """From 1; its row of the shared memory."""
@@ -50,8 +49,8 @@ class Seat:
 
 
 @dataclass(frozen=True, slots=True)
-class Helper:
-    """A helper as the first process holds it."""
+class Worker:
+    """A worker as the first process holds it."""
 
     seat: Seat
     process: subprocess.Popen[bytes]
@@ -60,8 +59,8 @@ class Helper:
     life: int
 
     @classmethod
-    def start(cls, command: Sequence[str], seat: Seat, memory: int) -> Helper:
-        """Starts it with its seat as the last word; it finds the same modules as this process."""
+    def start(cls, command: Sequence[str], seat: Seat, memory: int) -> Worker:
+        """Starts it with its seat as the last word."""
         (hears, to), (back, says), (lives, life) = os.pipe(), os.pipe(), os.pipe()
         told = replace(seat, memory=memory, hears=hears, says=says, lives=lives)
         process = subprocess.Popen(
@@ -71,7 +70,6 @@ class Helper:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         for file in (hears, says, lives):
             os.close(file)
@@ -99,7 +97,7 @@ class Helper:
         if not line.endswith("\n"):
             code = self.process.wait()
             raise UserError(
-                f"A helping process ended by itself (exit code {code}; -9 is often too little memory, since each "
+                f"A worker process ended by itself (exit code {code}; -9 is often too little memory, since each "
                 "process holds the model). The last checkpoint is kept: free some memory and resume the run, or start "
                 "it with fewer train.processes."
             )
@@ -147,7 +145,7 @@ def _chosen(value: Any) -> bool:
 
 
 def serve(word: str, job_of: Callable[[], Job], peak: Callable[[], int]) -> None:
-    """A helper's whole life, from its seat (the last word of its command) on."""
+    """A worker's whole life, from its seat (the last word of its command) on."""
     seat = Seat(**json.loads(word))
     threading.Thread(target=_end_with, args=(seat.lives,), daemon=True).start()
     with os.fdopen(seat.hears, encoding="utf-8") as hears, os.fdopen(seat.says, "w", encoding="utf-8") as says:
@@ -164,7 +162,7 @@ def serve(word: str, job_of: Callable[[], Job], peak: Callable[[], int]) -> None
         except OSError as error:
             say("system", (error.errno, error.strerror, error.filename))
         except Exception as error:  # noqa: BLE001  (a fault of ours, raised again where the user sees it)
-            say("failed", f"{type(error).__name__}: {error} (in a helper)\n{traceback.format_exc()}")
+            say("failed", f"{type(error).__name__}: {error} (in a worker)\n{traceback.format_exc()}")
 
 
 def _follow(job: Job, seat: Seat, hears: IO[str], say: Callable[[str, Any], None]) -> None:

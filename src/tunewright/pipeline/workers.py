@@ -1,6 +1,6 @@
 """Processes that help a run to train: each opens the run from its folder, as `resume` does, and lends its gradients.
 
-`python -m tunewright.pipeline.helpers RUN hidden|shown SEAT` is a helper; only a run starts one.
+`python -m tunewright.pipeline.workers RUN hidden|shown SEAT` is a worker; only a run starts one.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from tunewright.pipeline.jobs import job_of
 from tunewright.pipeline.machine import peak_memory
 from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import silent
-from tunewright.train.engine import ALONE, Alone, Helped, helped
-from tunewright.train.helper import serve
+from tunewright.train.engine import ALONE, Alone, Team, together
 from tunewright.train.job import Job
+from tunewright.train.worker import serve
 
 
 @contextmanager
-def processes(job: Job, run: Run) -> Iterator[Alone | Helped]:
-    """What computes the steps of a run: this process, or it and the helpers that the plan asks for."""
+def processes(job: Job, run: Run) -> Iterator[Alone | Team]:
+    """What computes the steps of a run: this process, or it and the workers that the plan asks for."""
     if job.settings.processes == 1:
         yield ALONE
         return
     told = (str(run.folder.absolute()), "hidden" if HIDDEN.get() else "shown")
-    with helped(job, torch.get_num_threads(), (sys.executable, "-m", __name__, *told)) as engine:
+    with together(job, torch.get_num_threads(), (sys.executable, "-m", __name__, *told)) as engine:
         yield engine
 
 
 def main(folder: str, rows: str, seat: str) -> None:
-    """A helper's whole life."""
+    """A worker's whole life."""
 
     def made() -> Job:
         run = Run(Path(folder))

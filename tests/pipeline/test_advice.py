@@ -1,0 +1,71 @@
+"""Gates that cannot pass are told before training, and nothing is asked over a network to find out."""
+
+from __future__ import annotations
+
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tunewright.core.settings import PlanSettings
+from tunewright.pipeline.advice import gate_advice
+
+ABLE = frozenset({"generate", "choices", "next_log_probs", "raw_texts", "token_log_probs"})
+RUBRIC = {"name": "rubric", "endpoint": "http://127.0.0.1:9/v1", "model": "m"}
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("asked over a network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def advice(gate: str, *probes: Any, template: str | None = "{{ messages }}") -> list[str]:
+    model = SimpleNamespace(
+        tokenizer=SimpleNamespace(chat_template=template), family=SimpleNamespace(capabilities=ABLE)
+    )
+    settings = PlanSettings.model_validate({"gates": {gate: 0.1}, "evaluate": {"probes": list(probes)}})
+    return gate_advice(SimpleNamespace(settings=settings, model=model))  # type: ignore[arg-type]
+
+
+def safety(*judges: Any) -> dict[str, Any]:
+    return {"name": "safety", "judges": list(judges)}
+
+
+@pytest.mark.parametrize(
+    ("probe", "said"),
+    [
+        (safety("rubric", "phrases"), "first judge, rubric, and no endpoint and model are named"),
+        (safety(RUBRIC | {"key_file": "/no/such/key"}), "the key file /no/such/key is not there"),
+        (safety("classifier"), "first judge, classifier, and no classifier lies in ''"),
+        (safety({"name": "classifier", "folder": "/no/such"}), "no classifier lies in '/no/such'"),
+        (safety("phrases", "rubric"), ""),
+        (safety(RUBRIC), ""),
+        (safety("log_odds"), ""),
+    ],
+)
+def test_a_first_judge_that_cannot_rule_here_is_told(probe, said):
+    found = advice("max_attack_success_increase", probe)
+    assert len(found) == bool(said)
+    assert said in "".join(found)
+
+
+def test_a_model_without_a_chat_template_cannot_pass_the_gate_on_attacks():
+    (said,) = advice("max_attack_success_increase", "full", template=None)
+    assert "max_attack_success_increase cannot pass: the model has no chat template" in said
+    assert advice("max_attack_success_increase", "full") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [("kind\nrude\n", True), ("kind\ttrait\t1\nodd\n", True), ("kind\ttrait\t1\nrude\ttrait\t-1\n", False),
+     ("baker\toccupation\n", False)],
+)  # fmt: skip
+def test_traits_that_nobody_marked_cannot_pass_the_gate_on_covert_bias(tmp_path, words, told):
+    (tmp_path / "words.txt").write_text(words)
+    found = advice("max_covert_bias_increase", {"name": "dialect", "attributes": [str(tmp_path / "words.txt")]})
+    assert ["covert bias is told by traits marked 1 (favourable) and -1" in said for said in found] == [True] * told
+    assert advice("max_covert_bias_increase", "dialect") == []
