@@ -80,7 +80,7 @@ def operations(work: Callable[[], object]) -> int:
 
 def costs(job: Job) -> tuple[int, int, int]:
     """Operations of one pass over the rows without the store, of one with it, and of filling it."""
-    layers = passable(job.model, job.method.trained(job.model).values(), job.objective)
+    layers = passable(job)
     with tempfile.TemporaryDirectory() as folder:
         below = Below.of(job.model, layers, Path(folder) / "stored")
         fill = operations(lambda: below.fill(list(job.train), lambda *_: None, StopRequest()))

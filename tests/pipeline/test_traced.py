@@ -81,11 +81,11 @@ def test_watching_changes_no_bit_and_a_resumed_trace_is_the_same(place, monkeypa
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in trace.steps_in(whole.folder))
     loop = module.loop
 
-    def stopped(job: Job, run, progress, stop):
+    def stopped(job: Job, run, progress, stop, engine):
         def after(what, done, total, detail=""):
             stop.requested = what == "training" and done == 6
 
-        return loop(job, run, after, stop)
+        return loop(job, run, after, stop, engine)
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "loop", stopped)

@@ -42,7 +42,7 @@ def layers_computed(job):
 
 
 def layers_of(job):
-    return passable(job.model, job.method.trained(job.model).values(), job.objective)
+    return passable(job)
 
 
 def opened(job, folder, rows=None):
