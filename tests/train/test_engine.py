@@ -130,7 +130,7 @@ def test_a_stop_while_workers_get_ready_is_acted_on_and_ends_them(tmp_path, mode
 
     with pytest.raises(Interrupted, match="resume"):
         run_with(model, tmp_path / "run", "plain", at_once, how="never comes")
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60, "not after the ten minutes that it takes to come"
     assert len(pids) == 1
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
