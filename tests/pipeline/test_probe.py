@@ -19,7 +19,7 @@ from tunewright.evaluate.kept import arrays_by_content
 from tunewright.evaluate.probes._protocol import afresh
 from tunewright.models.contracts import Origin
 from tunewright.pipeline import probe as verb
-from tunewright.pipeline.probe import ask_probe, compare_probe, planned_probes, probe_key, unseen_of
+from tunewright.pipeline.probe import ask_probe, compare_probe, planned_probes, probe_key, unseen_note, unseen_of
 from tunewright.pipeline.reopen import require_same_model
 
 TEXT = frozenset({"token_log_probs", "next_log_probs", "text", "raw_texts", "choices", "generate"})
@@ -119,7 +119,12 @@ def test_what_an_objective_trained_on_is_left_out_unless_the_plan_says_otherwise
     for words in (["quick"], ["full"], ["dialect"]):
         assert planned_probes(words, TEXT, unseen)["dialect"].portion == "held_out"
     own = {"name": "dialect", "portion": "all"}
-    assert planned_probes(["quick", own], TEXT, unseen)["dialect"].portion == "all"
+    asked = [planned_probes(["quick", *more], TEXT, unseen)["dialect"] for more in ([], [own])]
+    assert [one.portion for one in asked] == ["held_out", "all"]
+    assert [unseen_note(one, unseen["dialect"]) for one in asked] == [
+        "The probe dialect leaves out what training saw (portion: held_out).",
+        "The probe dialect also asks what training saw (not portion: held_out).",
+    ]
     spoken = [unseen_of(PlanSettings.model_validate({"train": {"mitigations": [{"name": "counterfactual", **how}]}}))
               for how in ({}, {"portion": "trained"})]  # fmt: skip
     assert spoken == [{}, unseen]

@@ -33,7 +33,15 @@ from tunewright.pipeline.discretion import nameless, without_rows
 from tunewright.pipeline.embedding import embedding_outcomes
 from tunewright.pipeline.looks import closer_looks
 from tunewright.pipeline.prepare import Prepared
-from tunewright.pipeline.probe import Asked, ask_probe, compare_probe, planned_probes, run_digest, unseen_of
+from tunewright.pipeline.probe import (
+    Asked,
+    ask_probe,
+    compare_probe,
+    planned_probes,
+    run_digest,
+    unseen_note,
+    unseen_of,
+)
 from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.rows import row_blocks
@@ -200,8 +208,8 @@ def _probe(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel, progres
     for name, probe in _planned(prepared).items():
         if name not in base.probes:
             continue
-        if apart := ", ".join(f"{key}: {value}" for key, value in unseen.get(name, {}).items()):
-            run.note(f"The probe {name} leaves out what training saw ({apart}), unless its settings say otherwise.")
+        if apart := unseen.get(name):
+            run.note(unseen_note(probe, apart))
         answers = ask_probe(probe, tuned, identity, progress, run.evaluations / "kept")
         found, result = compare_probe(probe, base.probes[name], answers, settings.seed, settings.evaluate.resamples)
         figures += found

@@ -263,11 +263,9 @@ def _forecast(
 
 def _memory(size: Size, training: _Counted, evaluation: Work, processes: int) -> int:
     """The largest of: a training step; the trained and the reopened model answering; the two compared."""
-    worker = (
-        LIBRARIES + size.weight_bytes + 12 * size.trained + size.activations(training.steps, training.frozen_layers)
-    )
-    step = (processes - 1) * worker + size.weight_bytes + 16 * size.trained
-    step += size.activations(training.steps, training.frozen_layers)
+    activations = size.activations(training.steps, training.frozen_layers)
+    worker = LIBRARIES + size.weight_bytes + 12 * size.trained + activations
+    step = (processes - 1) * worker + size.weight_bytes + 16 * size.trained + activations
     answering = 2 * size.weight_bytes + size.logits(evaluation)
     return int(LIBRARIES + max(step, answering, _compared(size)))
 

@@ -28,6 +28,8 @@ from tunewright.train.job import Job
 from tunewright.train.loop import validation_loss
 
 FILE = "mitigations.json"
+_REFERENCE = "reference"
+"""Folder in a run: what the untrained model said of its rows."""
 _MEASURED = 5
 """Steps, the first ones, on which it is measured what an objective reads beside the rows."""
 
@@ -81,33 +83,26 @@ def held(job: Job, objective: Objective, run: Run, progress: Progress) -> Job:
     """The job with an objective that knows what the untrained model said of its rows, where it needs that."""
     if not hasattr(objective, "against"):
         return job
-    started = time.perf_counter()
-    reference = _reference(job, run)
-    total = len(job.train) + len(job.valid)
-    for done in reference.fill([job.train, job.valid]):
-        progress("what the model says before training", min(done, total), total)
-    kept = sum(path.stat().st_size for path in reference.stored.folder.glob("*.safetensors"))
+    started, total = time.perf_counter(), len(job.train) + len(job.valid)
+    found = referred(job, run, progress)
+    kept = sum(path.stat().st_size for path in (run.folder / _REFERENCE).glob("*.safetensors"))
     seconds = time.perf_counter() - started
     _tell(run, "reference", Effect(
         f"What the model said of {total} rows before training was kept in {seconds:.1f} s ({kept / 1e6:.1f} MB).",
         {"seconds": round(seconds, 2), "bytes": kept},
     ))  # fmt: skip
-    return replace(job, objective=objective.against(reference))
+    return found
 
 
-def referred(job: Job, run: Run) -> Job:
-    """As `held`, by a process that helps the one which told it."""
+def referred(job: Job, run: Run, progress: Progress) -> Job:
+    """As `held`, without a word: a worker finds what the first process kept."""
     objective: Any = job.objective
     if not hasattr(objective, "against"):
         return job
-    reference = _reference(job, run)
-    for _ in reference.fill([job.train, job.valid]):
-        pass  # all is there
+    reference, total = Reference.of(job.model, run.folder / _REFERENCE), len(job.train) + len(job.valid)
+    for done in reference.fill([job.train, job.valid]):
+        progress("what the model says before training", min(done, total), total)
     return replace(job, objective=objective.against(reference))
-
-
-def _reference(job: Job, run: Run) -> Reference:
-    return Reference.of(job.model, run.folder / "reference")
 
 
 def protect(job: Job, settings: PlanSettings, examples: Sequence[Example], run: Run) -> None:

@@ -87,13 +87,20 @@ Unseen = Mapping[str, Mapping[str, Any]]
 
 def unseen_of(settings: PlanSettings) -> dict[str, dict[str, Any]]:
     """What the plan's objective and mitigations want of probes, so that nothing is judged by what it trained on."""
-    planned = [plugins.build("objectives", settings.objective)] if settings.objective else []
-    planned += [plugins.build("mitigations", word) for word in settings.train.mitigations]
+    mitigations = (plugins.build("mitigations", word) for word in settings.train.mitigations)
     found: dict[str, dict[str, Any]] = {}
-    for one in planned:
+    for one in (plugins.build("objectives", settings.objective), *mitigations):
         for name, fields in getattr(one, "unseen", {}).items():
             found.setdefault(name, {}).update(fields)
     return found
+
+
+def unseen_note(probe: Probe, fields: Mapping[str, Any]) -> str:
+    """Whether a probe asks what training saw: only settings of its own can make it."""
+    kept = all(getattr(probe, key) == value for key, value in fields.items())
+    does, how = ("leaves out", "") if kept else ("also asks", "not ")
+    words = ", ".join(f"{key}: {value}" for key, value in fields.items())
+    return f"The probe {probe.plugin_name()} {does} what training saw ({how}{words})."
 
 
 def planned_probes(
@@ -112,7 +119,7 @@ def planned_probes(
                 if fields is not None and kind.needs <= capabilities:
                     found[kind.plugin_name()] = kind(**{**fields, **unseen.get(kind.plugin_name(), {})})
         else:
-            told = {"name": word, **unseen.get(word, {})} if isinstance(word, str) else word
+            told = {"name": word, **unseen[word]} if isinstance(word, str) and word in unseen else word
             built: Probe = plugins.build("probes", told)
             found[built.plugin_name()] = built
     return {name: one for name, one in found.items() if one.needs <= capabilities}

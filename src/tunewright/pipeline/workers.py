@@ -42,7 +42,7 @@ def main(folder: str, rows: str, seat: str) -> None:
     def made() -> Job:
         run = Run(Path(folder))
         with rows_hidden() if rows == "hidden" else nullcontext():
-            return mitigate.referred(job_of(reopen(run, (), silent)), run)
+            return mitigate.referred(job_of(reopen(run, (), silent)), run, silent)
 
     serve(seat, made, peak_memory)
 

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 import torch
@@ -26,7 +26,7 @@ from tunewright.train import shared
 from tunewright.train.job import Job
 from tunewright.train.share import Seen, Share
 from tunewright.train.stopping import StopRequest
-from tunewright.train.worker import Seat, Worker, fingerprint
+from tunewright.train.worker import Worker, fingerprint
 
 _PATIENCE = 5.0
 """Seconds that workers have to end, all together."""
@@ -88,8 +88,7 @@ class Team:
         trained = self.job.method.trained(self.job.model)
         memory, self.memory_PW = shared.made(self.job.settings.processes, trained)
         for place in range(1, self.job.settings.processes):
-            seat = Seat(place, self.job.settings.processes, self.threads)
-            self.workers.append(Worker.start(self.command, seat, memory))
+            self.workers.append(Worker.start(self.command, memory, place, self.job.settings.processes, self.threads))
         os.close(memory)
         wanted = fingerprint(self.job)
         for done, worker in enumerate(self.workers):
@@ -109,7 +108,7 @@ class Team:
         busy = [(worker, part) for worker, part in zip(self.workers, others, strict=True) if part.micro]
         shared.lay(self.memory_PW[0], trained, trained)
         for worker, part in busy:
-            worker.say(part.to_json())
+            worker.say(asdict(part))
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -29,10 +29,6 @@ class Share:
     def dealt(self, processes: int) -> list[Share]:
         """One share a process, in turn; those of more processes than micro-batches are empty."""
         return [replace(self, micro=self.micro[place::processes]) for place in range(processes)]
-
-    def to_json(self) -> dict[str, Any]:
-        """For another process."""
-        return asdict(self)
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Share:

@@ -16,7 +16,7 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -41,10 +41,10 @@ class Seat:
     """From 1; its row of the shared memory."""
     processes: int
     threads: int
-    memory: int = -1
-    hears: int = -1
-    says: int = -1
-    lives: int = -1
+    memory: int
+    hears: int
+    says: int
+    lives: int
     """Breaks when the first process is gone."""
 
 
@@ -59,12 +59,12 @@ class Worker:
     life: int
 
     @classmethod
-    def start(cls, command: Sequence[str], seat: Seat, memory: int) -> Worker:
+    def start(cls, command: Sequence[str], memory: int, place: int, processes: int, threads: int) -> Worker:
         """Starts it with its seat as the last word."""
         (hears, to), (back, says), (lives, life) = os.pipe(), os.pipe(), os.pipe()
-        told = replace(seat, memory=memory, hears=hears, says=says, lives=lives)
+        seat = Seat(place, processes, threads, memory, hears, says, lives)
         process = subprocess.Popen(
-            [*command, json.dumps(asdict(told))],
+            [*command, json.dumps(asdict(seat))],
             pass_fds=(memory, hears, says, lives),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -73,7 +73,7 @@ class Worker:
         )
         for file in (hears, says, lives):
             os.close(file)
-        return cls(told, process, os.fdopen(to, "w", encoding="utf-8"), os.fdopen(back, encoding="utf-8"), life)
+        return cls(seat, process, os.fdopen(to, "w", encoding="utf-8"), os.fdopen(back, encoding="utf-8"), life)
 
     def say(self, message: Any) -> None:
         """Tells it something; that it is gone is found when it is heard."""
