@@ -215,3 +215,25 @@ def test_a_reader_that_goes_away_is_no_fault():
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
     assert done.stdout.startswith("xxx")
+
+
+@pytest.mark.parametrize("shut", ["2>&1 | head -n 1", "2>&1 >/dev/null | true", "2>&-"])
+def test_a_reader_that_goes_away_changes_nothing_of_how_it_ended(shut, tmp_path):
+    """Neither is what is under way stopped, nor is an unproven model called a better one."""
+    code = (
+        "import sys, time, types\n"
+        "from pathlib import Path\n"
+        "from tunewright.pipeline.result import Result\n"
+        "tuning = sys.modules['tunewright.pipeline.tune'] = types.ModuleType('tune')\n"
+        "def tune(request, progress):\n"
+        "    for number in range(2000):\n"
+        "        progress(f'step {number} ' + 'x' * 100, number, 2000)\n"
+        "    Path('done').touch()\n"
+        "    return Result(3, ('y' * 100,) * 2000)\n"
+        "tuning.tune = tune\n" + RUN.replace("sys.argv[1:]", "['tune', 'x']") + "sys.exit(code)"
+    )
+    (tmp_path / "ended_so.py").write_text(code)
+    command = f"{{ {sys.executable} ended_so.py; echo $? > ending; }} {shut}"
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, timeout=60)
+    assert (tmp_path / "done").exists()
+    assert (tmp_path / "ending").read_text() == "3\n"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tunewright.core.errors import UserError
 from tunewright.core.records import Example
 from tunewright.core.settings import DataSettings
+from tunewright.data import dataset
 from tunewright.data.dataset import open_dataset, open_rows
 from tunewright.data.folding import folded
 from tunewright.data.formats.careers import Careers
@@ -218,6 +219,90 @@ def test_doubled_braces_are_printed_once_on_both_sides_of_a_title(tmp_path):
     line = "{{{year:d}}}{facts}: {title} {{x}}"
     assert read(table(tmp_path, *LIFE), line=line)[0].prompt_text.endswith("{1990}: Cook {x}\n{1991}:")
     assert Careers(line=line).around == (" ", " {x}\n")
+
+
+def test_the_header_is_filled_from_the_static_facts_which_then_have_no_line_of_their_own(tmp_path):
+    rows = [f"{row},{born},north" for row, born in zip(LIFE, ("1970", "1970", ""), strict=True)]
+    path = table(tmp_path, *rows, head=f"{HEAD},born,region")
+    found = read(path, header="<A {gender} worker born in {born}> {{x}}")
+    for row in found:
+        assert row.prompt_text.startswith("<A female worker born in 1970> {x}\nRegion: north\n1990: Cook\n")
+    assert found[0].context[0].extra["facts"] == {"gender": "female", "born": "1970", "region": "north"}
+    answered = [one for _, one in open_rows(path, DataSettings(path=str(path), options={"header": "<{gender}>"}))]
+    assert answered[0].prompt_text.startswith("<female>\n")
+    assert len(folded(found)) == 1
+
+
+def test_the_header_names_no_fact_that_is_not_known_yet_or_left_out_of_the_text(tmp_path):
+    path = table(tmp_path, "a,1990,Cook,", "a,1991,Cook,", "a,1992,Nurse,female", "a,1993,Nurse,female")
+    heads = [row.prompt_text.splitlines()[0] for row in read(path, header="A {gender} worker")]
+    assert heads == ["A unknown worker", "A female worker", "A female worker"]
+    hidden = read(path, header="A {gender} worker", demographics=False)
+    assert not any("female" in row.prompt_text for row in hidden)
+    mapped = DataSettings(path=str(path), map={"born": "gender"}, options={"header": "Born: {born}"})
+    assert [one.result for one in open_file(path, mapped).rows][-1].prompt_text.startswith("Born: female\n1990")
+
+
+def test_a_name_in_the_header_that_is_no_static_column_is_refused_with_those_that_are(tmp_path):
+    path = table(tmp_path, *(f"{row},north" for row in LIFE), head=f"{HEAD},region")
+    (told,) = faults(path, header="<A {gender} worker born in {year}>")
+    assert "data.options.header: found {year}" in told
+    assert "Allowed: {gender}, {region}." in told
+    assert "double braces that are to be written" in told
+    assert "Did you mean 'gender'?" in faults(path, header="{gendre}")[0]
+    assert "Allowed: {region}." in faults(path, header="{gender}", static=["region"])[0]
+    bare = table(tmp_path, "a,1990,Cook", "a,1991,Cook", head="person,year,occupation", name="bare.csv")
+    assert "Allowed: none" in faults(bare, header="{gender}")[0]
+
+
+@pytest.mark.parametrize("template", ["{", "a } b", "{}", "{0}", "{gender.x}", "{gender[0}", "{gender:d}"])
+def test_a_header_that_cannot_be_filled_in_is_refused_at_once(tmp_path, template):
+    assert "data.options.header: found" in faults(table(tmp_path, *LIFE), header=template)[0]
+
+
+@pytest.mark.parametrize("option", ["earlier", "end"])
+def test_where_nothing_is_filled_in_braces_are_refused_unless_they_are_doubled(tmp_path, option):
+    path = table(tmp_path, *LIFE)
+    assert f"data.options.{option}: found '{{gender}}'" in faults(path, **{option: "{gender}"})[0]
+    assert "double them" in faults(path, **{option: "{gender}"})[0]
+    assert "Double a brace" in faults(path, **{option: "a { b"})[0]
+    last = read(path, history=1, **{option: "{{cut}}"})[-1]
+    said = {"earlier": last.prompt_text.splitlines()[2], "end": last.answer.extra["after"]}
+    assert said[option] == "{cut}"
+
+
+def by_slice(path: Path, **settings: Any) -> dict[str, set[str]]:
+    """The slices of the test with their values."""
+    found = open_dataset(DataSettings(path=str(path), format="careers", **settings)).test
+    pairs = [pair for row in found for pair in row.slices.items()]
+    return {name: {value for other, value in pairs if other == name} for name, _ in pairs}
+
+
+def test_without_a_word_rows_are_sliced_by_facts_of_few_values_and_by_history(tmp_path):
+    rows = [f"{row},{1950 + n // 4},north" for n, row in enumerate(people(60))]
+    path = table(tmp_path, *rows, head=f"{HEAD},born,region")
+    found = by_slice(path)
+    assert found["gender"] == {"female", "male"}
+    assert set(found) == {"gender", "history"}  # twelve people born in twelve years, all from one region
+    assert by_slice(path, options={"demographics": False}) == found
+    assert set(by_slice(path, slices=("region",))) == {"gender", "history", "region"}
+    assert set(by_slice(path, options={"static": ["region"]})) == {"history"}
+
+
+def test_slices_by_facts_bear_the_names_of_the_users_columns_and_move_no_split(tmp_path, monkeypatch):
+    path = table(tmp_path, *people(60), head="person,year,occupation,sex")
+    settings = DataSettings(path=str(path), format="careers", map={"gender": "sex"})
+    assert set(by_slice(path, map=settings.map)) == {"sex", "history"}
+    assert set(by_slice(path, map=settings.map, slices=("sex",))) == {"sex", "history"}
+    whole = open_dataset(settings)
+    with monkeypatch.context() as patched:
+        patched.setattr(dataset, "by_facts", lambda valid, test, settings: (valid, test))
+        without = open_dataset(settings)
+    assert whole.fingerprint == without.fingerprint
+    assert [row.id for row in whole.test] == [row.id for row in without.test]
+    assert {row.slices["sex"] for row in whole.valid} == {"female", "male"}
+    facts = [row.context[0].extra["facts"]["gender"] for row in whole.test]
+    assert [row.slices["sex"] for row in whole.test] == facts
 
 
 @pytest.mark.parametrize("share", ['""a lot""', "-0.5", "null", "true"])

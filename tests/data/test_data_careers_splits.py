@@ -39,6 +39,104 @@ def test_a_person_in_two_given_splits_is_an_error(tmp_path):
         open_dataset(DataSettings(path=str(tmp_path / "set"), format="careers"))
 
 
+def last_years(folder: Path, name: str) -> Path:
+    """A folder whose test has one row of each person, a later one."""
+    folder.mkdir()
+    table(folder, *people(20), name="train.csv")
+    table(folder, *(f"{name}{n},1994,Cook,{('female', 'male')[n % 2]}" for n in range(20)), name="test.csv")
+    return folder
+
+
+def test_a_test_of_the_next_year_of_those_who_train_is_an_error_that_names_test_from(tmp_path):
+    found = faults(last_years(tmp_path / "set", "p"))
+    assert found[0].endswith("test.csv, line 2 (test).")
+    assert "train.csv, line 3 (train) has the same unit as" in found[0]
+    assert "80 rows overlap (unit 80)" in found[-2]  # also the first rows, of which nothing is asked
+    assert "data.options.test_from" in found[-2]
+    assert "test.csv (test): nothing is asked in it. Found 20 rows of 20 units" in found[-1]
+
+
+@pytest.mark.parametrize("on_overlap", ["error", "drop"])
+@pytest.mark.parametrize("name", ["p", "q"])
+def test_a_given_file_in_which_nothing_is_asked_is_an_error_and_no_test_is_made_in_its_place(
+    tmp_path, on_overlap, name
+):
+    given = DataSettings(path=str(last_years(tmp_path / "set", name)), format="careers", on_overlap=on_overlap)
+    with pytest.raises(UserError) as told:
+        open_dataset(given)
+    assert "expected a unit with two rows at least. Give more rows of each" in told.value.problems[-1]
+
+
+def test_a_file_whose_rows_are_all_skipped_as_bad_is_an_error(tmp_path):
+    (tmp_path / "set").mkdir()
+    table(tmp_path / "set", *people(20), name="train.csv")
+    table(tmp_path / "set", "q,1990,,x", "q,soon,Cook,x", name="test.csv")
+    with pytest.raises(UserError, match=r"test\.csv \(test\): every row of it was skipped as bad"):
+        open_dataset(DataSettings(path=str(tmp_path / "set"), format="careers", on_bad_row="skip"))
+
+
+@pytest.mark.parametrize("alone", ["table", "pool"])
+def test_a_table_of_one_row_a_person_asks_nothing_and_says_so(tmp_path, alone):
+    whole = table(tmp_path, *people(20))
+    firsts = table(tmp_path, *people(6, years=1), name="firsts.csv")
+    given = {"path": str(firsts)} if alone == "table" else {"path": str(whole), "pool": str(firsts)}
+    with pytest.raises(UserError, match=r"firsts\.csv.*: nothing is asked in it\. Found 6 rows of 6 units"):
+        open_dataset(DataSettings(**given, format="careers"))
+
+
+def split_column(folder: Path, sides: dict[str, str], other: str = "train") -> Path:
+    """People of whom some years, or persons and years, are in another split."""
+    rows = []
+    for row in people(20):
+        person, year = row.split(",")[:2]
+        rows.append(f"{row},{sides.get(f'{person},{year}', sides.get(year, other))}")
+    rows += [f"t{n},{year},Cook,x,test" for n in range(4) for year in range(1990, 1993)]
+    return table(folder, *rows, head=f"{HEAD},split")
+
+
+def test_a_persons_first_row_in_another_split_than_the_rest_is_an_error(tmp_path):
+    found = faults(split_column(tmp_path, {"p7,1990": "test"}))
+    assert [sentence.split(" (train) has ")[0][-7:] for sentence in found[:3]] == ["line 31", "line 32", "line 33"]
+    assert all("has the same unit as" in sentence and "line 30 (test)" in sentence for sentence in found[:3])
+    assert "3 rows overlap (unit 3)" in found[3]
+    (other, end) = faults(split_column(tmp_path, dict.fromkeys(("p7,1991", "p7,1992", "p7,1993"), "valid")))
+    assert "line 30 (train) has the same unit as" in other
+    assert "1 row overlap" in end
+
+
+def test_a_person_whose_first_row_is_in_the_test_can_be_dropped_from_train(tmp_path):
+    path = split_column(tmp_path, {"p7,1990": "test"})
+    found = open_dataset(DataSettings(path=str(path), format="careers", on_overlap="drop"))
+    assert {row.unit for row in found.train} == {f"p{n}" for n in range(20)} - {"p7"}
+    assert found.facts["dropped"]["overlap"] == 3
+    assert found.facts["overlap_given"]["unit"] == 3
+    pool = table(tmp_path, *strangers(3), name="pool.csv")
+    beside = open_dataset(DataSettings(path=str(path), format="careers", on_overlap="drop", pool=str(pool)))
+    assert [row for row in beside.train if not from_pool(row)] == list(found.train)
+
+
+def test_a_split_of_a_first_row_that_is_none_or_missing_is_told_as_of_any_row(tmp_path):
+    assert "field 'split'" in faults(split_column(tmp_path, {"p7,1990": "tets"}))[0]
+    assert "one of train, valid, test" in faults(split_column(tmp_path, {"p7,1990": "tets"}))[0]
+    rows = ['"year": 1990', '"year": 1991, "split": "train"', '"year": 1992, "split": "test"']
+    lines = [f'{{"person": "a", "occupation": "Job {n}", {row}}}' for n, row in enumerate(rows)]
+    path = tmp_path / "half.jsonl"
+    path.write_text("\n".join(lines))
+    assert "The column 'split' is missing in 1 row" in faults(path)[0]
+    assert "half.jsonl, line 1" in faults(path)[0]
+
+
+def test_a_first_row_is_of_its_household_where_that_is_the_unit(tmp_path):
+    (tmp_path / "set").mkdir()
+    head = f"{HEAD},home"
+    table(tmp_path / "set", *(f"{row},h{row.split(',')[0]}" for row in people(8)), head=head, name="train.csv")
+    more = [f"{row},hq" for row in ("q,1990,Cook,x", "q,1991,Nurse,x")]
+    table(tmp_path / "set", *more, "r,1990,Cook,x,hp3", head=head, name="test.csv")
+    with pytest.raises(UserError, match="the same unit as") as told:
+        open_dataset(DataSettings(path=str(tmp_path / "set"), format="careers", unit="home"))
+    assert "4 rows overlap (unit 4)" in told.value.problems[-1]
+
+
 def test_out_of_time_the_latest_years_are_the_test(tmp_path):
     path = table(tmp_path, *people(8))
     found = open_dataset(DataSettings(path=str(path), format="careers", options={"test_from": 1993}))

@@ -7,6 +7,7 @@ import pytest
 from tunewright.core.errors import UserError
 from tunewright.core.plugins import everything
 from tunewright.core.records import Example, Turn, text_part
+from tunewright.data.pool import pooled
 from tunewright.evaluate.baselines._text import question
 from tunewright.evaluate.baselines.majority import Majority
 from tunewright.evaluate.baselines.prior import Prior
@@ -142,3 +143,12 @@ def test_what_is_read_is_the_last_user_turn():
     asked = Example(tuple(Turn(role, (text_part(text),)) for role, text in turns), ())
     assert question(asked) == "three"
     assert question(Example((Turn("system", (text_part("alone"),)),), ())) == "alone"
+
+
+@pytest.mark.parametrize("baseline", [Prior(), Majority(), Tfidf()], ids=lambda b: b.plugin_name())
+def test_rows_of_a_pool_do_not_move_what_a_model_must_beat(baseline):
+    train, test = reviews(60, 0), reviews(9, 1)
+    skewed = [pooled(example(f"p{number}", "bad", "lovely film")) for number in range(200)]
+    wanted = [outcome.choices for outcome in baseline.outcomes(train, test, LABELS)]
+    found = [outcome.choices for outcome in baseline.outcomes([*skewed, *train], test, LABELS)]
+    np.testing.assert_array_equal(found, wanted)

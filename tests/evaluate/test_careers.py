@@ -13,6 +13,7 @@ from tunewright.core.plugins import build
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.data.pool import pooled
 from tunewright.evaluate.baselines._markov import Bigram, Cells, steps_of
+from tunewright.evaluate.baselines._network import _held_out
 from tunewright.evaluate.contracts import Outcome
 from tunewright.pipeline.labour_market import JOBS, TITLES, Market, Person
 
@@ -242,3 +243,11 @@ def test_the_trivial_baselines_count_people_not_rows(name):
     assert LABELS[int(found.choices.argmax())] == "Nurse"
     if name == "prior":
         np.testing.assert_allclose(np.exp(found.choices), np.array([1, 2, 4]) / 7)
+
+
+def test_people_who_choose_when_a_network_stops_train_nothing():
+    people = [replace(row(f"{n}", ["Cook"], "Cook"), unit=f"p{n % 30}") for n in range(120)]
+    held, rest = _held_out(people, 0)
+    assert sorted([*held, *rest]) == list(range(120))
+    assert {people[place].unit for place in held} & {people[place].unit for place in rest} == set()
+    assert len({people[place].unit for place in held}) == 3

@@ -14,6 +14,7 @@ from tunewright.core.plugins import build
 from tunewright.evaluate.bootstrap import compare
 from tunewright.evaluate.compare import metric_name
 from tunewright.evaluate.contracts import Outcome
+from tunewright.evaluate.metrics.accuracy import Accuracy
 from tunewright.evaluate.metrics.auroc import Auroc
 from tunewright.evaluate.metrics.brier import Brier
 from tunewright.evaluate.metrics.coverage_area import CoverageArea
@@ -74,13 +75,21 @@ def test_auroc_looks_at_more_rows_of_a_label_than_fit_at_once(monkeypatch):
     assert summary(Auroc(), records_of(Auroc(), outcomes)) == pytest.approx(wanted, abs=1e-14)
 
 
-def test_top_k_counts_the_first_k_places_and_earlier_ones_of_equals():
+def test_top_k_counts_the_first_k_places_and_equals_by_their_chance():
     row = Outcome(example("a", "good"), choices=np.array([3.0, 2.0, 2.0]))
-    assert [TopK(k=k).record(row, LABELS) for k in (1, 2, 3)] == [(0.0,), (0.0,), (1.0,)]
+    assert [TopK(k=k).record(row, LABELS) for k in (1, 2, 3)] == [(0.0,), (0.5,), (1.0,)]
+    assert TopK(k=3).record(Outcome(example("a", "splendid"), choices=np.zeros(3)), LABELS) == (0.0,)
     outcomes = drawn(50)
     for k in (1, 2, 3):
         wanted = np.mean([true_index(o) in sorted(range(3), key=lambda i: (-o.choices[i], i))[:k] for o in outcomes])
         assert summary(TopK(k=k), records_of(TopK(k=k), outcomes)) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_the_order_of_the_labels_decides_nothing_where_all_are_alike(label):
+    row = Outcome(example("a", label), choices=np.zeros(3))
+    assert Accuracy().record(row, LABELS) == pytest.approx((1 / 3,))
+    assert TopK(k=2).record(row, LABELS) == pytest.approx((2 / 3,))
 
 
 def test_brier_is_the_squared_distance_from_the_truth():

@@ -4,13 +4,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tunewright.core.errors import UserError
+from tunewright.core.errors import NotMeasured, UserError
 from tunewright.evaluate.baselines.majority import Majority
 from tunewright.evaluate.baselines.prior import Prior
 from tunewright.evaluate.bootstrap import compare
 from tunewright.evaluate.compare import compare_outcomes
 from tunewright.evaluate.contracts import Outcome
 from tunewright.evaluate.metrics.accuracy import Accuracy
+from tunewright.evaluate.metrics.auroc import Auroc
 from tunewright.evaluate.metrics.ece import Ece
 from tunewright.evaluate.metrics.exact_match import ExactMatch
 from tunewright.evaluate.metrics.nll import Nll
@@ -126,3 +127,14 @@ def test_a_model_that_diverged_is_named_with_its_rows():
     bad = [Outcome(example("a"), answer_log_prob=-math.inf, answer_tokens=3)]
     with pytest.raises(UserError, match="'a'"):
         compared(bad, bad, metrics=[Nll()])
+
+
+def test_a_metric_without_a_value_is_told_and_left_out_unless_it_is_to_decide():
+    told = []
+    both = (Accuracy(), Auroc())
+    found = compared(answers(20), answers(45), metrics=both, trivial=(), primary={"accuracy"}, left_out=told.append)
+    assert [(one.name, one.decision) for one in found] == [("accuracy", "better")]
+    assert len(told) == 1
+    assert "Auroc has no value on these 60 rows" in told[0]
+    with pytest.raises(NotMeasured, match="Auroc has no value"):
+        compared(answers(20), answers(45), metrics=both, trivial=(), primary={"auroc"})

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from tunewright.evaluate.learning_curve import curve_blocks, curve_sentence, forecast, next_gain
+from tunewright.evaluate import learning_curve
+from tunewright.evaluate.learning_curve import Luck, curve_blocks, curve_sentence, forecast, next_gain
 from tunewright.evaluate.metrics.accuracy import Accuracy
 from tunewright.evaluate.metrics.perplexity import Perplexity
 
@@ -39,6 +40,56 @@ def test_noise_alone_is_not_told_as_a_trend():
     assert np.mean(told) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
 
 
+def over_seeds(random, truth, luck: float, noise: float, seeds: int):
+    """What is forecast of three models, the luck of training measured over seeds: `next_gain`."""
+    test = noise**2 * np.array([[2.0, -1.0], [-1.0, 2.0]])
+    figures = truth + random.normal(0, luck, 3) + random.normal(0, noise, 3)
+    measured = float(np.std(random.normal(0, luck, seeds), ddof=1))
+    return next_gain(figures[1] - figures[0], figures[2] - figures[1], test, Luck(measured, seeds))
+
+
+@pytest.fixture
+def coarse(monkeypatch):
+    """Fewer steps, for simulations; the interval is as wide."""
+    for name, steps in {"_GAINS": 101, "_FAR_GAINS": 25, "_RATIOS": 25, "_DEVIATIONS": 21}.items():
+        monkeypatch.setattr(learning_curve, name, steps)
+
+
+@pytest.mark.parametrize("noise", [0.0005, 0.015])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_the_luck_of_few_seeds_is_not_told_as_a_trend(monkeypatch, seeds, noise):
+    """As if the measured deviation were the true one, it was in 15 %, 9.5 % and 6.4 %."""
+    monkeypatch.setattr(learning_curve, "_weighed", lambda *_: (np.zeros(1), np.ones(1)))  # the interval is not asked
+    random = np.random.default_rng(seeds)
+    told = [over_seeds(random, np.zeros(3), 0.03, noise, seeds)[3] for _ in range(1500)]
+    assert np.mean(told) <= 0.035
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_the_interval_covers_with_the_luck_of_few_seeds(coarse, seeds):
+    """As if the measured deviation were the true one, it did in 77 %, 85 % and 94 %."""
+    random = np.random.default_rng(10 + seeds)
+    found = [over_seeds(random, np.array([0, 0.1, 0.17]), 0.03, 0.0005, seeds) for _ in range(300)]
+    assert np.mean([low <= 0.049 <= high for _, low, high, *_ in found]) >= 0.93
+
+
+def test_more_seeds_are_surer():
+    test = np.eye(2) * 1e-6
+    found = [next_gain(0.1, 0.07, test, Luck(0.01, seeds)) for seeds in (2, 3, 5, 20)]
+    found.append(next_gain(0.1, 0.07, test + 0.01**2 * np.array([[2.0, -1.0], [-1.0, 2.0]])))
+    widths = [high - low for _, low, high, *_ in found]
+    assert widths == sorted(widths, reverse=True)
+    assert widths[-2] == pytest.approx(widths[-1], rel=0.2)
+    assert [told for *_, told, _ in found] == [False, True, True, True, True]
+
+
+def test_seeds_that_agree_wholly_add_no_luck():
+    for test in (np.eye(2) * 1e-4, np.full((2, 2), 1e-4)):
+        found, known = (next_gain(0.1, 0.07, test, luck) for luck in (Luck(0.0, 2), None))
+        assert found[:3] == pytest.approx(known[:3], rel=0.02)
+        assert found[3:] == known[3:] == (True, "")
+
+
 def test_exact_gains_give_the_next_one():
     for ratio in (0.5, 0.8, 1.0):
         middle, low, high, told, _ = next_gain(0.1, 0.1 * ratio, np.eye(2) * 1e-10)
@@ -69,7 +120,7 @@ def test_a_forecast_from_records_states_rows_figures_and_words():
     assert 0.02 < found.gain < 0.12
     assert "Twice the data buys about" in curve_sentence(found)
     assert curve_blocks([found])[0].lines[0].x == [100.0, 200.0, 400.0]
-    surer = forecast(Accuracy(), "accuracy", (100, 200, 400), records, 0.001, **test)
+    surer = forecast(Accuracy(), "accuracy", (100, 200, 400), records, Luck(0.001, 3), **test)
     assert surer.luck == "seeds"
     assert surer.high - surer.low < found.high - found.low
     same = forecast(Accuracy(), "accuracy", (100, 200, 400), [records[0]] * 3, **test)
@@ -84,3 +135,6 @@ def test_what_is_told_in_ratios_is_forecast_in_ratios():
     found = forecast(Perplexity(), "perplexity", (100, 200, 400), records, **test)
     assert found.told
     assert found.gain == pytest.approx(found.figures[2] * (1 - math.exp(-0.1)), rel=0.05)
+    by_seeds = forecast(Perplexity(), "perplexity", (100, 200, 400), records, Luck(0.02 * found.figures[2], 3), **test)
+    assert by_seeds.luck == "seeds"
+    assert by_seeds.high > found.high

@@ -10,7 +10,7 @@ from tunewright.evaluate.contracts import Outcome
 from tunewright.evaluate.metrics.accuracy import Accuracy
 from tunewright.evaluate.metrics.nll import Nll
 from tunewright.evaluate.metrics.perplexity import Perplexity
-from tunewright.evaluate.slices import NOT_STATED, slice_blocks, slice_sentences, slice_tables
+from tunewright.evaluate.slices import NOT_STATED, _Rows, slice_blocks, slice_sentences, slice_tables
 
 from .made import LABELS, example, records_of
 
@@ -133,3 +133,30 @@ def test_weights_count_in_subgroups_and_gaps():
 def test_without_slices_there_is_no_table():
     base, tuned = made(0, {"": 0.7}, 30)
     assert slice_tables(base, tuned, [Accuracy()], LABELS, HOW) == []
+
+
+def heavy(by: float, each: int = 20, few: int = 3) -> np.ndarray:
+    """Weights of two subgroups: a few heavy units in each, all others 1."""
+    return np.where(np.arange(2 * each) % each < few, by, 1.0)
+
+
+def test_heavy_units_make_no_gap_of_equal_subgroups():
+    """By the raw count of units it would be called in 12 % of these; 7 of 20 are effective."""
+    random, first = np.random.default_rng(0), np.repeat([True, False], 20)
+    called = []
+    for seed in range(300):
+        nats = np.column_stack([random.normal(5, 1, 40), np.ones(40)])
+        rows = _Rows(Nll(), {"base": nats, "tuned": nats}, [f"u{i}" for i in range(40)], heavy(10), {"seed": seed})
+        rows.how["resamples"] = 200
+        called.append(rows.gap("tuned", {"a": first, "b": ~first}).low > 0)
+    assert rows.effective(first) == pytest.approx(47**2 / 317)
+    assert np.mean(called) <= 0.05
+
+
+def test_a_unit_that_holds_nearly_all_weight_gives_no_gap():
+    right = np.repeat([True, False], 20)
+    sides = [outcomes(right, np.repeat(["a", "b"], 20), weights=heavy(60, few=1)) for _ in range(2)]
+    (table,) = slice_tables(*sides, [Accuracy()], LABELS, HOW)
+    assert [group.tuned for group in table.groups] == [1.0, 0.0]
+    assert table.gaps == {}
+    assert "the largest gap is not measured" in slice_sentences([table])[0]

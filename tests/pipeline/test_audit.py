@@ -27,6 +27,7 @@ from tunewright.pipeline.digits import shape, write_digits
 from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import silent
 from tunewright.pipeline.train import train
+from tunewright.pipeline.under_way import asked_of
 from tunewright.train.stopping import StopRequest
 
 CANARIES = 120
@@ -225,7 +226,7 @@ def test_a_private_run_is_held_to_its_epsilon_and_its_control_has_none(place, mo
 
 
 def _an_interrupted_control_is_gone(run, monkeypatch):
-    """Half trained, or while it is measured: what knows the rows is deleted, and nobody is told to go on with it."""
+    """Half trained, or while it is measured: what knows the rows is deleted, and the run goes on, not the control."""
     control = run.folder / "children" / "control"
 
     def ended(*_):
@@ -240,5 +241,5 @@ def _an_interrupted_control_is_gone(run, monkeypatch):
             with pytest.raises(Interrupted) as told:
                 audit(run.folder, None, 0, True)
         assert not control.exists()
-        assert "resume" not in str(told.value)
-        assert f"tunewright audit {run.folder} --control" in str(told.value)
+        assert str(told.value).endswith(f"Go on with: tunewright resume {run.folder}")
+        assert asked_of(run) == {"verb": "audit", "twin": 0, "control": True, "json": ""}

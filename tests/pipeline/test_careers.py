@@ -13,6 +13,7 @@ import torch
 
 from tiny import save_tiny
 from tunewright.core.config import Request
+from tunewright.core.errors import UserError
 from tunewright.core.settings import DataSettings
 from tunewright.data.dataset import open_dataset
 from tunewright.data.folding import folded
@@ -147,6 +148,33 @@ def test_one_command_trains_judges_and_sets_every_baseline_beside_it(run: Path):
     assert "Suspected wrong labels" not in (run / "report.html").read_text()
     validated = json.loads((run / "evaluations" / "validation.json").read_text())["rows"]
     assert [row["weight"] for row in validated] == [1.0] * 16
+
+
+def test_people_who_all_stay_leave_a_metric_of_moves_without_a_value_and_not_the_run_without_a_verdict(
+    place: Path, tmp_path: Path
+):
+    def told(name: str, *sets: str):
+        usual = ("train.threads=1", "evaluate.probes=[]", "evaluate.baselines=[uniform]", "train.max_steps=1")
+        model = str(place / "model")
+        return Request(str(tmp_path / "rows"), None, (*usual, *sets), (), tmp_path / name, "careers", model)
+
+    (tmp_path / "rows").mkdir()
+    for name, first, last, jobs in (
+        ("train", 0, 30, ["Cook", "Baker"]), ("valid", 30, 40, ["Cook", "Baker"]), ("test", 40, 60, ["Cook"])
+    ):  # fmt: skip
+        lines = [
+            f"{person},{1990 + year},{jobs[(person + year) % len(jobs)]}"
+            for person in range(first, last)
+            for year in range(3)
+        ]
+        (tmp_path / "rows" / f"{name}.csv").write_text("\n".join(["person,year,occupation", *lines]) + "\n")
+    tune(told("run"))
+    verdict = json.loads((tmp_path / "run" / "verdict.json").read_text())
+    assert "move_auc" not in {metric["name"] for metric in verdict["metrics"]}
+    assert any("MoveAuc has no value on these 40 rows" in sentence for sentence in verdict["sentences"])
+    with pytest.raises(UserError, match=r"evaluate.primary: move_auc has no value on these 40 test rows"):
+        tune(told("other", "evaluate.primary=[move_auc]"))
+    assert not (tmp_path / "other" / "model").exists()
 
 
 def test_the_benchmark_tells_each_baseline_with_its_interval(run: Path, capsys: pytest.CaptureFixture[str]):

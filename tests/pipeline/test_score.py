@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from tiny import save_tiny
 from tunewright.cli import main
@@ -124,3 +127,34 @@ def test_cut_weights_are_told_by_their_folder(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert str(tmp_path / "cut") in said
     assert "is cut or damaged" in said
+
+
+def test_an_end_token_that_the_tokenizer_sets_does_not_stand_before_the_answer(tmp_path, monkeypatch):
+    monkeypatch.setenv("TUNEWRIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"context": "The sky", "answers": ["blue"]}))
+    found = []
+    for ends in (False, True):
+        folder = save_tiny("llama", tmp_path / f"model{ends:d}")
+        if ends:
+            file = folder / "tokenizer.json"
+            core = Tokenizer.from_file(str(file))
+            special = [("<s>", core.token_to_id("<s>")), ("</s>", core.token_to_id("</s>"))]
+            core.post_processor = TemplateProcessing("<s> $A </s>", "<s> $A </s> $B </s>", special)
+            core.save(str(file))
+        assert main(["score", "--model", str(folder), "--rows", "rows.jsonl", "--json", "out.json"]) == 0
+        found.append(json.loads((tmp_path / "out.json").read_text())["rows"])
+    assert found[0] == found[1]
+
+
+def test_a_model_without_finite_figures_is_told_with_the_row(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TUNEWRIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    file = save_tiny("llama", tmp_path / "nan") / "model.safetensors"
+    weights = load_file(file)
+    weights["model.norm.weight"][:] = float("nan")
+    save_file(weights, file, {"format": "pt"})
+    (tmp_path / "rows.jsonl").write_text(json.dumps(GOOD))
+    assert main(["score", "--model", "nan", "--rows", "rows.jsonl", "--json", "out.json"]) == 2
+    assert "rows.jsonl:1: the model gives log-probabilities that are not finite" in capsys.readouterr().err
+    assert not (tmp_path / "out.json").exists()

@@ -16,6 +16,7 @@ from tunewright import __version__
 from tunewright.cli.lines import folded
 from tunewright.cli.listing import describe_kind, kinds
 from tunewright.cli.options import Sets, about_data, typed_fields
+from tunewright.cli.pipes import unread
 from tunewright.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,8 +48,10 @@ def _call(module: str, verb: str, *arguments: Any) -> int:
     with Progress.on_stderr() as progress:
         result = getattr(import_module(f"tunewright.pipeline.{module}"), verb)(*arguments, progress=progress)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    for line in result.lines:
-        typer.echo(folded(line, width) if width else line)
+    with unread(sys.stdout):
+        for line in result.lines:
+            typer.echo(folded(line, width) if width else line)
+        sys.stdout.flush()
     return int(result.exit_code)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import typer
 
 from tunewright.cli.app import app
+from tunewright.cli.pipes import unread
 from tunewright.core.errors import Interrupted, UserError
 
 _FULL = "the disk is full. Make room there, or name a place on another disk."
@@ -67,8 +68,9 @@ def guarded(argv: Sequence[str] | None) -> int:
         _say(f"Stopped. {known}")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) went away; nothing more can be said, and Python must not try at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Of a verb that only says something (list, --schema); what is done tells its own end (`app._call`).
+        with unread(sys.stdout):
+            raise
         return 0
     except Exception as error:  # noqa: BLE001  (the one place where nothing may pass)
         run = newest_run(words, started)
@@ -150,4 +152,5 @@ def _ours(error: Exception, run: Path | None) -> int:
 
 
 def _say(text: str) -> None:
-    typer.echo(text, err=True)
+    with unread(sys.stderr):
+        typer.echo(text, err=True)

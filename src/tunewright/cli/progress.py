@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TextIO
+
+from tunewright.cli.pipes import unread
 
 _LOG_SECONDS = 10.0
 _LOG_SHARE, _LOG_SHARE_SECONDS = 0.1, 1.0
@@ -32,7 +35,7 @@ class Progress:
     @classmethod
     def on_stderr(cls) -> Progress:
         """On the error stream, so that what a command prints can be piped."""
-        return cls(sys.stderr)
+        return cls(sys.stderr or open(os.devnull, "w", encoding="utf-8"))  # (`2>&-` leaves None)
 
     def __call__(self, what: str, done: int, total: int, detail: str = "") -> None:
         """Shows it when there is something new to see; `detail` stands beside it (a loss, a speed)."""
@@ -49,8 +52,9 @@ class Progress:
         if self.live is not None:
             self.live.update(line, refresh=True)
         else:
-            self.stream.write(line + "\n")
-            self.stream.flush()
+            with unread(self.stream):
+                self.stream.write(line + "\n")
+                self.stream.flush()
 
     def _due(self, now: float, done: int, total: int) -> bool:
         if self.live is not None:

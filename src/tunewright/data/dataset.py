@@ -16,22 +16,25 @@ from tunewright.core.errors import UserError
 from tunewright.core.records import Example
 from tunewright.core.settings import DataSettings
 from tunewright.data import findings
+from tunewright.data.columns import kind_of, mixed_kinds
+from tunewright.data.content import by_content, fingerprint_of
 from tunewright.data.duplicates import SEARCHED, Groups, Identities, identify, near_groups
 from tunewright.data.formats import counted
+from tunewright.data.given import overlap_sentences, unasked
 from tunewright.data.hazards import safety_facts
 from tunewright.data.identifiers import identifier_facts
 from tunewright.data.kept import KeptRows, RowFile, example_file
-from tunewright.data.keys import Keys, Numbers, Same
+from tunewright.data.keys import text_keys
 from tunewright.data.pool import POOL, known_again, pooled
 from tunewright.data.readers import Bad, BadRows
-from tunewright.data.reading import find_files, kind_of, mixed_kinds, open_file, open_rows
+from tunewright.data.reading import Aside, find_files, open_file, open_rows
 from tunewright.data.splits import NAMES, Overlap, check_time, make_splits, overlap_counts, overlaps
+from tunewright.data.subgroups import by_facts
 
 __all__ = ["Dataset", "Progress", "open_dataset", "open_rows"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, done, total (0 = not known)."""
-_LISTED = 20
 _COLUMNS = ("numbers", "files", "lines", "splits")
 """Of `_Collected`, one entry a row."""
 
@@ -90,6 +93,10 @@ class _Collected:
     late: int = 0
     """Rows of the pool from years that are held out, which do not train either."""
     file_facts: list[dict[str, Any]] = field(default_factory=list)
+    aside: list[Aside] = field(default_factory=list)
+    """Rows that stand in other rows' contexts alone, each with the split it was given; those of the pool last."""
+    unasked: list[str] = field(default_factory=list)
+    """Sentences on given splits without a row that anything is asked of."""
 
     @property
     def examples(self) -> KeptRows[Example]:
@@ -103,6 +110,13 @@ class _Collected:
         self.files.append(file)
         self.lines.append(line)
         self.splits.append(split)
+
+    def place(self, row: int) -> str:
+        """Where a row stood; those aside are counted on after the others."""
+        if row < len(self.numbers):
+            return f"{self.files[row]}, line {self.lines[row]}"
+        aside = self.aside[row - len(self.numbers)]
+        return f"{aside.file}, line {aside.line}"
 
     def drop(self, places: set[tuple[str, int]]) -> None:
         """Takes out rows that were found bad after they were parsed."""
@@ -189,6 +203,11 @@ def _collect(files: dict[str, Path], settings: DataSettings, tell: Progress) -> 
     read.drop({(bad.file, bad.line) for bad in read.bad})
     if read.bad and (settings.on_bad_row == "stop" or not read.numbers or any(bad.stops for bad in read.bad)):
         raise BadRows(read.bad)
+    asked = {name or "" for name in read.splits} | ({POOL} if read.late else set())
+    mute = unasked(files, asked, read.aside)
+    if mute and (not read.numbers or POOL in mute):
+        raise UserError([*mute.values()])
+    read.unasked = [*mute.values()]
     return read
 
 
@@ -219,6 +238,8 @@ def _collect_file(name: str, path: Path, settings: DataSettings, read: _Collecte
             lines.setdefault(kind_of(item.row.get(column)), array("L")).append(item.line)
         if good % 5000 == 0:
             tell(f"reading {path.name}", good - before, 0)
+    # By time the year alone says which split a row is of, so no split was given.
+    read.aside += (replace(row, split=name or (None if opened.by_time else row.split)) for row in opened.aside)
     for column, lines in kinds.items():
         read.bad += mixed_kinds(opened, column, lines)
     sha256, size = _content(path)
@@ -251,20 +272,25 @@ def _split(
         years = (example.context[-1].extra.get("year") for example in read.examples if example.context)
         check_time(given, years, settings.options.get("test_from"))
         return given, [], []
-    if set(given) <= {"", "train"}:
+    # Nothing is asked of a person's first row, but it says who is in which split as any other does.
+    aside = [row for row in read.aside if row.split != POOL]
+    sides = [*given, *(row.split or "" for row in aside)]
+    if set(sides) <= {"", "train"} and not read.unasked:
         return make_splits(rows, near, settings.splits, settings.max_test_units, seed), [], ["valid", "test"]
-    if "" in given:
+    if "" in sides:
         # Only a file without a `split` in some of its rows: half a split is none.
-        missing = [f"{read.files[i]}, line {read.lines[i]}" for i, name in enumerate(given) if not name]
+        missing = [read.place(i) for i, name in enumerate(sides) if not name]
         raise UserError(
             f"The column 'split' is missing in {counted(len(missing), 'row')} ({', '.join(missing[:5])}); expected it "
             "in all or none. Fill it in, or delete it."
         )
-    found = overlaps(rows, given, near)
-    if found and settings.on_overlap == "error":
-        raise UserError(_overlap_sentences(read, given, found))
+    found = overlaps(rows, sides, near, text_keys(row.unit for row in aside).tolist())
+    told = overlap_sentences(found, sides, read.place, read.independent) if settings.on_overlap == "error" else []
+    if told or read.unasked:
+        raise UserError([*told, *read.unasked])
     for overlap in found:
-        given[overlap.row] = ""
+        sides[overlap.row] = ""
+    given = sides[: len(given)]
     train = [i for i, name in enumerate(given) if name == "train"]
     if not train:
         raise UserError("Every row of train also stands in validation or test: nothing is left. Give other splits.")
@@ -290,13 +316,14 @@ def _split_beside_pool(
     split = ["train"] * len(rows)
     for i, name in zip(own, made, strict=True):
         split[i] = name
-    found = [replace(overlap, row=own[overlap.row], held_out=own[overlap.held_out]) for overlap in found]
+    numbers = [*own, *range(len(rows), len(rows) + len(read.aside))]
+    found = [replace(o, row=numbers[o.row], held_out=numbers[o.held_out]) for o in found]
     pool = set(range(len(rows))) - set(own)
     among = [overlap for overlap in overlaps(rows, split, near) if overlap.row in pool]
     if read.independent and not read.by_time:
         among += known_again(read.examples, split)
     if among and settings.on_overlap == "error":
-        raise UserError(_overlap_sentences(read, split, among))
+        raise UserError(overlap_sentences(among, split, read.place, independent=False))
     for overlap in among:
         split[overlap.row] = ""
     return split, found + among, carved
@@ -307,27 +334,6 @@ def _among(near: Groups, rows: Sequence[int]) -> Groups:
     groups = Groups(len(rows))
     groups.join_equal(near.roots()[np.array(rows)].astype(np.uint64) + np.uint64(1))
     return groups
-
-
-def _overlap_sentences(read: _Collected, split: Sequence[str], found: Sequence[Overlap]) -> list[str]:
-    words = {
-        "exact": "the same row as",
-        "prompt_only": "the same prompt as",
-        "near": "nearly the same text as",
-        "unit": "the same unit as",
-    }
-    sentences = [
-        f"{read.files[o.row]}, line {read.lines[o.row]} ({split[o.row]}) has {words[o.kind]} "
-        f"{read.files[o.held_out]}, line {read.lines[o.held_out]} ({split[o.held_out]})."
-        for o in found[:_LISTED]
-    ]
-    rest = [f"... and {len(found) - _LISTED} more."] if len(found) > _LISTED else []
-    kinds = ", ".join(f"{kind} {count}" for kind, count in overlap_counts(found).items() if count)
-    end = (
-        f"{counted(len(found), 'row')} overlap ({kinds}); what is tested must be unseen. Take them out of one side, "
-        "or set data.on_overlap: drop to take them out of train (and out of validation where test has them)."
-    )
-    return [*sentences, *rest, end]
 
 
 def _facts(read: _Collected, settings: DataSettings) -> dict[str, Any]:
@@ -353,12 +359,13 @@ def _assemble(
     facts: dict[str, Any],
     settings: DataSettings,
 ) -> Dataset:
-    order = _by_content(examples, rows)
+    order = by_content(examples, rows)
     members = {name: order[np.fromiter((split[i] == name for i in order), bool)] for name in NAMES}
     cut = max(0, len(members["train"]) - settings.max_train_rows) if settings.max_train_rows else 0
     members["train"] = members["train"][: settings.max_train_rows]
     train, valid, test = (examples.take(examples.numbers[members[name]]) for name in NAMES)
-    fingerprint = _fingerprint({name: rows.content[group] for name, group in members.items()})
+    valid, test = by_facts(valid, test, settings)
+    fingerprint = fingerprint_of({name: rows.content[group] for name, group in members.items()})
     facts |= findings.counts(members, rows) | {
         "unit": settings.unit or ("unit" if rows.unit.any() else "row"),
         "labels": list(labels) if labels else None,
@@ -375,25 +382,3 @@ def _assemble(
         "safety": safety_facts(train),
     }
     return Dataset(train, valid, test, labels, facts["splits_given"], fingerprint, facts)
-
-
-def _by_content(examples: Sequence[Example], rows: Identities) -> Numbers:
-    """All rows in the order of their content hashes, equal ones by id; draws of one unit stand together."""
-    order = np.argsort(rows.content, kind="stable").astype(np.int32)
-    for same in Same(rows.content).several():
-        start = np.searchsorted(rows.content, rows.content[same[0]], sorter=order)
-        order[start : start + len(same)] = sorted(same, key=lambda i: examples[i].id)
-    return order[np.argsort(rows.unit[order], kind="stable")] if rows.draws else order
-
-
-def _fingerprint(contents: Mapping[str, Keys]) -> str:
-    """`digest({split: [content, ...]})`, without the whole of it as one text."""
-    total = hashlib.sha256(b"[{")
-    for number, name in enumerate(sorted(contents)):
-        total.update(f'{", " * (number > 0)}"{name}": ['.encode())
-        for start in range(0, len(contents[name]), 4096):
-            part = ", ".join(f'"{content:016x}"' for content in contents[name][start : start + 4096].tolist())
-            total.update(f"{', ' * (start > 0)}{part}".encode())
-        total.update(b"]")
-    total.update(b"}]")
-    return total.hexdigest()[:16]

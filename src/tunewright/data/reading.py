@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from tunewright.core.errors import UserError, nearest
 from tunewright.core.plugins import describe, everything, find
 from tunewright.core.records import Answer, Example, Turn
 from tunewright.core.settings import DataSettings
-from tunewright.data.formats import KINDS, Flaw, Format, Gathered, How, Table, shown
+from tunewright.data.formats import Flaw, Format, Gathered, How, Table, shown
 from tunewright.data.formats._common import named, row_weight, weight
 from tunewright.data.readers import READERS, Bad, BadRows, Row, is_class_folder, read_rows
 
@@ -42,6 +41,16 @@ class Read:
     split: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A row that nothing is asked of, as it stands in other rows' contexts alone; whose it is still binds its split."""
+
+    file: str
+    line: int
+    unit: str | None
+    split: str | None
+
+
 @dataclass(slots=True)
 class Opened:
     """One file, its format known, its rows not yet read."""
@@ -54,6 +63,8 @@ class Opened:
     independent: bool = False
     by_time: bool = False
     """See `formats.Table`."""
+    aside: list[Aside] = field(default_factory=list)
+    """Grows while the rows are read."""
 
 
 def find_files(path: Path) -> dict[str, Path]:
@@ -132,8 +143,9 @@ def open_file(path: Path, settings: DataSettings, answers_needed: bool = True) -
     in_messages = {k: v for k, v in settings.map.items() if k in _IN_MESSAGES}
     how = How(settings.instruction, in_messages, answers_needed, path if path.is_dir() else path.parent)
     if hasattr(plugin, "gather"):
-        gathered = _gathered(path, chain(sample, rows), plugin, how, settings)
-        return Opened(path, name, plugin.uniform, gathered, plugin.independent, plugin.by_time)
+        aside: list[Aside] = []
+        gathered = _gathered(path, plugin, chain(sample, rows), how, settings, aside)
+        return Opened(path, name, plugin.uniform, gathered, plugin.independent, plugin.by_time, aside)
     reads = (_read(path, line, item, plugin, how, settings) for line, item in chain(sample, rows))
     return Opened(path, name, plugin.uniform, reads)
 
@@ -256,15 +268,21 @@ def _read(path: Path, line: int, item: Row | Bad, plugin: Format, how: How, sett
         split = _split(row)
         return Read(line, item, _carry(plugin.parse(row, how), row, item, f"{path.name}:{line}", settings), split)
     except Flaw as flaw:
-        return Read(
-            line, item, Bad(str(path), line, _theirs(flaw.field, settings.map), flaw.found, flaw.expected, flaw.mend)
-        )
+        return Read(line, item, _told(path, line, flaw, settings))
 
 
 def _gathered(
-    path: Path, rows: Iterable[tuple[int, Row | Bad]], plugin: Table, how: How, settings: DataSettings
+    path: Path,
+    plugin: Table,
+    rows: Iterable[tuple[int, Row | Bad]],
+    how: How,
+    settings: DataSettings,
+    aside: list[Aside],
 ) -> Iterator[Read]:
-    """As `_read`, of a format whose examples are made of several rows; unreadable rows are told as they come."""
+    """As `_read`, of a format whose examples are made of several rows; unreadable rows are told as they come.
+
+    Rows without an example go to `aside`.
+    """
     broken: list[Read] = []
     originals: dict[int, Row] = {}
 
@@ -279,26 +297,32 @@ def _gathered(
     for found in plugin.gather(readable(), how):
         yield from broken
         broken.clear()
-        item = originals.pop(found.line)
-        if found.result is not None:
-            yield _made(path, found, item, how, settings)
+        made = _made(path, found, originals.pop(found.line), how, settings)
+        if isinstance(made, Aside):
+            aside.append(made)
+        else:
+            yield made
     yield from broken
 
 
-def _made(path: Path, found: Gathered, item: Row, how: How, settings: DataSettings) -> Read:
-    """One row's example with what is carried beside it, or its fault."""
+def _made(path: Path, found: Gathered, item: Row, how: How, settings: DataSettings) -> Read | Aside:
+    """One row's example with what is carried beside it, or its fault; whose it is where it has no example."""
     row = _renamed(item, settings.map)
     try:
         if isinstance(found.result, Flaw):
             raise found.result
-        assert found.result is not None
+        if found.result is None:
+            return Aside(str(path), found.line, _unit(row, item, settings) or found.unit, found.split or _split(row))
         if not how.answers_needed:
             return Read(found.line, item, replace(found.result, source=f"{path.name}:{found.line}"))
         example = _carry(found.result, row, item, f"{path.name}:{found.line}", settings)
         return Read(found.line, item, example, found.split or _split(row))
     except Flaw as flaw:
-        field = _theirs(flaw.field, settings.map)
-        return Read(found.line, item, Bad(str(path), found.line, field, flaw.found, flaw.expected, flaw.mend))
+        return Read(found.line, item, _told(path, found.line, flaw, settings))
+
+
+def _told(path: Path, line: int, flaw: Flaw, settings: DataSettings) -> Bad:
+    return Bad(str(path), line, _theirs(flaw.field, settings.map), flaw.found, flaw.expected, flaw.mend)
 
 
 def _theirs(place: str, renames: Mapping[str, str]) -> str:
@@ -321,10 +345,7 @@ def _carry(example: Example, row: Row, original: Row, source: str, settings: Dat
     """Adds what is kept beside the words: id, unit, weight, slices, and where the row stood."""
     if row.get("weight") is not None:
         example = _scaled(example, row_weight(row["weight"]))
-    unit_column = settings.unit or "unit"
-    unit = original.get(settings.unit) if settings.unit else row.get("unit")
-    if settings.unit and (unit is None or str(unit).strip() == ""):
-        raise Flaw(unit_column, shown(unit), "whom the row belongs to", "fill it in or delete the row")
+    unit = _unit(row, original, settings)
     survey = example.survey_weight
     if settings.survey_weight:
         column = settings.survey_weight
@@ -333,13 +354,22 @@ def _carry(example: Example, row: Row, original: Row, source: str, settings: Dat
         example,
         survey_weight=survey,
         id=_name(row.get("id"), "id") or example.id,
-        unit=_name(unit, unit_column) or example.unit,
+        unit=unit or example.unit,
         source=source,
         slices={
             **example.slices,
             **{name: str(original[name]) for name in settings.slices if original.get(name) not in (None, "")},
         },
     )
+
+
+def _unit(row: Row, original: Row, settings: DataSettings) -> str | None:
+    """Whom a row belongs to by its columns."""
+    column = settings.unit or "unit"
+    unit = original.get(settings.unit) if settings.unit else row.get("unit")
+    if settings.unit and (unit is None or str(unit).strip() == ""):
+        raise Flaw(column, shown(unit), "whom the row belongs to", "fill it in or delete the row")
+    return _name(unit, column)
 
 
 def _name(found: Any, column: str) -> str | None:
@@ -357,27 +387,3 @@ def _scaled(example: Example, by: float) -> Example:
     context: tuple[Turn, ...] = tuple(map(scaled, example.context))
     answers: tuple[Answer, ...] = tuple(map(scaled, example.answers))
     return replace(example, context=context, answers=answers)
-
-
-def mixed_kinds(opened: Opened, column: str, kinds: Mapping[str, Sequence[int]]) -> list[Bad]:
-    """Rows whose value in a column is of a rarer kind than most (numbers among texts); the file is read again for them.
-
-    Args:
-        opened: The file.
-        column: The column that must be uniform, by its name there.
-        kinds: The lines of each kind of value.
-    """
-    usual = max(kinds, key=lambda kind: len(kinds[kind]), default="")
-    rarer = {line: kind for kind, lines in kinds.items() if kind != usual for line in lines}
-    expected = f"{usual}, as in {len(kinds.get(usual, ()))} other rows"
-    found = [
-        (rarer[line], Bad(str(opened.path), line, column, shown(row.get(column)), expected, f"write it as {usual}"))
-        for line, row in (read_rows(opened.path) if rarer else ())
-        if line in rarer and not isinstance(row, Bad)
-    ]
-    return [bad for _, bad in sorted(found, key=itemgetter(0))]
-
-
-def kind_of(value: Any) -> str:
-    """The kind of a value, as sentences name it."""
-    return KINDS.get(type(value), type(value).__name__)

@@ -136,13 +136,21 @@ class Overlap:
     held_out: int
 
 
-def overlaps(rows: Identities, split: Sequence[str], near: Groups) -> list[Overlap]:
+def overlaps(rows: Identities, split: Sequence[str], near: Groups, aside: Sequence[int] = ()) -> list[Overlap]:
     """Rows of train that stand in validation or test, and rows of validation that stand in test.
 
     One finding a row, by the strictest kind: exact (prompt and answer), prompt alone, near duplicate, unit.
+
+    Args:
+        rows: What they are compared by.
+        split: The split of each, and then of each of `aside`.
+        near: Near duplicates.
+        aside: The units (`text_keys`) of rows that nothing is asked of; they are counted on after the others.
     """
     found: list[Overlap] = []
-    kinds = (rows.pair, rows.prompt, near.roots().astype(np.uint64) + np.uint64(1), rows.unit)
+    nothing = np.zeros(len(aside), np.uint64)
+    texts = (rows.pair, rows.prompt, near.roots().astype(np.uint64) + np.uint64(1))
+    kinds = (*(np.r_[keys, nothing] for keys in texts), np.r_[rows.unit, np.array(aside, np.uint64)])
     side = np.fromiter((_SIDES[name] for name in split), np.int8)
     seen = np.flatnonzero(side == _SIDES["test"])
     for name in ("valid", "train"):

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from tunewright.core.errors import UserError
+from tunewright.core.errors import NotMeasured, UserError
 from tunewright.core.seeds import stream
 from tunewright.evaluate.contracts import Floats, Metric
 
@@ -121,7 +121,8 @@ def compare(
         row_weights: [n] survey weights, 1 each unless given; rows of weight 0 are left out.
 
     Raises:
-        UserError: A record is not finite (the sentence names the rows), or the metric has no value on these rows.
+        UserError: A record is not finite (the sentence names the rows).
+        NotMeasured: The metric has no value on these rows.
     """
     records = [np.asarray(base_records, float), np.asarray(tuned_records, float)]
     for name, of_model in zip(("base", "tuned"), records, strict=True):
@@ -171,6 +172,7 @@ def estimate(
 
     Raises:
         UserError: A record is not finite.
+        NotMeasured: The metric has no value on these rows.
     """
     records = np.asarray(records, float)
     require_finite(records, [f"{row} (unit {unit})" for row, unit in enumerate(units)], "the model")
@@ -304,7 +306,7 @@ def _figure(metric: Metric, records: Floats, units: _Units) -> float:
     """The figure of all rows, each counted by its weight."""
     value = float(metric.summarise(records, units.row_weights[None])[0])
     if not math.isfinite(value):
-        raise UserError(
+        raise NotMeasured(
             f"The metric {type(metric).__name__} has no value on these {len(records)} rows. "
             "It may need rows of more than one label: add test rows, or leave it out of evaluate.metrics."
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict, Unpack
 
 import numpy as np
 
-from tunewright.core.errors import UserError
+from tunewright.core.errors import NotMeasured, UserError
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import unit_of
 from tunewright.evaluate.bootstrap import Decision, compare, require_finite
@@ -26,6 +26,8 @@ class How(TypedDict, total=False):
     """How many (2000)."""
     trivial: Collection[str]
     """Names of the baselines that a closed-set metric must beat to be called better (majority, prior)."""
+    left_out: Callable[[str], None]
+    """Is told, in a sentence, of each metric that decides nothing and has no value on these rows."""
 
 
 def compare_outcomes(
@@ -36,7 +38,7 @@ def compare_outcomes(
     labels: Sequence[str],
     **how: Unpack[How],
 ) -> list[Comparison]:
-    """One comparison a metric that has at least one row; the others are left out.
+    """One comparison a metric that has at least one row and a value on its rows; the others are left out.
 
     Args:
         base: Outcomes of the base model.
@@ -48,7 +50,7 @@ def compare_outcomes(
 
     Raises:
         UserError: The examples differ or stand in another order, a figure is not finite, or a primary metric
-            has no rows or is not among the metrics.
+            has no rows, no value, or is not among the metrics.
     """
     problems = [
         problem
@@ -57,11 +59,17 @@ def compare_outcomes(
     ]
     if problems:
         raise UserError(problems)
-    found = [
-        comparison
-        for metric in metrics
-        if (comparison := _Comparing(metric, labels, how).of(base, tuned, baselines)) is not None
-    ]
+    found = list[Comparison]()
+    for metric in metrics:
+        try:
+            comparison = _Comparing(metric, labels, how).of(base, tuned, baselines)
+        except NotMeasured as absent:
+            if metric_name(metric) in how.get("primary", ()):
+                raise
+            how.get("left_out", _nobody)(str(absent))
+            continue
+        if comparison is not None:
+            found.append(comparison)
     missing = sorted(set(how.get("primary", ())) - {comparison.name for comparison in found})
     if missing:
         raise UserError(
@@ -138,20 +146,28 @@ class _Comparing:
             higher_is_better=self.metric.higher_is_better,
             smallest_detectable=paired.smallest_detectable,
             p_value=paired.p_value,
-            decision=self._decide(paired.decision, margins),
+            decision=self._decide(paired.decision, margins, name in self.how.get("primary", ())),
             primary=name in self.how.get("primary", ()),
             baselines=values,
             margins=margins,
         )
 
-    def _decide(self, decision: Decision, margins: Mapping[str, tuple[float, float]]) -> Decision:
-        """Better over a closed set is better than every trivial answer too; one not measured is not beaten."""
-        if decision != "better" or not self.metric.closed_set:
+    def _decide(self, decision: Decision, margins: Mapping[str, tuple[float, float]], primary: bool) -> Decision:
+        """Better over a closed set is better than every trivial answer too; one not measured is not beaten.
+
+        Frequencies alone are calibrated, so that calibration is held to it only where it is to decide a verdict.
+        """
+        over_labels = self.metric.closed_set or (primary and self.metric.needs == "choices")
+        if decision != "better" or not over_labels:
             return decision
         trivial = [margins.get(name) for name in self.how.get("trivial", ("majority", "prior"))]
         sign = 1 if self.metric.higher_is_better else -1
         beaten = all(margin is not None and min(sign * bound for bound in margin) > 0 for margin in trivial)
         return decision if beaten else "cannot_tell"
+
+
+def _nobody(sentence: str) -> None:
+    pass
 
 
 def _misaligned(name: str, base: Sequence[Outcome], other: Sequence[Outcome]) -> str:

@@ -1,7 +1,8 @@
 """Who it works for: base and tuned for each subgroup, and the largest gap between two of them.
 
-Subgroups are what the user named in `data.slices`. Each is compared with the project's own metrics, weights and units;
-gaps are drawn with the same units for all subgroups, so rows of one person in two of them are no illusion.
+Subgroups are what the user named in `data.slices`, and those that a format knows of itself. Each is compared with the
+project's own metrics, weights and units; gaps are drawn with the same units for all subgroups, so rows of one person in
+two of them are no illusion.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ from numpy.typing import NDArray
 from tunewright.core.blocks import Bar, Bars, Block, Cell, Table
 from tunewright.core.records import unit_of
 from tunewright.core.words import interval, name_of
-from tunewright.evaluate.bootstrap import LEVEL, MIN_UNITS, Scale, adjusted, compare, critical, draws_of
+from tunewright.evaluate.bootstrap import (
+    LEVEL,
+    MIN_EFFECTIVE,
+    MIN_UNITS,
+    Scale,
+    Sized,
+    adjusted,
+    compare,
+    critical,
+    draws_of,
+)
 from tunewright.evaluate.compare import How, metric_name, paired_records, weights_of
 from tunewright.evaluate.contracts import Floats, Metric, Outcome
 
@@ -63,7 +74,8 @@ class SliceTable:
     higher_is_better: bool
     groups: tuple[Subgroup, ...]
     gaps: dict[str, Gap] = field(default_factory=dict)
-    """By who answered: `base`, `tuned`; empty with fewer than two subgroups of enough units."""
+    """By who answered: `base`, `tuned`; empty with fewer than two subgroups of enough units, or whose
+    weights leave fewer than `MIN_EFFECTIVE` effective ones."""
     left_out: int = 0
     """Values that are not looked at, rarer than the `MOST` commonest."""
 
@@ -92,7 +104,8 @@ def _table(
     common = sorted(there[np.argsort(-counts, kind="stable")][:MOST].tolist())
     members = {value: (values == value) & (data.weights > 0) for value in common}
     groups = _holm([(group, p) for value, inside in members.items() for group, p in [data.subgroup(value, inside)]])
-    enough = {g.value: members[g.value] for g in groups if g.tuned is not None}
+    measured = {g.value: members[g.value] for g in groups if g.tuned is not None}
+    enough = {value: inside for value, inside in measured.items() if data.effective(inside) >= MIN_EFFECTIVE}
     gaps = {who: data.gap(who, enough) for who in data.records} if len(enough) > 1 else {}
     left_out = len(there) - len(common)
     return SliceTable(name, metric_name(metric), metric.higher_is_better, tuple(groups), gaps, left_out)
@@ -133,11 +146,19 @@ class _Rows:
         )
         return group, found.p_value
 
+    def effective(self, inside: NDArray[np.bool_]) -> float:
+        """How many units of equal weight would tell as much as those of these rows (Kish 1965)."""
+        records = self.records["base"][inside]
+        sizes = self.metric.sizes(records) if isinstance(self.metric, Sized) else np.ones(len(records))
+        _, of_row = np.unique(np.array(self.units)[inside], return_inverse=True)
+        totals = np.bincount(of_row, weights=sizes * self.weights[inside])
+        return float(totals.sum() ** 2 / (totals**2).sum())
+
     def gap(self, who: str, members: Mapping[str, NDArray[np.bool_]]) -> Gap:
         """The largest difference between two subgroups, with an interval that has looked at all pairs.
 
         The bound is the studentised maximum over pairs of how far a resampled difference is from the measured one
-        (the bootstrap form of Tukey's range), widened by t for the smallest subgroup.
+        (the bootstrap form of Tukey's range), widened by t for the subgroup of the fewest effective units.
         """
         records, masks = self.records[who], list(members.values())
         values = [float(self.metric.summarise(records[m], self.weights[None, m])[0]) for m in masks]
@@ -153,7 +174,7 @@ class _Rows:
         spread = np.std(apart, axis=1, ddof=1)
         spread = np.where(spread > 0, spread, np.inf)  # nothing varies: nothing can be told of this pair
         furthest = np.quantile(np.max(np.abs(apart - found[:, None]) / spread[:, None], axis=0), LEVEL)
-        fewest = min(len({self.units[row] for row in np.flatnonzero(mask)}) for mask in masks)
+        fewest = min(self.effective(mask) for mask in masks)  # one heavy unit among light ones tells less than equals
         widened = furthest * critical(fewest - 1) / critical(math.inf) * math.sqrt(fewest / (fewest - 1))
         widest = int(np.argmax(np.abs(found)))
         i, j = pairs[widest]
@@ -182,15 +203,18 @@ def slice_sentences(tables: Sequence[SliceTable]) -> list[str]:
         gap = table.gaps.get("tuned")
         told = {group.value: group for group in table.groups}
         if gap is None:
-            said.append(f"By {table.slice}: not measured, fewer than two subgroups have {MIN_UNITS} units.")
-            continue
-        best, worst = told[gap.best].tuned, told[gap.worst].tuned
-        proven = "" if gap.low > 0 else ", so it may be chance"
-        said.append(
-            f"By {table.slice}, {table.metric} of the tuned model differs most between {gap.best} ({best:.3f}) and "
-            f"{gap.worst} ({worst:.3f}): {gap.value:.3g} (95 % interval {gap.low:+.3g} to {gap.high:+.3g}, all pairs "
-            f"reckoned with{proven})."
-        )
+            said.append(
+                f"By {table.slice}: the largest gap is not measured, fewer than two subgroups have {MIN_UNITS} units "
+                f"of which weights leave {MIN_EFFECTIVE:.0f} effective ones."
+            )
+        else:
+            best, worst = told[gap.best].tuned, told[gap.worst].tuned
+            proven = "" if gap.low > 0 else ", so it may be chance"
+            said.append(
+                f"By {table.slice}, {table.metric} of the tuned model differs most between {gap.best} ({best:.3f}) and "
+                f"{gap.worst} ({worst:.3f}): {gap.value:.3g} (95 % interval {gap.low:+.3g} to {gap.high:+.3g}, all "
+                f"pairs reckoned with{proven})."
+            )
         worse = [group.value for group in table.groups if group.worse]
         if worse:
             said.append(f"Tuned is worse than the base where {table.slice} is {', '.join(worse)} ({table.metric}).")
@@ -220,7 +244,10 @@ def slice_blocks(tables: Sequence[SliceTable]) -> list[Block]:
         for who, gap in t.gaps.items()
     ]
     if gaps:
-        note = "The interval has looked at all pairs of subgroups, so the choice of the widest one does not flatter it."
+        note = (
+            "The interval has looked at all pairs of subgroups, so the choice of the widest one does not flatter it. "
+        )
+        note += f"Subgroups whose weights leave fewer than {MIN_EFFECTIVE:.0f} effective units are not looked at."
         columns = ["by", "measure", "model", "best for", "worst for", "gap", "95 % interval"]
         found.append(Table(title="Largest gaps", note=note, section="groups", columns=columns, rows=gaps))
     return found

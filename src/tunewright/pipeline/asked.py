@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from tunewright.core import plugins
 from tunewright.core.errors import UserError
 from tunewright.core.records import Example
 from tunewright.core.settings import LOGITS
 from tunewright.data.formats import few
 from tunewright.data.pool import from_pool
-from tunewright.evaluate.contracts import Need
+from tunewright.evaluate.contracts import Need, Outcome
 from tunewright.evaluate.kept import is_kept
 from tunewright.evaluate.probes._protocol import Probe
 from tunewright.evaluate.suite import Suite
@@ -63,8 +65,10 @@ def untested(prepared: Prepared) -> list[str]:
             f"All {dropped} test rows are over train.max_length and were dropped (data.on_overlong: drop), so nothing "
             "would be tested. Raise train.max_length, or give shorter test rows."
         ]
-    if not count or facts.get("test_rows_of_unseen_labels", 0) < count:
+    if not count:
         return []
+    if facts.get("test_rows_of_unseen_labels", 0) < count:
+        return _valueless(prepared)
     unseen = facts["labels_unseen_in_train"]
     trained = [label for label in facts["labels"] if label not in set(unseen)]
     return [
@@ -72,6 +76,26 @@ def untested(prepared: Prepared) -> list[str]:
         f"{few(trained)}. Give training rows of the tested labels, or test rows of the trained ones; where one label "
         "is written in two ways, write it in one."
     ]
+
+
+def _valueless(prepared: Prepared) -> list[str]:
+    """Metrics that are to decide and have no value on the test rows, whatever a model will answer."""
+    labels = prepared.dataset.labels or ()
+    alike = [Outcome(example, choices=np.zeros(len(labels))) for example in prepared.test]
+    found = []
+    for name in prepared.settings.evaluate.primary or ():
+        metric = plugins.build("metrics", name)
+        if metric.needs != "choices" or not labels:
+            continue
+        rows = [(o.example.survey_weight, r) for o in alike if (r := metric.record(o, labels)) is not None]
+        weights, records = np.array([w for w, _ in rows]), np.array([r for _, r in rows])
+        if rows and np.isnan(metric.summarise(records[weights > 0], weights[None, weights > 0])[0]):
+            found.append(
+                f"evaluate.primary: {name} has no value on these {len(rows)} test rows, whatever is answered: they "
+                "may all have one label, all stay, or fall into one half. Give more test rows, or take it out of "
+                "evaluate.primary."
+            )
+    return found
 
 
 def identity_of(prepared: Prepared) -> tuple[Any, ...]:

@@ -34,6 +34,7 @@ from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.traced import look_inside
 from tunewright.pipeline.twins import twin_of
+from tunewright.pipeline.under_way import under_way
 from tunewright.report import write as write_report
 from tunewright.runs.opening import open_tuned
 from tunewright.train.stopping import ending
@@ -76,7 +77,8 @@ def audit(
             f"--control: {folder} was trained without privacy (or with a known noise, privacy.noise_seed), so it "
             "is its own control. Leave it out."
         )
-    with run.writing():
+    kept = str(json_out.resolve()) if json_out else ""
+    with run.writing(), under_way(run, "audit", twin=twin, control=control, json=kept):
         _delete_control(run)  # of an audit that was killed
         audited = twin_of(run, "audited", {"audit.canaries": twin}, progress) if twin else run
         _as_many(audited, twin)
@@ -106,7 +108,7 @@ def _control(run: Run, sets: Mapping[str, Any], progress: Progress) -> Iterator[
     it says of its rows is hidden as in the run itself.
 
     Raises:
-        Interrupted: It was stopped; nothing of it can be gone on with.
+        Interrupted: It was stopped; it is trained anew when the audit goes on.
     """
     with rows_hidden(), ending():
         try:
@@ -114,7 +116,7 @@ def _control(run: Run, sets: Mapping[str, Any], progress: Progress) -> Iterator[
         except Interrupted:
             raise Interrupted(
                 "Stopped. The control was trained without privacy on rows that are promised it, so it was deleted. "
-                f"Ask the audit again: tunewright audit {run.folder} --control"
+                f"Go on with: tunewright resume {run.folder}"
             ) from None
         finally:
             _delete_control(run)

@@ -21,12 +21,13 @@ from tunewright.core.store import Run
 from tunewright.evaluate.compare import metric_name
 from tunewright.evaluate.contracts import Progress
 from tunewright.evaluate.kept import RowRecords
-from tunewright.evaluate.learning_curve import SHARES, Forecast, curve_blocks, curve_sentence, forecast
+from tunewright.evaluate.learning_curve import SHARES, Forecast, Luck, curve_blocks, curve_sentence, forecast
 from tunewright.evaluate.spread import spread, spread_blocks, spread_sentences
 from tunewright.models.contracts import LoadedModel
 from tunewright.pipeline.inside import FEWEST, Child, children_of
 from tunewright.pipeline.prepare import Prepared, prepare, reread_rows
 from tunewright.pipeline.train import begin_folder, train_stage
+from tunewright.pipeline.under_way import gone_on_from
 from tunewright.runs.opening import open_tuned
 
 Judge = Callable[[Prepared, Run, LoadedModel, Progress], None]
@@ -45,7 +46,8 @@ def finish_children(prepared: Prepared, run: Run, judge: Judge, progress: Progre
     children = children_of(prepared.settings, prepared.rows_given)
     for number, child in enumerate(children, 1):
         told = partial(_named, progress, f"run {number + 1} of {len(children) + 1} ({child.name})")
-        _finish(prepared, run, child, judge, told)
+        with gone_on_from(run):
+            _finish(prepared, run, child, judge, told)
     sentences = _seeds(prepared.settings, run) + _curve(prepared, run)
     if sentences:
         verdict = run.must_read("verdict.json")
@@ -160,7 +162,7 @@ def _forecast(settings: PlanSettings, run: Run, runs: list[Run], counts: list[in
         name,
         counts,
         [one.records for one in kept],
-        seeds.get("deviation"),
+        None if seeds.get("deviation") is None else Luck(seeds["deviation"], len(seeds["values"])),
         units=kept[-1].units,
         row_weights=kept[-1].weights,
         seed=settings.seed,

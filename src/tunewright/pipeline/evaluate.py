@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import torch
 
 from tunewright.core import plugins
 from tunewright.core.blocks import dumped
-from tunewright.core.errors import UserError
 from tunewright.core.files import write_atomic
 from tunewright.core.records import Example
 from tunewright.core.settings import LOGITS, TRAINED_BASELINES, PlanSettings
@@ -46,11 +44,9 @@ from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.rows import row_blocks
 from tunewright.pipeline.scratch import scratch_outcomes
+from tunewright.pipeline.under_way import under_way
 from tunewright.report import write as write_report
 from tunewright.runs.opening import open_tuned
-
-ASKED = "evaluations/asked.json"
-"""In the run folder while `evaluate` is under way: what was set, so that `resume` can finish it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +65,10 @@ def evaluate(folder: Path, overrides: Sequence[str] = (), progress: Progress = s
     with run.writing():
         tuned = open_tuned(run, prepared.dtype, prepared.model)
         base_model = open_model(prepared.model.origin, prepared.dtype)
-        with _under_way(run, overrides):
+        with under_way(run, "evaluate", set=list(overrides)):
             base = ask_base(replace(prepared, model=base_model), run, progress)
             evaluate_stage(prepared, run, base, tuned, progress)
             return further_runs(prepared, run, base, progress)
-
-
-@contextmanager
-def _under_way(run: Run, overrides: Sequence[str]) -> Iterator[None]:
-    """Within it `resume` knows what is asked; what turns out to be the user's fault is not asked again."""
-    run.write(ASKED, {"set": list(overrides)})
-    try:
-        yield
-    except UserError:
-        (run.folder / ASKED).unlink()
-        raise
-    (run.folder / ASKED).unlink()
 
 
 def suite_of(prepared: Prepared) -> tuple[Suite, list[Any]]:
@@ -134,10 +118,13 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     baselines, trivial = _baselines(prepared, metrics, run, suite, tuned, progress)
     how: How = {**how_of(settings), "trivial": trivial}
     answered = (base.outcomes, outcomes, baselines, metrics, labels)
-    comparisons = compare_outcomes(*answered, **how)
+    unmeasured = list[str]()
+    telling: How = {**how, "left_out": unmeasured.append}
+    comparisons = compare_outcomes(*answered, **telling)
     gates = judge_gates(settings.gates, comparisons, figures)
     verdict = judge(comparisons, gates)
     verdict["sentences"] = [*verdict["sentences"], *_baseline_sentences(comparisons), *_probe_sentences(run)]
+    verdict["sentences"] += unmeasured
     if "retention" not in base.probes:
         why = "no probe is asked" if not settings.evaluate.probes else "such models cannot be asked about texts"
         verdict["sentences"].append(f"What the model forgot was not measured: {why}.")
@@ -262,7 +249,7 @@ def _baselines(
 
 def _trivial(prepared: Prepared, metrics: Sequence[Metric]) -> list[str]:
     """What a closed-set metric must beat to be called better, whatever else was chosen: the recipe's, or the usual."""
-    if not any(metric.closed_set for metric in metrics):
+    if not any(metric.closed_set or metric.needs == "choices" for metric in metrics):
         return []
     named = prepared.recipe.defaults().get("evaluate.baselines") or ()
     of_recipe = [n for n in named if n not in TRAINED_BASELINES and plugins.find("baselines", n).trivial]

@@ -54,7 +54,8 @@ class Predictor:
         family = self.model.family
         if not self.labels:
             for answer in family.generate(self.model, examples, self.max_new_tokens, self.encode):
-                yield {"prediction": answer.text, "probability": "", "abstain": "" if answer.stopped else "unfinished"}
+                unfinished = "" if answer.stopped else "unfinished"
+                yield {"prediction": answer.text, "probability": None, "abstain": unfinished}
             return
         for scores in family.choices(self.model, examples, [self.labels] * len(examples), True, self.encode):
             shares = np.exp(scores - np.logaddexp.reduce(scores))

@@ -185,7 +185,7 @@ class Output:
             csv.writer(self.file).writerow(self.columns)
         for row, answer in zip(rows, answers, strict=True):
             if isinstance(answer, str):
-                self._line({**row, "prediction": "", "probability": "", "abstain": answer})
+                self._line({**row, "prediction": "", "probability": None, "abstain": answer})
                 continue
             self._line({**row, **answer})
             self.tally.answered += 1

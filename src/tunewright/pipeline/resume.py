@@ -6,13 +6,15 @@ from pathlib import Path
 
 from tunewright.core.store import Run
 from tunewright.evaluate.contracts import Progress
+from tunewright.pipeline.audit import audit
 from tunewright.pipeline.children import pending
 from tunewright.pipeline.discretion import forget_key
-from tunewright.pipeline.evaluate import ASKED, ask_base, evaluate, further_runs
+from tunewright.pipeline.evaluate import ask_base, evaluate, further_runs
 from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.train import train_stage
 from tunewright.pipeline.tune import stages
+from tunewright.pipeline.under_way import asked_of
 
 
 def resume(folder: Path, progress: Progress = silent) -> Result:
@@ -21,7 +23,11 @@ def resume(folder: Path, progress: Progress = silent) -> Result:
     verb = run.must_read("info.json")["verb"]
     if run.model.is_dir():
         forget_key(run)  # it may have been stopped between saving and deleting
-        if asked := run.read(ASKED):
+        asked = asked_of(run)
+        if asked.get("verb") == "audit":
+            json_out = Path(asked["json"]) if asked["json"] else None
+            return audit(folder, json_out, asked["twin"], asked["control"], progress)
+        if asked:
             return evaluate(folder, asked["set"], progress)
         if verb == "train":
             return Result(0, (f"{folder} is finished: the model is in {run.model}.",), folder)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,6 +23,7 @@ from tunewright.data.lines import check_bytes, numbered_lines
 from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import EncodeSettings, LoadedModel
 from tunewright.models.embedded import resolve_model
+from tunewright.models.encoding import plain_ids
 from tunewright.models.families.causal_lm import score_ids
 from tunewright.models.opening import open_model
 from tunewright.pipeline.result import Result, silent
@@ -65,6 +67,11 @@ def score(
         raise UserError(f"score reads text; models of family '{opened.family.plugin_name()}' don't.")
     results: list[dict[str, Any]] = []
     for scores in score_ids(opened, *_encoded(opened, asked, terminator)):
+        if not np.isfinite(scores).all():
+            raise UserError(
+                f"{asked[len(results)].place}: the model gives log-probabilities that are not finite. Its weights may "
+                "be damaged, or overflow at this precision: try --precision float32, or another model."
+            )
         results.append({"log_probs": [float(value) for value in scores]})
         progress("scoring", len(results), len(asked))
     write_json(out, {"rows": results})
@@ -85,7 +92,7 @@ def _encoded(
             known[row.answers] = [encoder.answer_ids(text, terminator) for text in row.answers]
         try:
             if isinstance(row.context, str):
-                ids = list(model.tokenizer(row.context)["input_ids"])
+                ids = plain_ids(model.tokenizer, row.context)
             else:
                 ids = encoder.context_ids(Example(row.context, ()), 0)
         except Unencodable as error:

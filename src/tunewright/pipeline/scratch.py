@@ -10,6 +10,7 @@ from tunewright.data.encoder import Encoded
 from tunewright.evaluate.contracts import Outcome, Progress
 from tunewright.evaluate.suite import Suite
 from tunewright.pipeline.prepare import Prepared
+from tunewright.pipeline.under_way import gone_on_from
 from tunewright.train.job import Job
 from tunewright.train.loop import train as loop
 from tunewright.train.stopping import StopRequest
@@ -39,7 +40,7 @@ def scratch_outcomes(prepared: Prepared, run: Run, suite: Suite, progress: Progr
         settings,
         prepared.settings.seed,
     )
-    with StopRequest().listening() as stop:
+    with gone_on_from(run), StopRequest().listening() as stop:
         loop(job, child, partial(_named, progress), stop)
     return suite.ask(job.model, prepared.test, progress, "from scratch")
 

@@ -95,7 +95,7 @@ def limit_blocks(facts: Mapping[str, Any]) -> list[Block]:
         f"Licence of the data: {facts.get('data_licence') or 'not stated'}."
     )
     if facts.get("slices"):
-        said.append("Only the subgroups that were named (data.slices) were looked at, and those of enough units.")
+        said.append("Only the subgroups shown (data.slices names others) were looked at, and those of enough units.")
     else:
         said.append("No subgroups were named (data.slices): whether it serves everybody equally well was not measured.")
     if not facts.get("seeds"):

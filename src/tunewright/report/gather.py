@@ -200,7 +200,7 @@ def _limits(files: _Files) -> list[Block]:
         "licence": _inner(files.info, "model").get("licence"),
         "data_licence": plan_data.get("licence") or facts.get("licence"),
         "test": (metrics[0]["n"], metrics[0].get("unit", "row")) if metrics else None,
-        "slices": plan_data.get("slices"),
+        "slices": plan_data.get("slices") or files.looks[_LOOKS.index("slices")],
         "seeds": (files.verdict or {}).get("seeds"),
         "missing": missing,
     })  # fmt: skip

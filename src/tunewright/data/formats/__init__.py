@@ -53,6 +53,8 @@ class Gathered:
     """None: the row stands in other rows' contexts alone."""
     split: str | None = None
     """The split that the format's own settings put it into."""
+    unit: str | None = None
+    """Whom it is of; asked where it has no example that says so."""
 
 
 class Table(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import string
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.data.formats import Flaw, Gathered, How, Row, shown
 from tunewright.data.formats._common import from_json, has_all, named, value, weight, written
 from tunewright.data.formats._common import text as words
+from tunewright.data.templates import braced, checked, listed
 
 STATIC = ("population", "gender", "ethnicity", "region", "born", "schooling")
 """Columns that are facts of a person when the plan names none."""
@@ -30,8 +30,12 @@ _ALLOWED: dict[str, dict[str, str | int]] = {
     "fact": {"name": "Region", "value": "south"},
     "line": {"year": 1984, "facts": " (college)", "title": "Cook"},
     "gap": {"first": 1985, "last": 1986},
+    "earlier": {},
+    "end": {},
 }
-"""Template -> what may stand in braces, with what it is tried on."""
+"""Template -> what may stand in braces, with what it is tried on; in the header facts do, which the table tells."""
+_UNKNOWN = "unknown"
+"""Stands in the header for a fact that no row has stated yet, or that is left out of the text."""
 _LENGTHS = ((2, "1 to 2 records"), (5, "3 to 5 records"), (9, "6 to 9 records"))
 _DAY = re.compile(r"(\d{4})-\d\d-\d\d(?!\d)")
 _SAMPLE = 100
@@ -65,9 +69,12 @@ class Careers(Plugin):
     recipe: ClassVar[str] = "careers"
 
     header: str = "The career of one person, one line a year."
-    """First line of the text."""
+    """First line of the text. A static fact in braces, as in `A {gender} worker.`, has no line of its own then.
+
+    One that is not known yet, or left out by `demographics`, is written `unknown`.
+    """
     fact: str = "{name}: {value}"
-    """Line of each static fact."""
+    """Line of each static fact that the header does not state."""
     line: str = "{year}{facts}: {title}"
     """Line of each year; `{facts}` are the yearly ones in brackets."""
     gap: str = "{first} to {last}: no record"
@@ -100,21 +107,14 @@ class Careers(Plugin):
     def _listed(cls, found: Any) -> Any:
         return [name for name in found.split(",") if name] if isinstance(found, str) else found
 
-    @field_validator("fact", "line", "gap")
+    @field_validator("header", "fact", "line", "gap", "earlier", "end")
     @classmethod
     def _fills(cls, found: str, info: ValidationInfo) -> str:
-        allowed = _ALLOWED[str(info.field_name)]
-        names = [name for _, name, _, _ in string.Formatter().parse(found) if name is not None]
-        if not set(names) <= set(allowed):
-            raise ValueError(f"Only {', '.join(f'{{{name}}}' for name in sorted(allowed))} may stand in braces")
+        names = checked(found, _ALLOWED.get(str(info.field_name)))
         if info.field_name == "line" and (
             found.count("{title}") != 1 or names.count("title") != 1 or names[-1] != "title"
         ):
             raise ValueError("A line must hold {title} once, after {year} and {facts}, as '{year}{facts}: {title}'")
-        try:
-            found.format(**allowed)
-        except (ValueError, LookupError, TypeError) as error:
-            raise ValueError(f"It cannot be filled in ({error}). Leave out what follows ':' or '!' in braces") from None
         return found
 
     @property
@@ -201,7 +201,7 @@ class Careers(Plugin):
                 turns = self._turns(kept[start:index], told, start > 0)
             foreseen = bool(turns) or not how.answers_needed
             example = self._example(turns, kept, index, told)
-            yield Gathered(record.line, example if foreseen else None, self._split_of(record.year))
+            yield Gathered(record.line, example if foreseen else None, self._split_of(record.year), record.person)
             turns = [*turns, *self._turn(kept, index, told, bool(turns))]
 
     @property
@@ -214,9 +214,20 @@ class Careers(Plugin):
 
     def _check_columns(self, columns: set[str]) -> None:
         """Refuses a column that the settings name and no row has; a row may lack it, which says nothing of its fact."""
+        if not columns:
+            return
         for name in (*(self.static or ()), *(self.yearly or ())):
-            if columns and name not in columns:
+            if name not in columns:
                 raise _missing(name, columns)
+        facts = sorted(columns.intersection(self._static))
+        for name in braced(self.header):
+            if name not in facts:
+                allowed = listed(facts) or "none, as the table has no such column"
+                raise UserError(
+                    f"data.options.header: found {{{name}}}, which is no column of static facts."
+                    f"{nearest(name, facts)} Allowed: {allowed}. Correct the name, name the column in "
+                    "data.options.static, or double braces that are to be written."
+                )
 
     def _turns(self, window: list[_Record], told: Mapping[str, str], cut: bool) -> list[Turn]:
         """The context that some records make, from the header on."""
@@ -251,12 +262,7 @@ class Careers(Plugin):
         """Everything between the last title and this one."""
         record, lines = records[index], list[str]()
         if not begun:
-            shown_facts = told if self.demographics else {}
-            lines = [
-                self.header,
-                *(self.fact.format(name=_spoken(n), value=v) for n, v in shown_facts.items()),
-                *([self.earlier] if cut else []),
-            ]
+            lines = [*self._opening(told if self.demographics else {}), *([self.earlier.format()] if cut else [])]
         known = [other for other in records[:index] if other.title is not None]
         if begun and known and record.year > known[-1].year + 1:
             lines.append(self.gap.format(first=known[-1].year + 1, last=record.year - 1))
@@ -266,13 +272,19 @@ class Careers(Plugin):
         extra = {"year": record.year, "yearly": yearly} | ({} if begun else {"facts": dict(told)})
         return Turn("text", (text_part("\n".join([*lines, line])),), 0.0, extra)
 
+    def _opening(self, facts: Mapping[str, str]) -> list[str]:
+        """What stands before the years: the header, and the facts that it does not state."""
+        stated = braced(self.header)
+        lines = [self.fact.format(name=_spoken(n), value=v) for n, v in facts.items() if n not in stated]
+        return [self.header.format(**{name: facts.get(name, _UNKNOWN) for name in stated}), *lines]
+
     def _example(self, turns: list[Turn], records: list[_Record], index: int, told: Mapping[str, str]) -> Example:
         record = records[index]
         lead = self._lead(records, index, told, bool(turns))
         if record.law is not None:
             law = {self._title(title): share for title, share in record.law.items()}
             lead = replace(lead, extra={**lead.extra, "oracle": law})
-        last = {"after": self.end} if index == len(records) - 1 else {}
+        last = {"after": self.end.format()} if index == len(records) - 1 else {}
         title = () if record.title is None else (Answer((text_part(self._title(record.title)),), extra=last),)
         known = sum(other.title is not None for other in records[:index])
         length = next((name for most, name in _LENGTHS if known <= most), "10 records or more")

@@ -11,10 +11,16 @@ from numpy.typing import NDArray
 
 from tunewright.core.errors import UserError
 from tunewright.core.records import Example
+from tunewright.data.pool import from_pool
 from tunewright.evaluate.contracts import Floats
 
 FLOOR = -30.0
 """Log-probability of what a baseline holds impossible: finite, so that it can be written as JSON."""
+
+
+def targets(train: Sequence[Example]) -> Sequence[Example]:
+    """Without the rows of a pool, whose frequencies are not those of the people judged; all where nothing else is."""
+    return [example for example in train if not from_pool(example)] or train
 
 
 def label_indices(train: Sequence[Example], labels: Sequence[str]) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ head says whether the person moves, another one to which title (their two-stage 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -117,15 +118,17 @@ def network_log_probs(
         UserError: No training row has a label of the list.
     """
     label_indices(stages[-1], labels)
-    known = [[(past, row.answer.text) for row in rows if (past := _past(row))] for rows in stages]
+    known = [[(past, row) for row in rows if (past := _past(row))] for rows in stages]
     codes = Codes.of([past for stage in known for past, _ in stage], labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, "career network"))
         network = Network(codes)
         for stage, found in enumerate(known):
             if found:
-                pasts, nexts = zip(*found, strict=True)
-                _train(network, _tensors(pasts, codes, nexts), (1e-3, 3e-4)[stage > 0], seed)
+                pasts, rows = zip(*found, strict=True)
+                people = _tensors(pasts, codes, [row.answer.text for row in rows])
+                held, rest = _held_out(rows, seed)
+                _train(network, (people.take(held or rest), people.take(rest)), (1e-3, 3e-4)[stage > 0], seed)
     network.eval()
     answers = [_past(example) or History((), (0,), {}, ({},), (0.0,)) for example in test]
     found_rows: list[Floats] = []
@@ -173,26 +176,36 @@ def _tensors(pasts: Sequence[History], codes: Codes, answers: Sequence[str]) -> 
     return Tensors(title, gap, fact, next, weight / weight.sum().clamp(min=1e-9) * (weight > 0).sum())
 
 
-def _train(network: Network, people: Tensors, rate: float, seed: int) -> None:
-    """Trains in place until people held out are foreseen no better; the best weights stay."""
-    order = stream(seed, "career network", "held out", len(people.title)).permutation(len(people.title))
-    held = order[: int(len(order) * HELD_OUT)]
-    rest = order[len(held) :]
+def _held_out(rows: Sequence[Example], seed: int) -> tuple[list[int], list[int]]:
+    """Places of the rows that choose when to stop, and of the rest; a person's rows are all on one side."""
+    owned: dict[str, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        owned[row.unit or f"\0{place}"].append(place)
+    people = list(owned.values())
+    order = stream(seed, "career network", "held out", len(rows)).permutation(len(people)).tolist()
+    count = int(len(order) * HELD_OUT)
+    held, rest = ([place for person in some for place in people[person]] for some in (order[:count], order[count:]))
+    return held, rest
+
+
+def _train(network: Network, parts: tuple[Tensors, Tensors], rate: float, seed: int) -> None:
+    """Trains in place on the second part until those of the first are foreseen no better; the best weights stay."""
+    held, rest = parts
     optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.01)
     best, waited = float("inf"), 0
     kept = {name: value.clone() for name, value in network.state_dict().items()}
     for epoch in range(MOST_EPOCHS):
         network.train()
-        shuffled = stream(seed, "career network", "order", epoch).permutation(rest)
+        shuffled = stream(seed, "career network", "order", epoch).permutation(len(rest.title))
         for start in range(0, len(shuffled), PEOPLE_A_STEP):
             optimiser.zero_grad()
-            loss = _loss(network, people.take(shuffled[start : start + PEOPLE_A_STEP].tolist()))
+            loss = _loss(network, rest.take(shuffled[start : start + PEOPLE_A_STEP].tolist()))
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
         network.eval()
         with torch.inference_mode():
-            found = float(_loss(network, people.take((held if len(held) else rest).tolist())))
+            found = float(_loss(network, held))
         if found < best - 1e-4:
             best, waited = found, 0
             kept = {name: value.clone() for name, value in network.state_dict().items()}

@@ -9,7 +9,7 @@ import numpy as np
 
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
-from tunewright.evaluate.baselines._labels import FLOOR, label_indices, log_prior, survey_weights
+from tunewright.evaluate.baselines._labels import FLOOR, label_indices, log_prior, survey_weights, targets
 from tunewright.evaluate.contracts import Outcome
 
 
@@ -24,6 +24,7 @@ class Majority(Plugin):
         Raises:
             UserError: No training row has a label of the list.
         """
+        train = targets(train)
         choices = np.full(len(labels), FLOOR)
         shares = log_prior(label_indices(train, labels), survey_weights(train), len(labels))
         choices[np.argmax(shares)] = 0.0

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
-from tunewright.evaluate.baselines._labels import label_indices, log_prior, survey_weights
+from tunewright.evaluate.baselines._labels import label_indices, log_prior, survey_weights, targets
 from tunewright.evaluate.contracts import Outcome
 
 
@@ -22,5 +22,6 @@ class Prior(Plugin):
         Raises:
             UserError: No training row has a label of the list.
         """
+        train = targets(train)
         choices = log_prior(label_indices(train, labels), survey_weights(train), len(labels))
         return [Outcome(example, choices=choices) for example in test]

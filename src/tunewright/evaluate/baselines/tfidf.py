@@ -9,7 +9,7 @@ from pydantic import Field
 
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
-from tunewright.evaluate.baselines._labels import label_indices, survey_weights
+from tunewright.evaluate.baselines._labels import label_indices, survey_weights, targets
 from tunewright.evaluate.baselines._text import question, text_log_probs
 from tunewright.evaluate.contracts import Outcome
 
@@ -28,6 +28,7 @@ class Tfidf(Plugin):
         Raises:
             UserError: No training row has a label of the list.
         """
+        train = targets(train)
         indices = label_indices(train, labels)
         known = indices >= 0
         texts = [question(example) for example, keep in zip(train, known, strict=True) if keep]

@@ -13,7 +13,7 @@ from tunewright.data.dialect import Pair
 from tunewright.evaluate.contracts import Answers, Figure, Floats
 from tunewright.evaluate.dialect import figures
 from tunewright.evaluate.dialect.ask import DECISIONS, Texts
-from tunewright.evaluate.dialect.words import Ratings, Word
+from tunewright.evaluate.dialect.words import KINDS, Ratings, Word
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def describe(findings: Findings) -> dict[str, Any]:
     """All of it as JSON values."""
     bias, q = findings.bias_weights, {kind: findings.q(kind) for kind in findings.asked}
     texts, traits = findings.texts, findings.names("trait")
-    found: dict[str, Any] = {"q": {kind: _words(findings, kind, q[kind]) for kind in q}}
+    found: dict[str, Any] = {"q": {kind: _words(findings, kind, q[kind]) if kind in q else {} for kind in KINDS}}
     overt = findings.overt()
     found["overt"] = {word: overt.one(number) for number, word in enumerate(traits)}
     found["bias"] = (

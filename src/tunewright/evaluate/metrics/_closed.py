@@ -38,6 +38,24 @@ def probabilities(choices: Floats) -> Floats:
     return np.asarray(raised / raised.sum(), dtype=np.float64)
 
 
+def share_right(outcome: Outcome, labels: Sequence[str], k: int) -> float | None:
+    """How surely the true label is among the k most probable: 1 or 0, and between where it ties for the last places.
+
+    Whoever ranks equals by lot has it there with that chance, so the order of the label list decides nothing. None
+    when labels were not scored, NaN when their scores do not rank.
+    """
+    if outcome.choices is None:
+        return None
+    if not usable(outcome.choices):
+        return math.nan
+    true = truth(outcome, labels)
+    if true >= len(outcome.choices):
+        return 0.0
+    above = int((outcome.choices > outcome.choices[true]).sum())
+    alike = int((outcome.choices == outcome.choices[true]).sum())
+    return min(1.0, max(0.0, (k - above) / alike))
+
+
 def usable(choices: Floats) -> bool:
     """Whether the scores rank: no NaN, none infinitely likely, and at least one finite (-inf = impossible)."""
     return bool(choices.size and not np.isnan(choices).any() and np.isfinite(choices.max()))

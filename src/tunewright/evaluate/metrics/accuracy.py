@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
 from tunewright.core.plugins import Plugin
 from tunewright.evaluate.contracts import Floats, Need, Outcome
-from tunewright.evaluate.metrics._closed import chosen, truth
+from tunewright.evaluate.metrics._closed import share_right
 from tunewright.evaluate.metrics._ratio import mean
 
 
@@ -21,11 +20,9 @@ class Accuracy(Plugin):
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
-        """(1 or 0,); None when labels were not scored, NaN when their scores do not rank."""
-        if outcome.choices is None:
-            return None
-        choice = chosen(outcome)
-        return (math.nan if choice is None else float(choice == truth(outcome, labels)),)
+        """(1 or 0, between where it ties,); None when labels were not scored, NaN when their scores do not rank."""
+        right = share_right(outcome, labels, 1)
+        return None if right is None else (right,)
 
     def summarise(self, records: Floats, weights: Floats) -> Floats:
         """[resamples] weighted share."""

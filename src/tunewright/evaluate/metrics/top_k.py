@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from tunewright.core.plugins import Plugin
 from tunewright.evaluate.contracts import Floats, Need, Outcome
-from tunewright.evaluate.metrics._closed import truth, usable
+from tunewright.evaluate.metrics._closed import share_right
 from tunewright.evaluate.metrics._ratio import mean
 
 
@@ -25,14 +23,9 @@ class TopK(Plugin):
     k: int = Field(5, ge=1)
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
-        """(1 or 0,); None when labels were not scored, NaN when their scores do not rank."""
-        if outcome.choices is None:
-            return None
-        if not usable(outcome.choices):
-            return (math.nan,)
-        # As for the first place, the earlier one of equals is ranked higher.
-        best = np.argsort(-outcome.choices, kind="stable")[: self.k]
-        return (float(truth(outcome, labels) in best),)
+        """(1 or 0, between where it ties,); None when labels were not scored, NaN when their scores do not rank."""
+        right = share_right(outcome, labels, self.k)
+        return None if right is None else (right,)
 
     def summarise(self, records: Floats, weights: Floats) -> Floats:
         """[resamples] weighted share."""
