@@ -16,7 +16,8 @@ from tunewright.core.files import digest
 from tunewright.core.records import Answer, Example, Part, Turn, text_part
 from tunewright.core.settings import DataSettings
 from tunewright.data import kept
-from tunewright.data.dataset import _fingerprint, open_dataset
+from tunewright.data.content import fingerprint_of
+from tunewright.data.dataset import open_dataset
 from tunewright.data.encoded_rows import EncodedRows, lengths
 from tunewright.data.encoder import Encoded
 from tunewright.data.kept import KeptRows, example_file
@@ -110,7 +111,7 @@ def test_the_fingerprint_is_the_digest_of_all_contents() -> None:
         "valid": np.empty(0, np.uint64),
         "test": np.array([2**64 - 1]),
     }
-    assert _fingerprint(contents) == digest({n: [f"{c:016x}" for c in its.tolist()] for n, its in contents.items()})
+    assert fingerprint_of(contents) == digest({n: [f"{c:016x}" for c in its.tolist()] for n, its in contents.items()})
 
 
 def _held_by(rows: int, folder: Path) -> int:
