@@ -14,7 +14,7 @@ from tunewright.core.plugins import build
 from tunewright.core.records import Answer, Example, text_part
 from tunewright.data.encoder import Encoded
 from tunewright.models.contracts import Batch, LoadedModel, Loss, Segment, Targets
-from tunewright.models.per_unit import Dense, Ghost, Owner, Units, looked_up, outer
+from tunewright.models.per_unit import Dense, Ghost, Owner, Units, Watch, looked_up, outer
 
 METHODS = ["lora", "norm", {"name": "last", "layers": 1}, "full", "sparse", "norm_head"]
 DTYPES = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
@@ -161,6 +161,23 @@ def test_one_unit_moves_the_sum_by_no_more_than_the_noise_hides(open_tiny, clip)
     without = private_grads(model, trained, "private", [[row for row in ROWS if row.example.unit != "a"]], clip)
     moved = torch.cat([(everybody[name] - without[name]).flatten() for name in everybody]).norm() * 2.0
     assert 0 < float(moved) <= (1.0 if clip == "automatic" else clip) * 1.001
+
+
+@pytest.mark.parametrize("leading", [(1, 12, 4), (1, 4, 12)], ids=["positions first", "heads first"])
+def test_where_positions_lie_is_remembered_for_a_batch_with_as_many_heads(open_tiny, leading):
+    """A norm of each head sees (1, positions, heads) or (1, heads, positions), and in few tokens they can be equal."""
+    model, weight, watch = replace(open_tiny("llama"), apart=True), nn.Parameter(torch.ones(1)), Watch()
+
+    def unit_of_each(lengths, shape):
+        units = Units.of(model.family.collate(model, make_rows(["a", "b"], lengths, same=1)))
+        seen = []
+        watch.begin(units)
+        watch.take(weight, shape, lambda owner: seen.append(owner.unit_M) or Dense(torch.zeros(2, 1)))
+        return seen[0].view(shape).movedim(leading.index(12), 1)
+
+    assert unit_of_each([3, 7], leading)[0, :, 0].tolist() == [0] * 4 + [1] * 8
+    assert unit_of_each([1, 1], (1, 4, 4))[0, :, 0].tolist() == [0, 0, 1, 1]
+    assert bool((unit_of_each([1, 1], (1, 4, 4)) == torch.tensor([0, 0, 1, 1])[None, :, None]).all())
 
 
 def test_rows_of_different_units_share_no_beginning_and_a_unit_s_own_do(open_tiny):

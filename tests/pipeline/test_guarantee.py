@@ -16,7 +16,7 @@ from tunewright.core.records import Example, Turn, text_part
 from tunewright.core.settings import PlanSettings, PrivacySettings, TrainSettings
 from tunewright.models import fused
 from tunewright.models.contracts import LoadedModel, Origin
-from tunewright.models.per_unit import Units, outer
+from tunewright.models.per_unit import Owner, Units, outer
 from tunewright.pipeline.guarantee import delta_of, private_job, prove
 from tunewright.pipeline.mitigate import faults
 from tunewright.train import accountant
@@ -48,6 +48,11 @@ def test_noise_is_solved_for_the_target_over_units():
             [f"P{n}" for n in range(100)] + ["p 7", "P007", "P07 7"],
             {"unit": "patient"},
             "5 names in column 'patient' differ from another one in case, spaces or leading zeros alone",
+        ),
+        (
+            [f"P{n}" for n in range(100)] + [f"pool/P{n}" for n in range(98, 120)],
+            {"unit": "patient"},
+            "4 names in column 'patient' differ .* or stand in data.pool as well",
         ),
         ([None] * 12, {}, "12 training units.*Give 20 or more"),
         ([None] * 200, {"delta": 1e-15}, "below 1e-12 no epsilon.*Use auto"),
@@ -81,6 +86,28 @@ def test_rows_that_a_mitigation_adds_are_nobodys(monkeypatch):
     assert made.sampler.units == 212
 
 
+@pytest.mark.parametrize("kind", ["longrope", "dynamic"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_positions_that_a_long_row_turns_for_all_are_refused(kind, nested):
+    rope = {"rope_type": kind, "original_max_position_embeddings": 512}
+    config = SimpleNamespace(rope_parameters={"full_attention": rope} if nested else rope)
+    long = job([None] * 200)
+    long = replace(long, model=replace(long.model, module=SimpleNamespace(config=config)))
+    with pytest.raises(UserError, match=r"found 1024; .*set train.max_length to 512 or less"):
+        private_job(long, PrivacySettings(target_epsilon=3))
+    short = replace(long, settings=long.settings.model_copy(update={"max_length": 512}))
+    assert private_job(short, PrivacySettings(target_epsilon=3)).private
+
+
+def test_dropout_is_off_where_units_must_not_depend_on_one_another(open_tiny):
+    private = proven(open_tiny)
+    private.wake()
+    assert not any(part.training for part in private.model.module.modules())
+    plain = replace(private, gradients=build("gradients", "plain"))
+    plain.wake()
+    assert all(part.training for part in plain.model.module.modules())
+
+
 def proven(open_tiny, units=None, **fields):
     """A job on a tiny model, its rows of the given units (else each its own)."""
     whole = make_job(open_tiny)
@@ -103,7 +130,9 @@ def test_sound_gradients_are_proven_and_the_weights_stay_as_they_were(open_tiny)
 
 
 def test_units_that_are_not_told_apart_are_found_though_the_first_rows_are_of_one(open_tiny, monkeypatch):
-    monkeypatch.setattr(Units, "_unit_M", lambda self, leading: torch.arange(prod(leading)) % len(self.names))
+    monkeypatch.setattr(
+        Units, "_owner", lambda self, leading, _: Owner(torch.arange(prod(leading)) % len(self.names), len(self.names))
+    )
     with pytest.raises(UserError, match="not those of the definition"):
         prove(proven(open_tiny, lambda number: "ab"[number > 5]))
 

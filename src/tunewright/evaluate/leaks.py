@@ -238,6 +238,8 @@ def _epsilon(leaks: Leaks) -> str:
             f"promised one ({seen}); {claimed}. Do not give this model away; please report the fault."
         )
     verdict = "no breach of the claim was found" if claim.made else "so much can be proven to leak"
+    if claim.made and found.noise is not None and found.noise < _ENOUGH:
+        verdict = "no breach of it is proven, but there was less noise than it says"
     return f"Epsilon is at least {bound.epsilon:.2f} ({proof}); {claimed}: {verdict}."
 
 

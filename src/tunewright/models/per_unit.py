@@ -37,6 +37,8 @@ class Owner:
 
     unit_M: Tensor
     units: int
+    axis: int | None = None
+    """Of the tensor's dimensions before its features, the one that its positions lie along; None: not told by shape."""
 
     @cached_property
     def places(self) -> list[slice | Tensor]:
@@ -75,7 +77,7 @@ class Units:
     predicted_K: Tensor
     """[positions that are predicted from, in order] number of the unit."""
     packed: bool
-    _owners: dict[tuple[int, ...], Owner] = field(default_factory=dict)
+    _owners: dict[tuple[tuple[int, ...], int | None], Owner] = field(default_factory=dict)
 
     @classmethod
     def of(cls, batch: Batch) -> Units:
@@ -99,31 +101,33 @@ class Units:
         first = next(iter(batch.inputs.values()))
         return cls(tuple(number), row_S, position_N, predicted_K, bool(batch.shared) or first.shape[0] == 1)
 
-    def owner(self, leading: Sequence[int]) -> Owner:
+    def owner(self, leading: Sequence[int], axis: int | None = None) -> Owner:
         """Whose is each position of a tensor with these dimensions before its features.
 
         Args:
             leading: `(1, positions)` of a packed batch, `(rows, ...)` of one that keeps rows apart.
+            axis: Where the positions lay in another batch; asked where there are as many heads as positions.
 
         Raises:
             ValueError: The tensor has the shape of neither.
         """
-        key = tuple(leading)
+        key = (tuple(leading), axis)
         if key not in self._owners:
-            self._owners[key] = Owner(self._unit_M(key), len(self.names))
+            self._owners[key] = self._owner(*key)
         return self._owners[key]
 
-    def _unit_M(self, leading: tuple[int, ...]) -> Tensor:
-        rows, size = len(self.row_S), prod(leading)
-        if len(self.names) == 1:
-            return torch.zeros(size, dtype=torch.long)
+    def _owner(self, leading: tuple[int, ...], before: int | None) -> Owner:
+        rows, size, units = len(self.row_S), prod(leading), len(self.names)
+        if units == 1:
+            return Owner(torch.zeros(size, dtype=torch.long), units)
         if not self.packed and leading and leading[0] == rows:
-            return self.row_S.repeat_interleave(size // rows)
+            return Owner(self.row_S.repeat_interleave(size // rows), units)
         for known in (self.position_N, self.predicted_K, self.row_S):
             axes = [axis for axis, length in enumerate(leading) if length == len(known)]
+            axes = [before] if before in axes else axes
             if len(axes) == 1:  # heads may stand before the positions or after them
                 shape = [len(known) if axis == axes[0] else 1 for axis in range(len(leading))]
-                return known.view(shape).expand(leading).reshape(-1)
+                return Owner(known.view(shape).expand(leading).reshape(-1), units, axes[0])
         raise ValueError(f"a tensor of shape {leading} is made neither of {len(self.position_N)} positions nor of rows")
 
 
@@ -334,6 +338,8 @@ class Watch:
     def __init__(self) -> None:
         self._units: Units | None = None
         self._found: dict[int, Gradient] = {}
+        self._axes: dict[int, int] = {}
+        """Weight -> along which dimension its positions lie, as an earlier batch has told."""
 
     def begin(self, units: Units) -> None:
         """Before the backward pass of a batch."""
@@ -349,7 +355,10 @@ class Watch:
         """
         if self._units is None:
             raise RuntimeError("a watched weight was used outside of a private step")
-        gradient = make(self._units.owner(leading))
+        owner = self._units.owner(leading, self._axes.get(id(weight)))
+        if owner.axis is not None:
+            self._axes[id(weight)] = owner.axis
+        gradient = make(owner)
         before = self._found.get(id(weight))
         if before is not None:
             gradient = Dense(before.dense().value_UW + gradient.dense().value_UW)

@@ -19,6 +19,7 @@ from tunewright.core.records import unit_of
 from tunewright.core.settings import PrivacySettings
 from tunewright.core.words import rounded_up
 from tunewright.data.encoder import Encoded
+from tunewright.data.pool import POOL
 from tunewright.pipeline.prepare import Prepared
 from tunewright.train import accountant
 from tunewright.train.job import Job
@@ -33,6 +34,9 @@ _AGREE_ROUNDED = 3e-2
 _NOTHING = 1e-2
 """Share of that, of the largest gradient of all, under which a difference is rounding alone."""
 _STIR = 0.05
+_ORIGINAL = "original_max_position_embeddings"
+_CHANGING = ("dynamic", "longrope")
+"""Kinds of rotation that a long row changes for the others of its batch."""
 _FEWEST = 20
 """Units below which no useful noise hides one."""
 
@@ -45,6 +49,7 @@ def private_job(job: Job, privacy: PrivacySettings) -> Job:
     """
     settings = job.settings
     _one_unit_each(job, privacy)
+    _one_rotation(job)
     rows_a_step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     most = privacy.rows_per_unit or settings.per_device_train_batch_size
     sampler = poisson(job.train, rows_a_step, most)
@@ -139,7 +144,7 @@ def prove(job: Job) -> None:
     if job.gradients.plugin_name() == "private_reference":  # type: ignore[attr-defined]  # gradients are plugins
         return
     rows, trained = _of_two_units(job.train), job.method.trained(job.model)
-    job.model.module.train()
+    job.wake()  # as a step finds it
     with _awake(trained.values()):
         slow = _gradients(job, rows, "private_reference")
         try:
@@ -234,15 +239,38 @@ def _one_unit_each(job: Job, privacy: PrivacySettings) -> None:
 
 
 def _spelt_one_way(column: str, names: set[str]) -> None:
-    """Somebody spelt in two ways would be two units: twice the budget, and in training and test at once."""
-    alike = Counter(_ZEROS_AND_SPACES.sub("", name.casefold()) for name in names)
+    """Somebody spelt in two ways would be two units: twice the budget, and in training and test at once.
+
+    So would somebody who stands in the pool too, where names bear a mark.
+    """
+    alike = Counter(_ZEROS_AND_SPACES.sub("", name.removeprefix(f"{POOL}/").casefold()) for name in names)
     twice = sum(count for count in alike.values() if count > 1)
     if twice:
         raise UserError(
             f"privacy.unit: {twice} names in column '{column}' differ from another one in case, spaces or leading "
-            "zeros alone, so one person may count as two. Write each person one way; give different people names that "
-            "differ otherwise."
+            "zeros alone, or stand in data.pool as well, so one person may count as two. Write each person one way; "
+            "give different people names that differ otherwise, in the pool too."
         )
+
+
+def _one_rotation(job: Job) -> None:
+    """Refuses positions whose rotation depends on the longest row of a batch: then units see one another.
+
+    Raises:
+        UserError: Such rows may come.
+    """
+    config: Any = getattr(job.model.module, "config", None)
+    given = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    for rope in [given, *(part for part in given.values() if isinstance(part, dict))]:
+        kind = rope.get("rope_type", rope.get("type"))
+        stated = (rope.get(_ORIGINAL), getattr(config, _ORIGINAL, None), getattr(config, "max_position_embeddings", 0))
+        known = int(next(length for length in (*stated, 0) if length is not None))
+        if kind in _CHANGING and job.settings.max_length > known:
+            raise UserError(
+                f"train.max_length: found {job.settings.max_length}; the model's positions ({kind}) are turned "
+                f"otherwise for all rows of a batch as soon as one is longer than {known}, so no unit has a gradient "
+                f"of its own. Under privacy set train.max_length to {known} or less."
+            )
 
 
 def _sigma(privacy: PrivacySettings, delta: float, sampler: Poisson, steps: int) -> float:

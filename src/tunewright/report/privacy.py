@@ -62,8 +62,9 @@ def _paragraphs(found: Json, key: str) -> list[str]:
         "validation and test rows (exact, of rows that were not trained on); the number of rows and of units, the rows "
         "of a unit on average, the sampling rate and the set of labels (taken as public); what was learnt from earlier "
         "runs on the same rows (each adds its own epsilon; settings chosen by looking at such runs are not accounted "
-        "for); people whose data stands in rows of others; how long training took and how much memory it held (told in "
-        "two digits). The base model was trained by somebody else on other data. Noise is drawn in 32-bit numbers by a "
+        "for); people whose data stands in rows of others; that training stopped because a row's loss or gradient was "
+        "no number, if it did; how long training took and how much memory it held (told in two digits). The base "
+        "model was trained by somebody else on other data. Noise is drawn in 32-bit numbers by a "
         f"keyed generator; the key came from the operating system {key}",
     ]
 

@@ -99,6 +99,13 @@ class Job:
         """Passes over the validation rows; none in private training, which they must not steer."""
         return math.ceil(self.steps / self.eval_every) if self.valid and not self.private else 0
 
+    def wake(self) -> None:
+        """The model as it trains: with its dropout, but for private training.
+
+        A mask belongs to a place in the micro-batch, so one unit would change the gradients of all that lie behind it.
+        """
+        self.model.module.train(not self.private)
+
     def repeated(self) -> list[tuple[Sequence[Encoded], float]]:
         """Rows that are read more than once, and how often: validation rows, then training rows."""
         read = [(self.valid, float(self.validations)), (self.train, self.epochs)]

@@ -44,7 +44,7 @@ class _State:
     below: Below | None = None
     """What frozen layers at the bottom made of rows, where it is kept."""
     seconds: float = 0.0
-    """What the steps of this process took."""
+    """What the steps took, as far as they stand in the checkpoint or are of this process."""
     secret: str = ""
     """Keys the noise and the sampling of a private run; lives here and in checkpoints alone."""
 
@@ -136,7 +136,7 @@ def _take(one: _Step, run: Run, progress: Progress) -> None:
 def _step(one: _Step) -> dict[str, Any]:
     """One optimiser step; nothing is changed when loss or gradient is not finite."""
     job, weights, step = one.job, list(one.trained.values()), one.state.step
-    job.model.module.train()
+    job.wake()
     micro = one.order.micro_batches(step, job.micro_rows)
     share = Share(step, 0.0, tuple(enumerate(tuple(rows) for rows in micro)))
     count = float(sum(job.train[i].weights.sum(dtype="float64") for _, rows in share.micro for i in rows))
@@ -213,7 +213,7 @@ def _checkpoint(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser:
     kept = {"events": run.events_length(), "best": state.best.to_json(), "steps": job.steps}
     kept |= {"processes": job.settings.processes}
     if job.private:
-        kept |= {"secret": state.secret, "gradients": repr(job.gradients)}
+        kept |= {"secret": state.secret, "gradients": repr(job.gradients), "seconds": state.seconds}
     checkpoints.write(where, Checkpoint(state.step, trained, optimiser.state(), kept))
     checkpoints.prune(run.checkpoints, job.settings.save_total_limit)
 
@@ -239,7 +239,8 @@ def _resume(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Opt
     _copy(checkpoint, trained)
     optimiser.load(checkpoint.optimiser)
     best = Best.from_json(checkpoint.state["best"])
-    return _State(checkpoint.step, best, secret=str(checkpoint.state.get("secret", "")))
+    kept = checkpoint.state
+    return _State(checkpoint.step, best, seconds=float(kept.get("seconds", 0.0)), secret=str(kept.get("secret", "")))
 
 
 def _stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> Below | None:

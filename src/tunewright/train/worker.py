@@ -176,7 +176,7 @@ def _follow(job: Job, seat: Seat, hears: IO[str], say: Callable[[str, Any], None
             with torch.no_grad():
                 for name, part_W in shared.parts(memory_PW[0], trained):
                     trained[name].copy_(part_W)
-            job.model.module.train()
+            job.wake()
             seen = compute(job, making, Share.from_json(told))
             made = making.taken()
             shared.lay(memory_PW[seat.place], trained, made)
