@@ -27,6 +27,11 @@ def from_pool(example: Example) -> bool:
     return example.slices.get("population") == POOL
 
 
+def without_pool(examples: Sequence[Example]) -> list[Example]:
+    """The target's own rows, in their order."""
+    return [example for example in examples if not from_pool(example)]
+
+
 def known_again(examples: Sequence[Example], split: Sequence[str]) -> list[Overlap]:
     """Rows of people of the pool who are also held out, where rows are draws and no single one tells.
 

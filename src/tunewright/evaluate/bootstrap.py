@@ -186,6 +186,20 @@ def estimate(
     return value, max(value + at.change(-half), lowest), min(value + at.change(half), highest)
 
 
+def effective_units(metric: Metric, records: Floats, of_row: NDArray[np.intp], row_weights: Floats) -> float:
+    """How many units of equal weight would tell as much as those of these rows (Kish 1965).
+
+    Args:
+        metric: Says how much of a figure each row makes, where that differs.
+        records: [n, numbers].
+        of_row: [n] the number of each row's unit.
+        row_weights: [n] how much each row counts by itself.
+    """
+    sizes = metric.sizes(records) if isinstance(metric, Sized) else np.ones(len(records))
+    totals = np.bincount(of_row, weights=sizes * row_weights)
+    return float(totals.sum() ** 2 / (totals**2).sum())
+
+
 def draws_of(
     metric: Metric,
     records: Floats,
@@ -277,10 +291,8 @@ def _group(
     if not counts.any():
         raise UserError("There is no row to compare. At least one row must count and have a figure from both models.")
     kept, weights = [of_model[counts] for of_model in records], weights[counts]
-    sizes = metric.sizes(kept[0]) if isinstance(metric, Sized) else np.ones(len(weights))
     names, of_row = np.unique(np.asarray(units, dtype=str)[counts], return_inverse=True)
-    totals = np.bincount(of_row, weights=sizes * weights)
-    effective = float(totals.sum() ** 2 / (totals**2).sum())
+    effective = effective_units(metric, kept[0], of_row, weights)
     return kept, _Units(of_row.astype(np.int64), weights, len(names), effective)
 
 

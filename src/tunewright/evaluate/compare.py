@@ -61,10 +61,11 @@ def compare_outcomes(
         raise UserError(problems)
     found = list[Comparison]()
     for metric in metrics:
+        comparing = _Comparing(metric, labels, how)
         try:
-            comparison = _Comparing(metric, labels, how).of(base, tuned, baselines)
+            comparison = comparing.of(base, tuned, baselines)
         except NotMeasured as absent:
-            if metric_name(metric) in how.get("primary", ()):
+            if comparing.primary:
                 raise
             how.get("left_out", _nobody)(str(absent))
             continue
@@ -146,18 +147,23 @@ class _Comparing:
             higher_is_better=self.metric.higher_is_better,
             smallest_detectable=paired.smallest_detectable,
             p_value=paired.p_value,
-            decision=self._decide(paired.decision, margins, name in self.how.get("primary", ())),
-            primary=name in self.how.get("primary", ()),
+            decision=self._decide(paired.decision, margins),
+            primary=self.primary,
             baselines=values,
             margins=margins,
         )
 
-    def _decide(self, decision: Decision, margins: Mapping[str, tuple[float, float]], primary: bool) -> Decision:
+    @property
+    def primary(self) -> bool:
+        """Whether it decides the verdict."""
+        return metric_name(self.metric) in self.how.get("primary", ())
+
+    def _decide(self, decision: Decision, margins: Mapping[str, tuple[float, float]]) -> Decision:
         """Better over a closed set is better than every trivial answer too; one not measured is not beaten.
 
         Frequencies alone are calibrated, so that calibration is held to it only where it is to decide a verdict.
         """
-        over_labels = self.metric.closed_set or (primary and self.metric.needs == "choices")
+        over_labels = self.metric.closed_set or (self.primary and self.metric.needs == "choices")
         if decision != "better" or not over_labels:
             return decision
         trivial = [margins.get(name) for name in self.how.get("trivial", ("majority", "prior"))]

@@ -24,11 +24,11 @@ from tunewright.evaluate.bootstrap import (
     MIN_EFFECTIVE,
     MIN_UNITS,
     Scale,
-    Sized,
     adjusted,
     compare,
     critical,
     draws_of,
+    effective_units,
 )
 from tunewright.evaluate.compare import How, metric_name, paired_records, weights_of
 from tunewright.evaluate.contracts import Floats, Metric, Outcome
@@ -147,12 +147,9 @@ class _Rows:
         return group, found.p_value
 
     def effective(self, inside: NDArray[np.bool_]) -> float:
-        """How many units of equal weight would tell as much as those of these rows (Kish 1965)."""
-        records = self.records["base"][inside]
-        sizes = self.metric.sizes(records) if isinstance(self.metric, Sized) else np.ones(len(records))
+        """Units of equal weight that would tell as much as those of these rows."""
         _, of_row = np.unique(np.array(self.units)[inside], return_inverse=True)
-        totals = np.bincount(of_row, weights=sizes * self.weights[inside])
-        return float(totals.sum() ** 2 / (totals**2).sum())
+        return effective_units(self.metric, self.records["base"][inside], of_row, self.weights[inside])
 
     def gap(self, who: str, members: Mapping[str, NDArray[np.bool_]]) -> Gap:
         """The largest difference between two subgroups, with an interval that has looked at all pairs.

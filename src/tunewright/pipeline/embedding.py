@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from tunewright.core.errors import UserError
 from tunewright.core.records import Example
 from tunewright.core.settings import LOGITS
-from tunewright.data.pool import from_pool
+from tunewright.data.pool import without_pool
 from tunewright.evaluate.baselines._labels import FLOOR, label_indices, survey_weights
 from tunewright.evaluate.contracts import Floats, Outcome, Progress
 from tunewright.models.contracts import LoadedModel
@@ -41,7 +41,7 @@ def embedding_outcomes(prepared: Prepared, model: LoadedModel, progress: Progres
             f"evaluate.baselines: {' and '.join(LOGITS)} need rows with a closed set of labels and a model that reads "
             "text. Leave them out."
         )
-    train = [example for example in prepared.dataset.train if not from_pool(example)]
+    train = without_pool(prepared.dataset.train)
     valid = list(prepared.dataset.valid)
     parts = [_features(prepared, model, rows, progress, what) for rows in (train, valid, prepared.test)]
     indices = label_indices(train, labels)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tunewright.core.errors import UserError
 from tunewright.core.records import Example
-from tunewright.data.pool import from_pool
+from tunewright.data.pool import without_pool
 from tunewright.evaluate.contracts import Floats
 
 FLOOR = -30.0
@@ -20,7 +20,7 @@ FLOOR = -30.0
 
 def targets(train: Sequence[Example]) -> Sequence[Example]:
     """Without the rows of a pool, whose frequencies are not those of the people judged; all where nothing else is."""
-    return [example for example in train if not from_pool(example)] or train
+    return without_pool(train) or train
 
 
 def label_indices(train: Sequence[Example], labels: Sequence[str]) -> NDArray[np.int64]:

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.records import Example
-from tunewright.data.pool import from_pool
-from tunewright.evaluate.baselines._labels import label_indices, survey_weights
+from tunewright.evaluate.baselines._labels import label_indices, survey_weights, targets
 from tunewright.evaluate.contracts import Floats
 from tunewright.evaluate.history import history_of, previous
 
@@ -47,12 +46,11 @@ def steps_of(train: Sequence[Example], labels: Sequence[str]) -> Steps:
         UserError: No training row has a label of the list.
     """
     found = label_indices(train, labels)
-    kept = [row for row, example in enumerate(train) if found[row] >= 0 and not from_pool(example)]
-    kept = kept or np.flatnonzero(found >= 0).tolist()
-    examples = [train[row] for row in kept]
+    listed = [train[row] for row in np.flatnonzero(found >= 0).tolist()]
+    examples = targets(listed)
     people = [example.unit or f"\0{row}" for row, example in enumerate(examples)]
     unit = np.asarray(np.unique(people, return_inverse=True)[1], dtype=np.int64)
-    return Steps(lasts(examples, labels), found[kept], unit, survey_weights(examples), examples)
+    return Steps(lasts(examples, labels), label_indices(examples, labels), unit, survey_weights(examples), examples)
 
 
 def lasts(examples: Sequence[Example], labels: Sequence[str]) -> Numbers:
