@@ -1,13 +1,14 @@
 """Made-up patient records for the tutorial on private training: `python examples/patients.py patients.csv`.
 
-400 notes of 150 patients who never lived: complaint, finding, record number, and the department that a note goes to.
-The same file every time.
+360 notes of 300 patients who never lived: name, age, record number, complaint, finding, and the department that takes
+the patient over. The same file every time.
 """
 
 import csv
 import random
 import sys
 
+PATIENTS, NOTES = 300, 360
 DEPARTMENTS = {
     "cardiology": (
         ["pressure in the chest", "a racing heart", "swollen ankles"],
@@ -51,15 +52,16 @@ def main(path: str) -> None:
     draw = random.Random(11)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["patient", "text", "label"])
-        for number in range(400):
-            patient = number if number < 150 else draw.randrange(150)
+        writer.writerow(["patient", "text"])
+        for number in range(NOTES):
+            patient = number if number < PATIENTS else draw.randrange(PATIENTS)
             own = random.Random(patient)
             name, age, record = own.choice(NAMES), own.randint(18, 90), own.randint(100_000, 999_999)
-            label = draw.choice(list(DEPARTMENTS))
-            complaint, finding = (draw.choice(words) for words in DEPARTMENTS[label])
-            text = f"Patient {name}, {age}, record {record}. Comes with {complaint}. Examination: {finding}."
-            writer.writerow([f"P{patient:03d}", text, label])
+            department = draw.choice(list(DEPARTMENTS))
+            complaint, finding = (draw.choice(words) for words in DEPARTMENTS[department])
+            who = f"Patient {name}, {age}, record {record}."
+            text = f"{who} Comes with {complaint}. Examination: {finding}. To {department}."
+            writer.writerow([f"P{patient:03d}", text])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import csv
 import os
 import re
 import socket
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +67,8 @@ def typed(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
     (folder / "examples").mkdir()
     for plan in (ROOT / "examples").glob("*.yaml"):
         (folder / "examples" / plan.name).write_bytes(plan.read_bytes())
+    patients = [sys.executable, str(ROOT / "examples" / "patients.py"), str(folder / "patients.csv")]
+    subprocess.run(patients, check=True)
     commands = [words for words in tunewright_commands(text_of(page)) if words[0] != "fetch"]
     ended = [Started(words, folder, _few_and_offline).ended() for words in commands]
     return Typed(commands, [one.returncode for one in ended], [one.stdout + one.stderr for one in ended], folder)
@@ -97,6 +101,12 @@ def readme(tmp_path_factory: pytest.TempPathFactory) -> Typed:
 def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Typed:
     with pytest.MonkeyPatch.context() as patch:
         return typed("docs/tutorial-medical.md", tmp_path_factory.mktemp("tutorial"), patch)
+
+
+@pytest.fixture(scope="module")
+def patients(tmp_path_factory: pytest.TempPathFactory) -> Typed:
+    with pytest.MonkeyPatch.context() as patch:
+        return typed("docs/tutorial-patients.md", tmp_path_factory.mktemp("patients"), patch)
 
 
 def unexpected(page: Typed) -> list[str]:
@@ -165,3 +175,13 @@ def test_the_run_folder_of_the_architecture_is_the_one_that_is_made(tutorial: Ty
     assert made - top == set()
     held = {path.name for path in next(p for p in (run / "checkpoints").iterdir() if p.name.isdigit()).iterdir()}
     assert held == {"trained.safetensors", "optimizer.safetensors", "state.json", "manifest.json"}
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_patients_tutorial_run(patients: Typed) -> None:
+    assert unexpected(patients) == []
+    assert [words[0] for words in patients.commands] == ["tune", "audit", "plan", "tune", "audit"]
+    promised, audited = patients.said[2], patients.said[4]
+    assert "for each patient of" in promised
+    assert "no breach of the claim was found" in audited
+    assert "nothing is claimed" in patients.said[1]
