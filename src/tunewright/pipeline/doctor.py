@@ -87,9 +87,8 @@ def _library(name: str) -> Finding:
 def _torch_build() -> Finding:
     import torch
 
-    if torch.cuda.is_available():
-        return Finding("device", "ok", f"CUDA {torch.version.cuda}: {torch.cuda.get_device_name()}")
-    return Finding("device", "ok", f"CPU ({torch.backends.cpu.get_cpu_capability()})")
+    unused = f"; {torch.cuda.get_device_name()} is there and not used" if torch.cuda.is_available() else ""
+    return Finding("device", "ok", f"CPU ({torch.backends.cpu.get_cpu_capability()}){unused}")
 
 
 def _cores() -> Finding:

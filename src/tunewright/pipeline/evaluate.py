@@ -90,8 +90,9 @@ def ask_base(prepared: Prepared, run: Run, progress: Progress) -> Base:
             lambda: suite.ask(prepared.model, prepared.test, progress, "base"),
         )
         kept = [str(path)]
+    # What `delete` must remove beside the run, of every question that it was ever asked.
+    run.write("evaluations/kept.json", list(dict.fromkeys([*(run.read("evaluations/kept.json") or ()), *kept])))
     answers = {name: ask_probe(probe, prepared.model, identity, progress) for name, probe in _planned(prepared).items()}
-    run.write("evaluations/kept.json", kept)  # what `delete` must remove beside the run
     return Base(tuple(outcomes), answers)
 
 
