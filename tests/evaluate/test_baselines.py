@@ -13,7 +13,7 @@ from tunewright.evaluate.baselines.majority import Majority
 from tunewright.evaluate.baselines.prior import Prior
 from tunewright.evaluate.baselines.tfidf import Tfidf
 from tunewright.evaluate.baselines.uniform import Uniform
-from tunewright.evaluate.metrics._closed import probabilities
+from tunewright.evaluate.closed import probabilities
 from tunewright.evaluate.metrics.accuracy import Accuracy
 from tunewright.evaluate.metrics.ece import Ece
 

@@ -25,6 +25,11 @@ from tunewright.objectives.constrained import places, weights
 from tunewright.pipeline import scratch
 
 
+def test_it_has_its_name_beside_its_reference():
+    """By which a worker process knows that it makes the same job."""
+    assert build("objectives", "constrained").against(None).plugin_name() == "constrained"
+
+
 @pytest.mark.parametrize(
     ("beta", "rise", "weight"), [(0.1, 0, 1), (2, 0, 1), (2, 1, 0.2384), (2, 2, 0.0360), (0.1, 2, 0.9003), (2, 9, 1e-3)]
 )

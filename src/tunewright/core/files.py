@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,6 +104,13 @@ def read_json(path: Path) -> Any:
 def lines_of(text: str) -> list[str]:
     """The lines of a text file; `str.splitlines` would also cut at U+2028, U+0085 and others that stand inside JSON."""
     return text.removesuffix("\n").split("\n") if text else []
+
+
+def cells_of(path: Path) -> Iterator[tuple[int, str, list[str]]]:
+    """Number, text and cells (cut at tabs, stripped, composed) of each line of a word list that holds anything."""
+    for number, line in enumerate(lines_of(path.read_text(encoding="utf-8-sig")), 1):
+        if line.strip():
+            yield number, line.strip(), [unicodedata.normalize("NFC", cell.strip()) for cell in line.split("\t")]
 
 
 def digest(*values: Any) -> str:

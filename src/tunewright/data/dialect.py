@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import lru_cache
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from tunewright.core.errors import UserError
+from tunewright.core.files import cells_of
 
 Portion = Literal["all", "trained", "held_out"]
 """Verbs (and prompts) that a mitigation may train on, and those kept for judging it."""
@@ -135,10 +135,7 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
     if not path.is_file():
         raise UserError(f"--pairs {path} does not exist. Give a file with a pair a line: variant, tab, standard.")
     faults, found = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
-        if not line.strip():
-            continue
-        cells = [unicodedata.normalize("NFC", cell.strip()) for cell in line.split("\t")]
+    for number, line, cells in cells_of(path):
         if len(cells) not in (2, 3) or not cells[0] or not cells[1]:
             faults.append(
                 f"{path}:{number}: found {len(cells)} columns ({line[:60]!r}); a line holds variant, tab, standard, "

@@ -13,9 +13,9 @@ from tunewright.core.blocks import Bar, Bars, Bin, Block, Cell, Pair, Pairs, Rel
 from tunewright.core.records import unit_of
 from tunewright.core.words import name_of
 from tunewright.evaluate.bootstrap import estimate, wilson
+from tunewright.evaluate.closed import chosen, probabilities, truth
 from tunewright.evaluate.compare import How, metric_name, weights_of
 from tunewright.evaluate.contracts import Floats, Metric, Outcome
-from tunewright.evaluate.metrics._closed import chosen, probabilities, truth
 from tunewright.evaluate.metrics._moves import move
 
 Answered = Mapping[str, Sequence[Outcome]]

@@ -87,6 +87,10 @@ class ConstrainedTo:
         self.objective, self.reference = objective, reference
         self.needs, self.loss_on = objective.needs, objective.loss_on
 
+    def plugin_name(self) -> str:
+        """As the objective."""
+        return self.objective.plugin_name()
+
     def check(self, examples: Sequence[Example]) -> list[str]:
         """As the objective."""
         return self.objective.check(examples)

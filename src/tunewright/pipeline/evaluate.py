@@ -16,6 +16,7 @@ from tunewright.core.records import Example
 from tunewright.core.settings import LOGITS, TRAINED_BASELINES, PlanSettings
 from tunewright.core.store import Run
 from tunewright.evaluate.blocks import outcome_blocks
+from tunewright.evaluate.closed import stated_and_right
 from tunewright.evaluate.compare import How, compare_outcomes, metric_name
 from tunewright.evaluate.contracts import Comparison, Figure, Metric, Outcome, Progress
 from tunewright.evaluate.gates import judge_gates
@@ -268,13 +269,10 @@ def _keep_validation(prepared: Prepared, run: Run, suite: Suite, tuned: LoadedMo
     # Rows of running text train as one row of several answers, and are asked as they were read.
     rows = prepared.dataset.valid if prepared.encode.around else [row.example for row in prepared.valid]
     only_choices = replace(suite, needs=frozenset({"choices"}))
-    outcomes = only_choices.ask(tuned, rows, progress, "validation rows")
     kept = []
-    for outcome in outcomes:
-        assert outcome.choices is not None  # asked above
-        probabilities = torch.from_numpy(outcome.choices).softmax(0)
-        best = int(probabilities.argmax())
-        correct = suite.labels[best] == outcome.example.answer.text
-        weight = outcome.example.survey_weight
-        kept.append({"probability": float(probabilities[best]), "correct": correct, "weight": weight})
+    for outcome in only_choices.ask(tuned, rows, progress, "validation rows"):
+        stated = stated_and_right(outcome, suite.labels)
+        assert stated is not None  # asked above
+        sure, right = stated
+        kept.append({"probability": sure, "correct": right == 1.0, "weight": outcome.example.survey_weight})
     run.write("evaluations/validation.json", {"labels": list(suite.labels), "rows": kept})

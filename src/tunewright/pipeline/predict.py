@@ -8,8 +8,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tunewright.core import plugins
 from tunewright.core.config import Plan
 from tunewright.core.errors import UserError, nearest
@@ -22,6 +20,7 @@ from tunewright.data.formats import counted
 from tunewright.data.readers import Bad
 from tunewright.data.reading import CARRIED, open_rows
 from tunewright.evaluate.bootstrap import wilson
+from tunewright.evaluate.closed import probabilities
 from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import EncodeSettings, LoadedModel
 from tunewright.models.precision import resolve as resolve_dtype
@@ -58,7 +57,7 @@ class Predictor:
                 yield {"prediction": answer.text, "probability": None, "abstain": unfinished}
             return
         for scores in family.choices(self.model, examples, [self.labels] * len(examples), True, self.encode):
-            shares = np.exp(scores - np.logaddexp.reduce(scores))
+            shares = probabilities(scores)
             best = int(shares.argmax())
             sure = float(shares[best])
             yield {"prediction": self.labels[best], "probability": round(sure, 6), "abstain": sure < self.threshold}

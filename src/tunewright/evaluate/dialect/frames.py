@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tunewright.core.errors import UserError
+from tunewright.core.files import cells_of
 from tunewright.data.dialect import Portion, frames
 from tunewright.evaluate.dialect.words import KINDS
 
@@ -79,11 +79,10 @@ def read_frames(path: Path | None, portion: Portion = "all") -> Frames:
         raise UserError(f"--frames {path} does not exist. Give a file with a prompt a line: kind, tab, prompt.")
     found: dict[str, list[str]] = {}
     faults = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
-        kind, _, prompt = (unicodedata.normalize("NFC", cell.strip()) for cell in line.partition("\t"))
-        if line.strip():
-            faults += [f"{path}:{number}: {fault}" for fault in _faults(kind, prompt, found.get(kind, ()))]
-            found.setdefault(kind, []).append(prompt)
+    for number, _, (kind, *rest) in cells_of(path):
+        prompt = "\t".join(rest)
+        faults += [f"{path}:{number}: {fault}" for fault in _faults(kind, prompt, found.get(kind, ()))]
+        found.setdefault(kind, []).append(prompt)
     for kind in _ALL_KINDS:
         count = len(found.get(kind, ()))
         if count < _LEAST and (count or kind in _ALWAYS):

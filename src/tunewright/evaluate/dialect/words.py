@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.core.errors import UserError
+from tunewright.core.files import cells_of
 
 SHIPPED = Path(__file__).with_name("words.txt")
 KINDS = ("trait", "occupation", "conviction", "sentence")
@@ -47,10 +48,7 @@ def _read(path: Path, faults: list[str]) -> list[Word]:
         return []
     usual = next((kind for kind in KINDS if path.stem.lower().startswith(kind)), "trait")
     words, before = [], len(faults)
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
-        cells = [cell.strip() for cell in line.split("\t")]
-        if not line.strip():
-            continue
+    for number, line, cells in cells_of(path):
         kind, favour = cells[1] if len(cells) > 1 else usual, cells[2] if len(cells) > 2 else "0"
         if len(cells) > 3 or kind not in KINDS or favour not in ("-1", "0", "1") or not cells[0]:
             faults.append(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from tunewright.evaluate.closed import probabilities, usable
 from tunewright.evaluate.contracts import Outcome
 from tunewright.evaluate.history import previous
-from tunewright.evaluate.metrics._closed import probabilities, usable
 
 
 def move(outcome: Outcome, labels: Sequence[str]) -> tuple[float, float] | None:

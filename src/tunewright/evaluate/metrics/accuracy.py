@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tunewright.core.plugins import Plugin
+from tunewright.evaluate.closed import share_right
 from tunewright.evaluate.contracts import Floats, Need, Outcome
-from tunewright.evaluate.metrics._closed import share_right
 from tunewright.evaluate.metrics._ratio import mean
 
 

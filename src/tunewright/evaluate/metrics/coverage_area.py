@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from tunewright.core.plugins import Plugin
+from tunewright.evaluate.closed import stated_and_right
 from tunewright.evaluate.contracts import Floats, Need, Outcome
-from tunewright.evaluate.metrics._closed import stated_and_right
 from tunewright.evaluate.metrics._curve import running_sums
 
 

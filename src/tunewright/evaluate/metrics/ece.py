@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunewright.evaluate.metrics._closed import CalibrationError
+from tunewright.evaluate.metrics._calibration import CalibrationError
 
 
 class Ece(CalibrationError):

@@ -9,8 +9,9 @@ import numpy as np
 from scipy.special import expit
 
 from tunewright.core.seeds import key
+from tunewright.evaluate.closed import stated_and_right, usable
 from tunewright.evaluate.contracts import Floats, Outcome
-from tunewright.evaluate.metrics._closed import CalibrationError, stated_and_right, usable
+from tunewright.evaluate.metrics._calibration import CalibrationError
 from tunewright.evaluate.metrics._curve import equal_mass_gap
 
 _PULL = 1e-6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tunewright.evaluate.contracts import Floats
-from tunewright.evaluate.metrics._closed import CalibrationError
+from tunewright.evaluate.metrics._calibration import CalibrationError
 
 
 class EceWidth(CalibrationError):

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from tunewright.core.plugins import Plugin
+from tunewright.evaluate.closed import chosen, truth
 from tunewright.evaluate.contracts import Floats, Need, Outcome
-from tunewright.evaluate.metrics._closed import chosen, truth
 
 
 class MacroF1(Plugin):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunewright.evaluate.contracts import Outcome
-from tunewright.evaluate.metrics._closed import CalibrationError
+from tunewright.evaluate.metrics._calibration import CalibrationError
 from tunewright.evaluate.metrics._moves import move
 
 

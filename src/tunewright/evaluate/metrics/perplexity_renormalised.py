@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from tunewright.core.plugins import Plugin
+from tunewright.evaluate.closed import truth, usable
 from tunewright.evaluate.contracts import Floats, Need, Outcome
-from tunewright.evaluate.metrics._closed import truth, usable
 from tunewright.evaluate.metrics._ratio import mean
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from tunewright.core.blocks import Bar, Bars, Block, Text
 from tunewright.core.errors import NotMeasured, UserError
-from tunewright.core.files import digest
+from tunewright.core.files import cells_of, digest
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example, Turn, text_part
 from tunewright.core.seeds import stream
@@ -268,13 +268,12 @@ def _lists(path: Path | None) -> tuple[tuple[str, ...], dict[str, frozenset[Entr
         )
     by_group: dict[str, list[str]] = {}
     faults = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
-        cells = [cell.strip() for cell in line.split("\t")]
+    for number, line, cells in cells_of(file):
         if len(cells) == 2 and all(cells) and not words(cells[0]):
             faults.append(f"{file}:{number}: found {cells[0][:60]!r}, which no text can say; give a word or a phrase.")
         elif len(cells) == 2 and all(cells):
             by_group.setdefault(cells[1], []).append(cells[0])
-        elif line.strip():
+        else:
             faults.append(f"{file}:{number}: found {line[:60]!r}; a line holds a word, a tab and its group.")
     subjects = tuple(by_group.pop("subject", ()))
     if not faults and (len(subjects) < 2 or len(by_group) < 2):
