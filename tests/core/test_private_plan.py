@@ -36,6 +36,10 @@ def test_what_would_use_private_rows_without_noise_is_switched_off_and_says_why(
     assert plan.origins["data.unit"] == "derived: privacy.unit"
 
 
+def public(file):
+    return {"name": "sparse", "policy": "gradient", "public": file}
+
+
 CONSTANT = ("majority", "prior")
 
 
@@ -58,6 +62,9 @@ def test_of_a_recipes_baselines_those_stay_that_need_no_training_row(recipe, kep
         ({"privacy.target_epsilon": 3, "privacy.sampler": "shuffle"}, "too low for shuffled rows"),
         ({"privacy.target_epsilon": 3, "train.early_stopping_patience": 2}, "Set 0"),
         ({"privacy.target_epsilon": 3, "train.stored_gb": 1.0}, "kept on disk"),
+        ({"privacy.target_epsilon": 3, "method": {"name": "lora", "lora_dropout": 0.1}}, "dropout is off"),
+        ({"data.path": "rows.csv", "privacy.target_epsilon": 3, "method": public("./rows.csv")}, "among the private"),
+        ({"data.path": "rows", "privacy.target_epsilon": 3, "method": public("rows/train.csv")}, "among the private"),
         ({"privacy.target_epsilon": 3, "evaluate.baselines": ["tfidf"]}, "without noise"),
         ({"privacy.target_epsilon": 3, "privacy.unit": "patient", "data.unit": "ward"}, "Name the same column"),
         ({"privacy.noise_seed": 3}, "no privacy.target_epsilon"),

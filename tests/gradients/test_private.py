@@ -180,6 +180,22 @@ def test_where_positions_lie_is_remembered_for_a_batch_with_as_many_heads(open_t
     assert bool((unit_of_each([1, 1], (1, 4, 4)) == torch.tensor([0, 0, 1, 1])[None, :, None]).all())
 
 
+def test_rows_that_stand_second_are_found_where_there_are_as_many_steps(open_tiny):
+    """Padded rows of a model that puts time first: what one batch has told holds for the one that does not tell."""
+    model, weight, watch = replace(open_tiny("mamba"), apart=True), nn.Parameter(torch.ones(1)), Watch()
+
+    def owners(count, shape):
+        rows = make_rows([f"u{n}" for n in range(count)], [3] * count, same=1)
+        seen = []
+        watch.begin(Units.of(model.family.collate(model, rows)))
+        watch.take(weight, shape, lambda owner: seen.append(owner.unit_M) or Dense(torch.zeros(count, 1)))
+        return seen[0].view(shape)
+
+    assert owners(3, (3, 3))[:, 0].tolist() == [0, 1, 2], "rows stand first unless something tells otherwise"
+    assert owners(2, (8, 2))[0].tolist() == [0, 1]
+    assert owners(8, (8, 8))[0].tolist() == list(range(8))
+
+
 def test_rows_of_different_units_share_no_beginning_and_a_unit_s_own_do(open_tiny):
     model, _ = attached(open_tiny, "llama", "lora", torch.float32)
     batch = model.family.collate(model, ROWS)

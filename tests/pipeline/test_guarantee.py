@@ -8,23 +8,25 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from train.test_loop import make_job, weights
 from tunewright.core.errors import UserError
 from tunewright.core.plugins import build
 from tunewright.core.records import Example, Turn, text_part
 from tunewright.core.settings import PlanSettings, PrivacySettings, TrainSettings
+from tunewright.gradients._rules import mixing
 from tunewright.models import fused
 from tunewright.models.contracts import LoadedModel, Origin
 from tunewright.models.per_unit import Owner, Units, outer
-from tunewright.pipeline.guarantee import delta_of, private_job, prove
+from tunewright.pipeline.guarantee import _of_two_units, delta_of, private_job, prove
 from tunewright.pipeline.mitigate import faults
 from tunewright.train import accountant
 from tunewright.train.job import Job
 
 
 def job(units, batch=32, steps=50):
-    rows = [SimpleNamespace(example=Example((), (), id=f"r{n}", unit=unit)) for n, unit in enumerate(units)]
+    rows = [SimpleNamespace(example=Example((), (), id=f"r{n}", unit=unit), length=9) for n, unit in enumerate(units)]
     settings = TrainSettings(per_device_train_batch_size=batch, max_steps=steps)
     model = LoadedModel(None, None, None, Origin("none", None, ""))
     return Job(model, None, None, build("gradients", "plain"), rows, (), settings, 0)
@@ -135,6 +137,21 @@ def test_units_that_are_not_told_apart_are_found_though_the_first_rows_are_of_on
     )
     with pytest.raises(UserError, match="not those of the definition"):
         prove(proven(open_tiny, lambda number: "ab"[number > 5]))
+
+
+def test_the_rows_that_are_compared_are_some_of_each_of_two_units():
+    def of(*units):
+        rows = [SimpleNamespace(example=Example((), (), id=f"r{n}", unit=unit)) for n, unit in enumerate(units)]
+        return [row.example.id for row in _of_two_units(rows)]
+
+    assert of("a", "b", "c", "a", "b", "b", "a") == ["r0", "r3", "r1", "r4"]
+    assert of("a", "a", "a", "b") == ["r0", "r1", "r3"]
+
+
+def test_a_model_that_keeps_statistics_of_rows_is_refused():
+    """They would be saved with it, without noise."""
+    assert mixing(nn.Sequential(nn.InstanceNorm2d(3))) == []
+    assert "InstanceNorm2d" in mixing(nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True)))[0]
 
 
 def test_a_wrong_rule_for_the_half_of_an_adapter_that_has_no_gradient_at_first_is_found(open_tiny, monkeypatch):

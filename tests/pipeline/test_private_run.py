@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 from tiny import save_tiny
 from tunewright.core.config import Request
@@ -22,12 +23,13 @@ from tunewright.core.words import coarse
 from tunewright.data.dataset import open_dataset
 from tunewright.pipeline import twins
 from tunewright.pipeline.check import check
-from tunewright.pipeline.discretion import forget_key
+from tunewright.pipeline.discretion import hide
 from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import silent
 from tunewright.pipeline.resume import resume
 from tunewright.pipeline.tune import tune
 from tunewright.pipeline.twins import twin_of
+from tunewright.runs.opening import forget_noise_key, open_tuned
 
 from .test_whole import write_rows
 
@@ -112,23 +114,50 @@ def _rows_are_known_again_by_a_key(out, rows):
 def test_a_key_that_cannot_be_deleted_is_an_error_wherever_the_run_is_met(tmp_path, monkeypatch):
     run = Run(tmp_path)
     run.checkpoints.mkdir()
-    forget_key(run)
+    forget_noise_key(run)
     assert run.checkpoints.exists(), "of a run that is not finished"
     run.model.mkdir()
-    forget_key(run)
+    forget_noise_key(run)
     assert run.checkpoints.exists(), "of a run without privacy"
     run.write("privacy.json", {"private": True})
     run.write("info.json", {"verb": "train"})
     run.plan_file.write_text("data: {path: x}")
     monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)  # as where the rights do not allow it
     met = (
-        forget_key, lambda run: resume(run.folder), lambda run: reopen(run, (), silent),
+        forget_noise_key, lambda run: open_tuned(run, torch.float32),
+        lambda run: resume(run.folder), lambda run: reopen(run, (), silent),
         lambda run: twin_of(Run(tmp_path.parent / "none"), "", {}, silent),
     )  # fmt: skip
     monkeypatch.setattr(twins, "Run", lambda folder: run)
     for meet in met:
         with pytest.raises(UserError, match=r"could not be deleted\. It holds the key of the noise"):
             meet(run)
+
+
+def test_likely_identifiers_are_counted_for_whoever_has_the_rows(made, tmp_path):
+    model, *_ = made
+    rows = tmp_path / "rows.csv"
+    people = "".join(f'"Mail {n} to a{n}@example.org",{"xy"[n % 2]}\n' for n in range(60))
+    rows.write_text("text,label\n" + people)
+    sets = ("privacy.target_epsilon=8", "train.threads=1")
+    told = "\n".join(check(Request(data=str(rows), model=model, sets=sets, out=tmp_path / "check.json")).lines)
+    assert "60" in next(line for line in told.splitlines() if "mail" in line)
+    assert "example.org" not in told
+    assert "mail" not in (tmp_path / "check.json").read_text()
+
+
+def test_answers_that_merely_happen_to_repeat_are_no_closed_set(tmp_path):
+    """Noticed among private rows, the list of answers could publish one person's own."""
+    rows = [{"prompt": f"note {n}", "completion": ["admit", "discharge"][n % 2]} for n in range(60)]
+    rows[7]["completion"] = "call son Peter Castro"
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = DataSettings(path=str(tmp_path / "rows.jsonl"))
+    assert "call son Peter Castro" in open_dataset(settings).labels
+    hide(private=True)
+    try:
+        assert open_dataset(settings).labels is None
+    finally:
+        hide(private=False)
 
 
 def test_rows_are_not_printed_and_unreadable_values_are_not_quoted(made, tmp_path):

@@ -10,6 +10,7 @@ from tunewright.core.config import Request
 from tunewright.core.errors import Interrupted
 from tunewright.core.store import Run
 from tunewright.gradients import _noise
+from tunewright.models import per_unit
 from tunewright.models.families.image_classifier import ImageClassifier
 from tunewright.pipeline import train as module
 from tunewright.pipeline.audit import audit
@@ -78,6 +79,7 @@ def test_watching_changes_no_bit_and_a_resumed_trace_is_the_same(place, monkeypa
     module.train(_request(place, "whole", given), silent)
     whole = Run.open(place / "whole")
     assert len(trace.steps_in(whole.folder)) == 12
+    assert {path.stat().st_mtime for path in trace.steps_in(whole.folder)} == {0}, "times would tell who came"
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in trace.steps_in(whole.folder))
     loop = module.loop
 
@@ -99,3 +101,23 @@ def test_watching_changes_no_bit_and_a_resumed_trace_is_the_same(place, monkeypa
     unwatched = Run.open(place / "unwatched")
     assert not trace.steps_in(unwatched.folder)
     assert _bytes(unwatched) == {name: content for name, content in _bytes(whole).items() if name[0] != "0"}
+
+
+def test_units_are_watched_a_few_at_a_time_and_the_figures_stay(place, monkeypatch):
+    module.train(_request(place, "parts"), silent)
+    whole = audit(place / "parts").lines[0]
+    with monkeypatch.context() as patch:
+        patch.setattr("tunewright.pipeline.traced._PART_BYTES", 4 * 6_600 * 3.5)
+        parts, units_of = [], per_unit.Units.of
+        patch.setattr(per_unit.Units, "of", lambda batch: parts.append(len(batch.ids)) or units_of(batch))
+        assert audit(place / "parts").lines[0] == whole
+    assert parts
+    assert max(parts) <= 3
+
+
+def test_a_run_by_the_definition_keeps_no_step_and_is_audited_from_outside(place):
+    module.train(_request(place, "defined", "privacy.mode=reference"), silent)
+    run = Run.open(place / "defined")
+    assert not trace.steps_in(run.folder)
+    assert "privacy.mode=reference no step is kept" in (run.folder / "notes.txt").read_text()
+    assert "from the finished model alone" in audit(place / "defined").lines[0]

@@ -84,3 +84,16 @@ def test_bad_values_are_told_all_at_once():
         sigma_for(-1.0, 1e-5, 0.1, 10)
     with pytest.raises(UserError, match="not reached"):
         sigma_for(1e-6, 1e-5, 1.0, 1000)
+
+
+@pytest.mark.parametrize(("q", "delta", "epsilon"), [(0.01, 1e-5, 0.008), (0.05, 1e-3, 0.005)])
+def test_a_target_under_what_can_be_claimed_is_refused_with_what_can(q, delta, epsilon):
+    with pytest.raises(UserError, match=r"the least that can be claimed here is 0\.0") as told:
+        sigma_for(epsilon, delta, q, 100)
+    least = float(str(told.value).rsplit(" ", 1)[1].rstrip("."))
+    assert spent(q, sigma_for(least * 1.1, delta, q, 100), 100, delta).prv <= least * 1.1
+
+
+def test_the_noise_has_four_digits_so_that_another_solver_finds_the_same():
+    sigma = sigma_for(3, 1e-5, 0.02, 200)
+    assert sigma == float(f"{sigma:.4g}")

@@ -51,3 +51,9 @@ def test_a_step_may_be_empty():
     empty = [step for step in range(100) if not sampler.step(step)]
     assert len(empty) > 50
     assert list(sampler.micro_batches(empty[0], 4)) == []
+
+
+def test_micro_batches_are_bounded_by_tokens_too_and_a_long_unit_comes_alone():
+    length_R = np.array([300, 300, 300, 200, 900, 900, 10, 10], dtype=np.int32)
+    sampler = Poisson(np.array([0, 1, 2, 3, 4, 4, 5, 6]), 1.0, 2, "s", length_R)
+    assert list(sampler.micro_batches(0, 8)) == [[0, 1, 2], [3], [4, 5], [6, 7]]

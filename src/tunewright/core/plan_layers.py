@@ -169,11 +169,12 @@ class Layers:
             self._derive(recipe, rows, built["method"])
         settings = self._settings()
         if settings is not None:
+            known = {root: one for root, one in built.items() if one is not None}
+            whole = {root: {"name": one.plugin_name(), **one.model_dump(mode="json")} for root, one in known.items()}
+            settings = settings.model_copy(update=whole)
             self._check_together(settings)
         if self.faults or settings is None:
             raise UserError(self.faults)
-        whole = {root: {"name": one.plugin_name(), **one.model_dump(mode="json")} for root, one in built.items()}
-        settings = settings.model_copy(update=whole)
         keys = [key for key, _ in plan_text.flatten(settings.model_dump(mode="json"))]
         origins = {key: self.values[key].origin if key in self.values else DEFAULT for key in keys}
         return settings, origins

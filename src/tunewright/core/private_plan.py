@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from tunewright.core.settings import PlanSettings, PrivacySettings
+from tunewright.core.settings import DataSettings, PlanSettings, PrivacySettings
 
 OF_METHOD: dict[str, dict[str, tuple[Any, str]]] = {
     "full": {"method.tied": ("freeze", "a table with two uses has no gradient for each unit")},
@@ -48,6 +49,17 @@ def faults(settings: PlanSettings) -> Iterator[str]:
         )
     if settings.train.stored_gb:
         yield "train.stored_gb: under privacy nothing made of private rows is kept on disk. Set 0, or leave it out."
+    method = {} if isinstance(settings.method, str) else settings.method
+    if _among_the_rows(method.get("public"), settings.data):
+        yield (
+            f"method.public: {method['public']} is among the private rows, and what it chooses is released "
+            "without noise. Name texts that nobody has to be protected from, or use policy magnitude or random."
+        )
+    if method.get("lora_dropout"):
+        yield (
+            f"method.lora_dropout: found {method['lora_dropout']}; under privacy dropout is off, since its "
+            "masks tie a unit's gradient to who else came. Set 0, or leave it out."
+        )
     fitted = [name for name in settings.evaluate.baselines or () if name not in _UNFITTED]
     if fitted:
         yield (
@@ -62,6 +74,14 @@ def faults(settings: PlanSettings) -> Iterator[str]:
     unit = privacy.unit
     if unit != "row" and settings.data.unit != unit:
         yield f"data.unit: found '{settings.data.unit}', but privacy.unit is '{unit}'. Name the same column."
+
+
+def _among_the_rows(public: str | None, data: DataSettings) -> bool:
+    """Whether the public texts are read from where the rows are."""
+    if not public:
+        return False
+    file = Path(public).resolve()
+    return any(given and Path(given).resolve() in (file, *file.parents) for given in (data.path, data.pool))
 
 
 def _own(privacy: PrivacySettings) -> Iterator[str]:

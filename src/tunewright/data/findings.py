@@ -13,7 +13,7 @@ import numpy as np
 from tunewright.core.errors import UserError
 from tunewright.core.records import Example
 from tunewright.data.duplicates import Groups, Identities, contradictions, normal
-from tunewright.data.formats import counted, shown
+from tunewright.data.formats import HIDDEN, counted, shown
 from tunewright.data.identifiers import redact
 from tunewright.data.kept import KeptRows
 from tunewright.data.keys import Keys, Numbers, firsts, repeats, text_keys
@@ -28,6 +28,8 @@ _LISTED = 50
 def closed_set(examples: Sequence[Example], format_name: str) -> tuple[str, ...] | None:
     """The sorted labels when every answer is one of a closed set, else None.
 
+    Of private rows only what the format calls labels: a set that is merely noticed could hold one person's own answer.
+
     Raises:
         UserError: All rows are labelled, with one label.
     """
@@ -41,7 +43,7 @@ def closed_set(examples: Sequence[Example], format_name: str) -> tuple[str, ...]
                 "Give rows of another label, or map another column: --map label=YOUR_COLUMN."
             )
         return tuple(labels)
-    if format_name not in ("completion", "question"):
+    if format_name not in ("completion", "question") or HIDDEN.get():
         return None
     answers: set[str] = set()
     most = min(MOST_LABELS, len(examples) // LEAST_SEEN)

@@ -52,8 +52,8 @@ def refusals(model: nn.Module, trained: Mapping[str, nn.Parameter]) -> list[str]
 
 
 def mixing(model: nn.Module) -> list[str]:
-    """A sentence when the model has norms that mix rows."""
-    kinds = sorted({type(part).__name__ for part in model.modules() if isinstance(part, _MIXING)})
+    """A sentence when the model has norms that mix rows, or that keep statistics of them."""
+    kinds = sorted({type(part).__name__ for part in model.modules() if _mixes(part)})
     if not kinds:
         return []
     return [
@@ -62,7 +62,9 @@ def mixing(model: nn.Module) -> list[str]:
     ]
 
 
-_MIXING = (nn.modules.batchnorm._BatchNorm,)
+def _mixes(part: nn.Module) -> bool:
+    """Running statistics are saved with the model, without noise."""
+    return isinstance(part, nn.modules.batchnorm._BatchNorm) or getattr(part, "running_mean", None) is not None
 
 
 def watch_module(module: nn.Module, watch: Watch, trains: frozenset[str]) -> list[Any]:

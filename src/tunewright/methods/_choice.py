@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tunewright.core.errors import UserError
+from tunewright.core.files import lines_of
 from tunewright.core.records import Answer, Example, text_part
 from tunewright.core.seeds import key
 from tunewright.data.encoder import Encoded, Unencodable
@@ -60,7 +61,7 @@ def _texts(public: str) -> list[str]:
             f"method.public: found '{public}'; policy gradient needs a file of public texts, one a line, that nobody "
             "has to be protected from. Name it, or use policy magnitude or random."
         )
-    lines = Path(public).read_text(encoding="utf-8").splitlines()
+    lines = lines_of(Path(public).read_text(encoding="utf-8"))
     found = [line.strip() for line in lines if line.strip()][:_PUBLIC_ROWS]
     if not found:
         raise UserError(f"method.public: {public} holds no text. Write one a line.")

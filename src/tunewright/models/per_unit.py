@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from tunewright.core.errors import UserError
 from tunewright.core.records import unit_name
@@ -106,7 +107,7 @@ class Units:
 
         Args:
             leading: `(1, positions)` of a packed batch, `(rows, ...)` of one that keeps rows apart.
-            axis: Where the positions lay in another batch; asked where there are as many heads as positions.
+            axis: Where they lay in another batch; asked where another dimension is as long (heads, say).
 
         Raises:
             ValueError: The tensor has the shape of neither.
@@ -117,17 +118,18 @@ class Units:
         return self._owners[key]
 
     def _owner(self, leading: tuple[int, ...], before: int | None) -> Owner:
-        rows, size, units = len(self.row_S), prod(leading), len(self.names)
+        units = len(self.names)
         if units == 1:
-            return Owner(torch.zeros(size, dtype=torch.long), units)
-        if not self.packed and leading and leading[0] == rows:
-            return Owner(self.row_S.repeat_interleave(size // rows), units)
-        for known in (self.position_N, self.predicted_K, self.row_S):
+            return Owner(torch.zeros(prod(leading), dtype=torch.long), units)
+        apart = () if self.packed else (self.row_S,)
+        for known in (*apart, self.position_N, self.predicted_K, self.row_S):
             axes = [axis for axis, length in enumerate(leading) if length == len(known)]
-            axes = [before] if before in axes else axes
-            if len(axes) == 1:  # heads may stand before the positions or after them
-                shape = [len(known) if axis == axes[0] else 1 for axis in range(len(leading))]
-                return Owner(known.view(shape).expand(leading).reshape(-1), units, axes[0])
+            if not axes:
+                continue
+            axis = before if before in axes else axes[0]  # heads may stand before the positions or after them
+            shape = [len(known) if place == axis else 1 for place in range(len(leading))]
+            told = axis if len(axes) == 1 or axis == before else None
+            return Owner(known.view(shape).expand(leading).reshape(-1), units, told)
         raise ValueError(f"a tensor of shape {leading} is made neither of {len(self.position_N)} positions nor of rows")
 
 
@@ -332,14 +334,17 @@ def _written_out(out_MO: Tensor, in_MI: Tensor, owner: Owner) -> Tensor:
     return value_UOI
 
 
+_AXES = WeakTensorKeyDictionary()
+"""Weight -> along which dimension of its output positions or rows lie, as a batch has told in which no other was as
+long. It is a fact of the model: what the proof before training has seen, every step knows."""
+
+
 class Watch:
     """Collects what each unit gives to each weight while a batch is computed backward."""
 
     def __init__(self) -> None:
         self._units: Units | None = None
         self._found: dict[int, Gradient] = {}
-        self._axes: dict[int, int] = {}
-        """Weight -> along which dimension its positions lie, as an earlier batch has told."""
 
     def begin(self, units: Units) -> None:
         """Before the backward pass of a batch."""
@@ -355,9 +360,9 @@ class Watch:
         """
         if self._units is None:
             raise RuntimeError("a watched weight was used outside of a private step")
-        owner = self._units.owner(leading, self._axes.get(id(weight)))
+        owner = self._units.owner(leading, _AXES.get(weight))  # type: ignore[no-untyped-call]
         if owner.axis is not None:
-            self._axes[id(weight)] = owner.axis
+            _AXES[weight] = owner.axis
         gradient = make(owner)
         before = self._found.get(id(weight))
         if before is not None:

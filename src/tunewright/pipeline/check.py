@@ -11,7 +11,7 @@ from tunewright.core.blocks import Span
 from tunewright.core.config import Request
 from tunewright.core.errors import UserError
 from tunewright.core.files import write_json
-from tunewright.data.identifiers import redact_spans
+from tunewright.data.identifiers import identifier_line, redact_spans
 from tunewright.data.readers import BadRows
 from tunewright.evaluate.contracts import Progress
 from tunewright.pipeline.advice import gate_advice, safety_advice
@@ -21,7 +21,7 @@ from tunewright.pipeline.guarantee import guarantee, privacy_lines
 from tunewright.pipeline.inside import further_lines
 from tunewright.pipeline.jobs import job_of
 from tunewright.pipeline.machine import fix_threads
-from tunewright.pipeline.prepare import prepare, read_rows
+from tunewright.pipeline.prepare import Prepared, prepare, read_rows
 from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.summary import data_lines, forecast_line
 from tunewright.report.facts import label_of, value_of
@@ -55,6 +55,7 @@ def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> 
     promise = privacy_lines(guarantee(job_of(prepared), prepared)) if private else []
     advice = [*([] if private else safety_advice(prepared)), *gate_advice(prepared)]
     where = f"see {request.out}" if request.out else "--out FILE lists them"
+    advice += _identifiers(prepared) if private else []
     lines = [*rows.plan.notes, *data_lines(prepared.data, where), *advice, *_facts(prepared.data), "", *promise]
     for row in prepared.train[:show_mask]:
         lines += [
@@ -68,6 +69,12 @@ def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> 
     return Result(0, tuple(lines))
 
 
+def _identifiers(prepared: Prepared) -> list[str]:
+    """How many private rows name somebody: told here, to whom they belong, and kept nowhere."""
+    found = identifier_line(prepared.dataset.facts.get("identifiers") or {})
+    return [found] if found else []
+
+
 def plan(request: Request, progress: Progress = silent) -> Result:
     """The resolved plan with the origin of every value, and the forecast; nothing runs."""
     rows = read_rows(request, progress)
@@ -75,7 +82,7 @@ def plan(request: Request, progress: Progress = silent) -> Result:
     prepared = prepare(rows, progress)
     job = job_of(prepared)
     forecast = by_formula(prepared, job)
-    forecast = forecast.discreet() if job.private else forecast
+    forecast = forecast.discreet() if job.discreet else forecast
     resolved = yaml.safe_dump(rows.plan.dump()["resolved"], sort_keys=False, allow_unicode=True)
     origins = [f"  {key}: {origin}" for key, origin in rows.plan.origins.items() if origin != "default"]
     lines = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 from tunewright.core.blocks import Block
-from tunewright.core.errors import UserError
 from tunewright.core.files import write_atomic
 from tunewright.core.store import Run
 from tunewright.data.formats import HIDDEN
@@ -78,22 +76,6 @@ def same_rows(run: Run, fingerprint: str) -> bool:
 
 def _keyed(key: str, fingerprint: str) -> str:
     return _KEYED + hmac.new(bytes.fromhex(key), fingerprint.encode(), "sha256").hexdigest()
-
-
-def forget_key(run: Run) -> None:
-    """Deletes what holds the key of a finished private run's noise; does nothing for any other run.
-
-    Raises:
-        UserError: It is still there.
-    """
-    if not run.model.is_dir() or run.read("privacy.json") is None:
-        return
-    shutil.rmtree(run.checkpoints, ignore_errors=True)
-    if run.checkpoints.exists():
-        raise UserError(
-            f"{run.checkpoints} could not be deleted. It holds the key of the noise, with which the promise is void. "
-            f"Delete that folder, then go on: tunewright resume {run.folder}"
-        )
 
 
 def public(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def dry_step(job: Job, step: int) -> list[list[Encoded]]:
     """A step's forwards and backwards; its micro-batches."""
     micro = [[job.train[i] for i in rows] for rows in job.order.micro_batches(step, job.micro_rows)]
     trained = job.method.trained(job.model)
-    job.model.module.train()
+    job.wake()
     with job.gradients.begin(job.model, trained, "") as making:
         for rows in micro:
             batch = job.model.family.collate(job.model, rows)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from tunewright.train.poisson import Poisson, poisson
 
 _PROVEN_UNITS = 2
 _ROWS_EACH = 2
+_LOOKED_AT = 1_000
 _AGREE = {torch.float32: 1e-3, torch.float64: 1e-6}
 """How far a weight's gradients may lie apart, as a share of their size."""
 _AGREE_ROUNDED = 3e-2
@@ -172,12 +174,11 @@ def prove(job: Job) -> None:
 def _of_two_units(rows: Sequence[Encoded]) -> list[Encoded]:
     """A few rows of the first two units: rows of one alone would not show whether units are told apart."""
     found: dict[str, list[Encoded]] = {}
-    for row in rows:
-        kept = found.setdefault(unit_of(row.example), [])
+    for row in islice(rows, _LOOKED_AT):
+        name = unit_of(row.example)
+        kept = found.get(name, []) if len(found) == _PROVEN_UNITS else found.setdefault(name, [])
         if len(kept) < _ROWS_EACH:
             kept.append(row)
-        if len(found) == _PROVEN_UNITS:
-            break
     return [row for kept in found.values() for row in kept]
 
 

@@ -11,9 +11,10 @@ from tunewright.core.store import Run
 from tunewright.data.canaries import Canaries
 from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import Origin
-from tunewright.pipeline.discretion import forget_key, same_rows
+from tunewright.pipeline.discretion import same_rows
 from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.prepare import Prepared, prepare, reread_rows
+from tunewright.runs.opening import forget_noise_key
 
 _ASKING = ("evaluate", "gates")
 """Sections of a plan that `evaluate` may set otherwise."""
@@ -21,7 +22,7 @@ _ASKING = ("evaluate", "gates")
 
 def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
     """A run prepared again: the same rows, threads and precision, or a sentence on what changed."""
-    forget_key(run)
+    forget_noise_key(run)
     plan = Plan.load(run.plan_file)
     if overrides:
         plan = _judged_otherwise(plan, overrides)

@@ -8,13 +8,13 @@ from tunewright.core.store import Run
 from tunewright.evaluate.contracts import Progress
 from tunewright.pipeline.audit import audit
 from tunewright.pipeline.children import pending
-from tunewright.pipeline.discretion import forget_key
 from tunewright.pipeline.evaluate import ask_base, evaluate, further_runs
 from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import Result, silent
 from tunewright.pipeline.train import train_stage
 from tunewright.pipeline.tune import stages
 from tunewright.pipeline.under_way import asked_of
+from tunewright.runs.opening import forget_noise_key
 
 
 def resume(folder: Path, progress: Progress = silent) -> Result:
@@ -22,7 +22,7 @@ def resume(folder: Path, progress: Progress = silent) -> Result:
     run = Run.open(folder)
     verb = run.must_read("info.json")["verb"]
     if run.model.is_dir():
-        forget_key(run)  # it may have been stopped between saving and deleting
+        forget_noise_key(run)  # it may have been stopped between saving and deleting
         asked = asked_of(run)
         if asked.get("verb") == "audit":
             json_out = Path(asked["json"]) if asked["json"] else None

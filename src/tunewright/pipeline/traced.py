@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,14 +19,15 @@ from tunewright.evaluate.contracts import Floats, Progress
 from tunewright.evaluate.in_batch import Floats32, scores, step_ratios
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
+from tunewright.models.stored import chunks
 from tunewright.pipeline.prepare import Prepared
 from tunewright.runs import trace
 from tunewright.train.job import Job
+from tunewright.train.order import MICRO_TOKENS
 
 MOST_OTHERS = 1_000
 """Real units whose gradients are told from those of canaries; more are taken for noise."""
-_TRACE_BYTES, _GRADIENT_BYTES = 2e9, 1e9
-_PART = 64
+_TRACE_BYTES, _GRADIENT_BYTES, _PART_BYTES = 2e9, 1e9, 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,9 @@ class Inside:
 def traced(job: Job, prepared: Prepared, run: Run) -> Job:
     """The same job, with a trace of its steps for the audit if it is private and has canaries."""
     if not (job.private and prepared.canaries.coins):
+        return job
+    if prepared.settings.privacy.mode == "reference":
+        run.note("With privacy.mode=reference no step is kept, so the audit sees the result alone.")
         return job
     size = sum(weight.numel() for weight in job.method.trained(job.model).values())
     kept = min(prepared.settings.audit.steps, int(_TRACE_BYTES / (8 * size)))
@@ -118,15 +122,24 @@ class _Watcher:
         found = {name: np.empty((len(units), self.trained[name].numel()), np.float32) for name in self.names}
         seed = key(self.prepared.settings.seed, "audit")
         with self.private.begin(self.model, self.trained, "") as making:
-            for start in range(0, len(units), _PART):
-                batch = self.model.family.collate(self.model, units[start : start + _PART])
+            start = 0
+            for part in self._parts(units):
+                batch = self.model.family.collate(self.model, part)
                 loss = self.prepared.objective.loss(self.model, batch, seed)
                 _, by_weight = making.by_unit(loss, batch)
                 factor_U = self.private.factors(sum(one.squares().double() for one in by_weight.values()))
                 for name in self.names:
                     value_UD = by_weight[id(self.trained[name])].dense().value_UW.flatten(1)
-                    found[name][start : start + _PART] = (value_UD * factor_U[:, None]).numpy()
+                    found[name][start : start + len(part)] = (value_UD * factor_U[:, None]).numpy()
+                start += len(part)
         return found
+
+    def _parts(self, units: Sequence[Encoded]) -> Iterator[list[Encoded]]:
+        """So many at a time that their activations, and the gradients of all weights, fit into memory."""
+        written = sum(weight.numel() for weight in self.trained.values())
+        most = max(1, int(_PART_BYTES / (4 * written)))
+        for chunk in chunks(units, MICRO_TOKENS):
+            yield from (chunk[start : start + most] for start in range(0, len(chunk), most))
 
 
 def _that_fit(trained: Mapping[str, nn.Parameter], units: int) -> tuple[str, ...]:

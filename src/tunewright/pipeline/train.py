@@ -15,7 +15,7 @@ from tunewright.models.contracts import LoadedModel
 from tunewright.pipeline import mitigate
 from tunewright.pipeline.advice import gate_advice, safety_advice
 from tunewright.pipeline.asked import needs_test
-from tunewright.pipeline.discretion import forget_key, mark_rows
+from tunewright.pipeline.discretion import mark_rows
 from tunewright.pipeline.forecast import by_dry_step
 from tunewright.pipeline.guarantee import guarantee, privacy_lines, prove
 from tunewright.pipeline.inside import further_lines
@@ -28,7 +28,7 @@ from tunewright.pipeline.summary import data_lines, forecast_line, tell
 from tunewright.pipeline.traced import traced
 from tunewright.pipeline.verify import verify
 from tunewright.pipeline.workers import processes
-from tunewright.runs.opening import serve
+from tunewright.runs.opening import forget_noise_key, serve
 from tunewright.train.job import Job
 from tunewright.train.loop import train as loop
 from tunewright.train.stopping import StopRequest
@@ -115,7 +115,7 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
     if job.discreet:
         findings = {"reopened_equal": findings["reopened_equal"]}  # the rest was measured on private rows
     run.write("info.json", {**run.must_read("info.json"), "verified": findings})
-    forget_key(run)
+    forget_noise_key(run)
     return reopened
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from tunewright.core.config import Plan, override
 from tunewright.core.store import Run
 from tunewright.evaluate.contracts import Progress
-from tunewright.pipeline.discretion import forget_key
 from tunewright.pipeline.prepare import reread_rows
 from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.train import set_up, train_stage
+from tunewright.runs.opening import forget_noise_key
 
 _ALONE = {"seeds": 1, "evaluate.learning_curve": False}
 """A twin has no runs inside it."""
@@ -34,7 +34,7 @@ def twin_of(run: Run, name: str, changes: Mapping[str, Any], progress: Progress)
         progress(f"{name} twin: {what}", done, total, detail)
 
     if child.model.is_dir():
-        forget_key(child)  # it may have been stopped between saving and deleting
+        forget_noise_key(child)  # it may have been stopped between saving and deleting
         return child
     if child.plan_file.is_file():
         prepared = reopen(child, (), tell)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import torch
 
 from tunewright.core import plugins
@@ -23,8 +25,9 @@ def open_tuned(run: Run, dtype: torch.dtype, base: LoadedModel | None = None) ->
         base: The base model if it is open already; it is turned into the tuned one.
 
     Raises:
-        UserError: The run has no model yet.
+        UserError: The run has no model yet, or the key of a private run's noise cannot be deleted.
     """
+    forget_noise_key(run)  # it may have been stopped between saving and deleting
     plan = Plan.load(run.plan_file)
     if not run.model.is_dir():
         raise UserError(f"{run.folder} has no model yet. Finish it: tunewright resume {run.folder}")
@@ -32,6 +35,22 @@ def open_tuned(run: Run, dtype: torch.dtype, base: LoadedModel | None = None) ->
     opened: LoadedModel = method.load(base or open_model(resolve_model(plan.settings.model), dtype), run.model)
     opened.module.eval()
     return serve(opened, plan.settings)
+
+
+def forget_noise_key(run: Run) -> None:
+    """Deletes what holds the key of a finished private run's noise; does nothing for any other run.
+
+    Raises:
+        UserError: It is still there.
+    """
+    if not run.model.is_dir() or run.read("privacy.json") is None:
+        return
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    if run.checkpoints.exists():
+        raise UserError(
+            f"{run.checkpoints} could not be deleted. It holds the key of the noise, with which the promise is void. "
+            f"Delete that folder, then go on: tunewright resume {run.folder}"
+        )
 
 
 def serve(model: LoadedModel, settings: PlanSettings) -> LoadedModel:

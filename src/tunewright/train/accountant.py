@@ -21,6 +21,8 @@ _POINTS = 1e7
 """Most numbers in an array of PRV: some hundred MB in all, and about a minute."""
 _SLACK = 0.005
 """The noise is chosen so that epsilon lies at most this share under its target, and never above."""
+_DIGITS = 4
+"""Of the noise, rounded up: another version of a solver finds the same, so an interrupted run goes on with its own."""
 _ORDERS = [1 + n / 10 for n in range(1, 100)] + [*range(12, 64), 80, 128, 256, 512, 1024]
 """Of RDP; the large ones serve strict targets."""
 _ERROR = 0.01
@@ -67,8 +69,11 @@ def sigma_for(epsilon: float, delta: float, q: float, steps: int) -> float:
     _check(q, 1.0, steps, delta)
     if not (math.isfinite(epsilon) and epsilon > 0):
         raise UserError(f"epsilon: found {epsilon:g}; must be above 0.")
-    if _epsilon("rdp", q, SIGMAS[1], steps, delta) > epsilon:
-        raise UserError(f"epsilon {epsilon:g}: not reached with any noise up to {SIGMAS[1]:g} times the clipping norm.")
+    if (strictest := _epsilon("prv", q, SIGMAS[1], steps, delta)) > epsilon:
+        raise UserError(
+            f"epsilon {epsilon:g}: not reached with any noise up to {SIGMAS[1]:g} times the clipping norm; the least "
+            f"that can be claimed here is {rounded_up(strictest, 2):g}."
+        )
     ratio = 1.0  # of RDP to PRV: nearly the same wherever one looks, so few of the slow answers are needed
     for _ in range(6):
         sigma = _by_rdp(epsilon * ratio * (1 - _SLACK / 2), delta, q, steps)
@@ -76,18 +81,29 @@ def sigma_for(epsilon: float, delta: float, q: float, steps: int) -> float:
         if sigma == SIGMAS[0] or epsilon * (1 - _SLACK) <= found <= epsilon:
             break
         ratio = _epsilon("rdp", q, sigma, steps, delta) / max(found, 1e-9)
-    while _epsilon("prv", q, sigma, steps, delta) > epsilon:
-        sigma *= 1 + _SLACK
-    return sigma
+    if _epsilon("prv", q, sigma, steps, delta) > epsilon:
+        sigma = _by_halves(epsilon, delta, q, steps, sigma)
+    return min(SIGMAS[1], rounded_up(sigma, _DIGITS))
+
+
+def _by_halves(epsilon: float, delta: float, q: float, steps: int, low: float) -> float:
+    """The least noise above `low`, where the accountants' ratio does not lead there."""
+    high = SIGMAS[1]
+    while high > low * (1 + _SLACK / 5):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if _epsilon("prv", q, middle, steps, delta) > epsilon else (low, middle)
+    return high
 
 
 def _by_rdp(epsilon: float, delta: float, q: float, steps: int) -> float:
     low, high = (math.log(sigma) for sigma in SIGMAS)
 
     def above(log_sigma: float) -> float:
-        return math.log(max(_epsilon("rdp", q, math.exp(log_sigma), steps, delta), 1e-9) / epsilon)
+        return math.log(max(_epsilon("rdp", q, math.exp(log_sigma), steps, delta), 1e-9) / max(epsilon, 1e-9))
 
-    return SIGMAS[0] if above(low) <= 0 else math.exp(float(brentq(above, low, high, xtol=1e-4)))
+    if above(low) <= 0:
+        return SIGMAS[0]
+    return SIGMAS[1] if above(high) >= 0 else math.exp(float(brentq(above, low, high, xtol=1e-4)))
 
 
 @lru_cache(maxsize=256)

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from tunewright.core.records import unit_of
 from tunewright.core.seeds import secret_stream
+from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded
+from tunewright.train.order import MICRO_TOKENS
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,8 @@ class Poisson:
     """Rows of a unit in one step."""
     secret: str = ""
     """Keys the coins; empty before training, when only costs are forecast."""
+    length_R: NDArray[np.int32] | None = None
+    """[rows] tokens of each; None = micro-batches are bounded by their rows alone."""
 
     @cached_property
     def rows_U(self) -> list[NDArray[np.int64]]:
@@ -61,18 +65,21 @@ class Poisson:
         return [row for unit in self._drawn(k) for row in unit]
 
     def micro_batches(self, k: int, size: int) -> Iterator[list[int]]:
-        """The rows of step k, at most `size` at a time; none when it is empty.
+        """The rows of step k, at most `size` and `MICRO_TOKENS` tokens at a time; none when it is empty.
 
-        A unit's rows are never torn apart, so one that has more than `size` (`privacy.rows_per_unit`) comes alone.
+        A unit's rows are never torn apart, so one that has more than either comes alone.
         """
         batch: list[int] = []
         for unit in self._drawn(k):
-            if batch and len(batch) + len(unit) > size:
+            if batch and (len(batch) + len(unit) > size or self._tokens(batch + unit) > MICRO_TOKENS):
                 yield batch
                 batch = []
             batch = batch + unit
         if batch:
             yield batch
+
+    def _tokens(self, rows: list[int]) -> int:
+        return 0 if self.length_R is None else int(self.length_R[rows].sum())
 
     def _drawn(self, k: int) -> list[list[int]]:
         draw = secret_stream(self.secret, "sample", k)
@@ -96,4 +103,5 @@ def poisson(rows: Sequence[Encoded], rows_a_step: int, most: int) -> Poisson:
     number: dict[str, int] = {}
     unit_R = np.fromiter((number.setdefault(unit_of(row.example), len(number)) for row in rows), np.int64, len(rows))
     a_unit = np.minimum(np.bincount(unit_R), most).mean()
-    return Poisson(unit_R, min(1.0, float(rows_a_step / a_unit / len(number))), most)
+    q = min(1.0, float(rows_a_step / a_unit / len(number)))
+    return Poisson(unit_R, q, most, length_R=lengths(rows))
