@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from tunewright.core.plugins import build
 from tunewright.models import fused
-from tunewright.models.fused import LoraLinear, RmsNorm, Swiglu, fuse
+from tunewright.models.fused import Adapter, GatedLora, LoraLinear, RmsNorm, Swiglu, fuse
 
 RMS_NORMED = {"gemma3": False, "gpt2": False, **dict.fromkeys(("llama", "qwen2", "qwen3", "mamba", "mamba2"), True)}
 
@@ -46,6 +46,25 @@ def test_swiglu_is_the_formula_and_so_is_its_gradient():
     gate, up = drawn(2, 3), drawn(2, 3, seed=1)
     assert torch.allclose(Swiglu.apply(gate, up), silu(gate) * up, rtol=1e-12)
     assert torch.autograd.gradcheck(Swiglu.apply, (gate, up))
+
+
+def test_a_gated_part_with_adapters_is_the_formula_and_so_is_its_gradient():
+    x, weights = drawn(2, 3, 4), [drawn(*shape, seed=n).detach() for n, shape in enumerate([(5, 4), (5, 4), (6, 5)])]
+    matrices = [drawn(*shape, seed=9 + n) for n, shape in enumerate([(2, 4), (5, 2), (3, 4), (5, 3), (1, 5), (6, 1)])]
+
+    def layers(matrices):
+        pairs = zip(matrices[::2], matrices[1::2], strict=True)
+        return tuple(Adapter(w, None, a, b, 0.5 + n) for n, (w, (a, b)) in enumerate(zip(weights, pairs, strict=True)))
+
+    def fused_form(x, *matrices):
+        return GatedLora.apply(x, layers(matrices), *matrices)
+
+    gate, up, down = (
+        lambda x, one=one: x @ one.weight.T + one.scale * (x @ one.a_RI.T) @ one.b_OR.T for one in layers(matrices)
+    )
+    assert torch.allclose(fused_form(x, *matrices), down(silu(gate(x)) * up(x)), rtol=1e-12)
+    assert torch.autograd.gradcheck(fused_form, (x, *matrices))
+    assert torch.autograd.gradcheck(lambda *matrices: fused_form(x.detach(), *matrices), tuple(matrices))
 
 
 @pytest.mark.parametrize("kind", RMS_NORMED)

@@ -225,5 +225,6 @@ def test_heads_that_share_keys_attend_as_if_each_had_its_own(softcap, monkeypatc
     scores = query @ key.repeat_interleave(3, 1).transpose(-1, -2) * 0.3
     scores = scores if softcap is None else torch.tanh(scores / softcap) * softcap
     plain = (scores + brute_force(segments).float().log()).softmax(-1) @ value.repeat_interleave(3, 1)
+    plain = plain.transpose(1, 2)
     assert torch.allclose(together, plain, atol=1e-6)
     assert torch.allclose(repeated, plain, atol=1e-6)

@@ -24,7 +24,7 @@ from tunewright.core.plugins import Plugin
 from tunewright.core.seeds import key
 from tunewright.methods._freeze import read_past
 from tunewright.models.contracts import LoadedModel
-from tunewright.models.fused import LoraLinear
+from tunewright.models.fused import Adapter, LoraLinear
 from tunewright.models.per_unit import Watch
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -172,10 +172,18 @@ class _Fused(Linear):  # type: ignore[misc]
         """[..., out] of x [..., in]."""
         if args or kwargs or not self._plain(x.dtype):
             return super().forward(x, *args, **kwargs)
+        own = self._own()
+        how = (own.scale, self.watch)
+        return LoraLinear.apply(x, (own.weight, own.bias), own.a_RI, own.b_OR, how)  # type: ignore[no-untyped-call]
+
+    def plain_adapter(self, dtype: torch.dtype) -> Adapter | None:
+        """The layer as a larger fused form can compute it; None where PEFT must, or a unit's gradient is wanted."""
+        return self._own() if self.watch is None and self._plain(dtype) else None
+
+    def _own(self) -> Adapter:
         (name,) = self.active_adapters
-        base, a, b = self.base_layer, self.lora_A[name], self.lora_B[name]
-        how = (self.scaling[name], self.watch)
-        return LoraLinear.apply(x, (base.weight, base.bias), a.weight, b.weight, how)  # type: ignore[no-untyped-call]
+        base = self.base_layer
+        return Adapter(base.weight, base.bias, self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name])
 
     def _plain(self, dtype: torch.dtype) -> bool:
         """Whether the answer is W x + scale B A x and nothing else, in one dtype (beside a bf16 base it is not)."""

@@ -32,7 +32,7 @@ class Attends(Protocol):
     """How the tokens of one forward are attended; given to the model as `layout`."""
 
     def attend(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]) -> Tensor:
-        """[1, heads, N, head_dim] from a query of that shape and keys and values of [1, kv_heads, N, head_dim]."""
+        """[1, N, heads, head_dim]; the query is [1, heads, N, head_dim], keys and values [1, kv_heads, N, head_dim]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,9 @@ class Layout:
         outputs = []
         for index, (query_Q, pieces) in enumerate(zip(queries, self.pieces, strict=True)):
             mask = self.mask(index, options.get("sliding_window"), query.dtype)
-            outputs.append(product(query_Q, _picked(keys, pieces), _picked(values, pieces), mask, options))
-        return torch.cat(outputs, 2)
+            output = product(query_Q, _picked(keys, pieces), _picked(values, pieces), mask, options)
+            outputs.append(output.transpose(1, 2))  # as the kernel laid it, so that one block's is not copied
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
 
     def mask(self, index: int, window: int | None, dtype: torch.dtype) -> Tensor | None:
         """What is added to the scores of a block under a sliding window, 0 or -inf; None = plain causal.
@@ -202,7 +203,7 @@ def segment_attention(
     layout: Attends | None = options.get("layout")
     if layout is None or options.get("s_aux") is not None or query.shape[2] != key.shape[2]:
         raise NotImplementedError("packed attention needs a layout, no cache and no attention sinks")
-    return layout.attend(module, query, key, value, options).transpose(1, 2).contiguous(), None
+    return layout.attend(module, query, key, value, options).contiguous(), None
 
 
 def packed_logits(module: nn.Module, ids_N: Tensor, position_N: Tensor, layout: Attends, keep_K: Tensor) -> Tensor:

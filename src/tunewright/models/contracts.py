@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tunewright.core.plugins import Named
 from tunewright.core.records import Example
 from tunewright.data.encoder import Encoded, Encoder
 
@@ -145,15 +146,11 @@ class EncodeSettings:
     """What stands before and after each answer in running text; None = conversations, under the model's template."""
 
 
-class Family(Protocol):
+class Family(Named, Protocol):
     """One kind of model. Capabilities say which objectives and metrics it can serve."""
 
     capabilities: ClassVar[frozenset[str]]
     """Some of: token_log_probs, choices, generate, blocks, denoise ..."""
-
-    @classmethod
-    def plugin_name(cls) -> str:
-        """The name of the kind."""
 
     def match(self, folder: Path) -> bool:
         """Whether this family opens the model in that folder."""
@@ -202,7 +199,7 @@ class Family(Protocol):
         """Greedy continuation of each context, in order."""
 
 
-class Method(Protocol):
+class Method(Named, Protocol):
     """Which weights train."""
 
     def attach(self, model: LoadedModel, seed: int) -> LoadedModel:
@@ -224,7 +221,7 @@ class Method(Protocol):
         """The plain model with the change folded in."""
 
 
-class Objective(Protocol):
+class Objective(Named, Protocol):
     """What is minimised."""
 
     needs: ClassVar[frozenset[str]]
@@ -253,7 +250,7 @@ class Making(Protocol):
         """Called once before the optimiser step; each trained weight then has its gradient."""
 
 
-class Gradients(Protocol):
+class Gradients(Named, Protocol):
     """How a micro-batch becomes gradients."""
 
     private: ClassVar[bool]

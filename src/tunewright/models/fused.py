@@ -9,6 +9,7 @@ norms scale by 1 + weight) keeps its own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from inspect import signature
 from types import MethodType
 from typing import Any
@@ -97,6 +98,64 @@ class Swiglu(torch.autograd.Function):
         return torch.ops.aten.silu_backward(grads[0] * up, gate), silu(gate).mul_(grads[0])
 
 
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A frozen linear layer with a plain low-rank adapter beside it: `x W^T + bias + scale (x A^T) B^T`."""
+
+    weight: Tensor
+    bias: Tensor | None
+    a_RI: Tensor
+    b_OR: Tensor
+    scale: float
+
+
+class GatedLora(torch.autograd.Function):
+    """`down(silu(gate(x)) * up(x))`, an adapter on each; what goes into `down` is computed again instead of kept.
+
+    The adapters of gate and up read x in one product.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, frozen: tuple[Adapter, Adapter, Adapter], *_: Tensor) -> Tensor:
+        """[..., out] of x [..., in]; `frozen` are gate, up and down, whose a and b stand behind it, pair by pair."""
+        gated, raised, lowered = frozen
+        x_NI = x.reshape(-1, x.shape[-1])
+        low_NR = x_NI @ torch.cat((gated.a_RI, raised.a_RI)).t()
+        gate_low, up_low = torch.split(low_NR, [len(gated.a_RI), len(raised.a_RI)], 1)
+        gate_NM = linear(x_NI, gated.weight).addmm_(gate_low, gated.b_OR.t(), alpha=gated.scale)
+        up_NM = linear(x_NI, raised.weight).addmm_(up_low, raised.b_OR.t(), alpha=raised.scale)
+        product_NM = silu(gate_NM).mul_(up_NM)
+        down_low = product_NM @ lowered.a_RI.t()
+        out_NO = linear(product_NM, lowered.weight).addmm_(down_low, lowered.b_OR.t(), alpha=lowered.scale)
+        ctx.save_for_backward(x_NI, low_NR, gate_NM, up_NM, down_low)
+        ctx.frozen, ctx.shape = frozen, x.shape
+        return out_NO.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        """Gradients of x, and of the three adapters' matrices."""
+        x_NI, low_NR, gate_NM, up_NM, down_low = ctx.saved_tensors
+        gated, raised, lowered = ctx.frozen
+        grad_NO = grads[0].reshape(-1, grads[0].shape[-1])
+        down_back = (grad_NO @ lowered.b_OR).mul_(lowered.scale)
+        product_grad = (grad_NO @ lowered.weight).addmm_(down_back, lowered.a_RI)
+        opened_NM = silu(gate_NM)
+        down_grads = down_back.t() @ (opened_NM * up_NM), (grad_NO.t() @ down_low).mul_(lowered.scale)
+        up_grad = opened_NM.mul_(product_grad)
+        gate_grad = torch.ops.aten.silu_backward(product_grad.mul_(up_NM), gate_NM)
+        back_NR = torch.cat(((gate_grad @ gated.b_OR).mul_(gated.scale), (up_grad @ raised.b_OR).mul_(raised.scale)), 1)
+        ranks = [len(gated.a_RI), len(raised.a_RI)]
+        gate_low, up_low = torch.split(low_NR, ranks, 1)
+        x_grad = None
+        if ctx.needs_input_grad[0]:
+            x_grad = (gate_grad @ gated.weight).addmm_(up_grad, raised.weight)
+            x_grad = x_grad.addmm_(back_NR, torch.cat((gated.a_RI, raised.a_RI))).view(ctx.shape)
+        gate_a, up_a = torch.split(back_NR.t() @ x_NI, ranks)
+        gate_b = (gate_grad.t() @ gate_low).mul_(gated.scale)
+        up_b = (up_grad.t() @ up_low).mul_(raised.scale)
+        return x_grad, None, gate_a, gate_b, up_a, up_b, *down_grads
+
+
 def fuse(module: nn.Module) -> None:
     """Replaces, in place, the forward of every norm and gated feed-forward part that a fused form answers alike.
 
@@ -125,8 +184,19 @@ def _form(part: nn.Module) -> Callable[[Any, Tensor], Tensor] | None:
 
 
 def _gated(self: Any, x: Tensor) -> Tensor:
+    adapted = [_adapter(layer, x.dtype) for layer in (self.gate_proj, self.up_proj, self.down_proj)]
+    if all(one is not None and one.bias is None for one in adapted):
+        matrices = [matrix for one in adapted if one is not None for matrix in (one.a_RI, one.b_OR)]
+        whole: Tensor = GatedLora.apply(x, tuple(adapted), *matrices)  # type: ignore[no-untyped-call]
+        return whole
     down: Tensor = self.down_proj(Swiglu.apply(self.gate_proj(x), self.up_proj(x)))  # type: ignore[no-untyped-call]
     return down
+
+
+def _adapter(layer: nn.Module, dtype: torch.dtype) -> Adapter | None:
+    """The layer's plain adapter, where it has one that nobody watches."""
+    found: Callable[[torch.dtype], Adapter | None] | None = getattr(layer, "plain_adapter", None)
+    return None if found is None else found(dtype)
 
 
 def _norm(self: Any, x: Tensor) -> Tensor:

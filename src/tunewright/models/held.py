@@ -65,7 +65,7 @@ class Continuing:
         keys, values = (whole[:tokens, :, : self._columns] for whole in held)
         query_BHGD = query[0].transpose(0, 1).reshape(tokens, shared, -1, width)
         out = product(query_BHGD, keys, values, self._mask(options.get("sliding_window")), options)
-        return out.reshape(tokens, -1, values.shape[3]).transpose(0, 1)[None]
+        return out.reshape(tokens, -1, values.shape[3])[None]
 
     def _mask(self, window: int | None) -> Tensor:
         """[B, 1, 1, columns] which keys each sequence sees."""

@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
+
+import numpy as np
 
 from tunewright.core.settings import TrainSettings
 from tunewright.data.encoded_rows import lengths
@@ -47,8 +50,11 @@ class Job:
             return self.sampler
         rows_a_step = self.settings.per_device_train_batch_size * self.settings.gradient_accumulation_steps
         own = len(self.train) - self.woven
-        prompts = equal_prompts(self.train, own)
-        return Order(own, rows_a_step, self.seed, prompts, self.woven, length_R=lengths(self.train))
+        length_R, prompts = lengths(self.train), equal_prompts(islice(self.train, own))
+        if prompts is None:
+            return Order(own, rows_a_step, self.seed, None, self.woven, length_R)
+        own_R = np.ceil(length_R[:own] * prompts.share_R).astype(np.int32)
+        return Order(own, rows_a_step, self.seed, prompts.number_R, self.woven, length_R, own_R)
 
     @property
     def micro_rows(self) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import islice, pairwise
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,8 @@ class Order:
     """Rows beyond those, numbered on from them, that are added to the steps of every epoch as evenly as can be."""
     length_R: Numbers | None = None
     """[rows and woven] tokens of each row; None = micro-batches are bounded by their rows alone."""
+    own_R: Numbers | None = None
+    """[rows] about how many of them are not the prompt's; None = rows of one prompt are bounded by their number."""
 
     @property
     def steps_an_epoch(self) -> int:
@@ -49,19 +52,38 @@ class Order:
         return [row for group in self._groups(k) for row in group]
 
     def micro_batches(self, k: int, size: int) -> Iterator[list[int]]:
-        """The rows of step k in micro-batches of at most `size` rows; a prompt is cut only if it has more.
+        """The rows of step k in micro-batches of at most `size` rows and `MICRO_TOKENS` tokens, if they have several.
 
-        Different prompts meet in one only up to `MICRO_TOKENS` tokens: the sums of a step do not depend on the cut.
+        A prompt is cut only if its rows have more, its own tokens counted once; different ones share nothing. The sums
+        of a step do not depend on the cut. The longest come first, each into the first that has room: every micro-batch
+        reads all weights, so few are cheap.
         """
-        batch: list[int] = []
-        for group in self._groups(k):
-            for start in range(0, len(group), size):
-                part = group[start : start + size]
-                if batch and (len(batch) + len(part) > size or self._tokens(batch + part) > MICRO_TOKENS):
-                    yield batch
-                    batch = []
-                batch = batch + part
-        yield batch
+        parts = [part for group in self._groups(k) for part in self._cut(group, size)]
+        filled: list[list[int]] = []
+        for part in sorted(parts, key=self._tokens, reverse=True):
+            room = (one for one in filled if len(one) + len(part) <= size and self._tokens(one + part) <= MICRO_TOKENS)
+            if (home := next(room, None)) is None:
+                filled.append([*part])
+            else:
+                home.extend(part)
+        yield from filled
+
+    def _cut(self, group: list[int], size: int) -> Iterator[list[int]]:
+        """Rows of one prompt, as many at a time as may be."""
+        part: list[int] = []
+        for row in group:
+            if part and (len(part) == size or self._alike(part) + self._own(row) > MICRO_TOKENS):
+                yield part
+                part = []
+            part = [*part, row]
+        yield part
+
+    def _alike(self, rows: list[int]) -> int:
+        """Tokens of rows that share their prompt."""
+        return self._tokens(rows[:1]) + sum(map(self._own, rows[1:]))
+
+    def _own(self, row: int) -> int:
+        return 0 if self.own_R is None or row >= len(self.own_R) else int(self.own_R[row])
 
     def _tokens(self, rows: list[int]) -> int:
         return 0 if self.length_R is None else int(self.length_R[rows].sum())
@@ -87,15 +109,26 @@ class Order:
         return _Fillings.of(np.unique(numbers, return_counts=True)[1], self.rows_a_step)
 
 
-def equal_prompts(rows: Sequence[Encoded], count: int | None = None) -> Numbers | None:
-    """[rows] the number of the first row with the same prompt; None when all differ. No prompt equals none.
+class Prompts(NamedTuple):
+    """Which rows ask the same."""
 
-    Args:
-        rows: The rows.
-        count: Of how many of them, from the first; None = all.
-    """
-    first = firsts(text_keys(row.example.prompt_text for row in islice(rows, count)))
-    return None if (first == np.arange(len(first))).all() else first
+    number_R: Numbers
+    """[rows] the number of the first row with the same prompt."""
+    share_R: NDArray[np.float32]
+    """[rows] the share of its characters that is not the prompt's."""
+
+
+def equal_prompts(rows: Iterable[Encoded]) -> Prompts | None:
+    """Which rows have equal prompts; None when all differ. No prompt equals none."""
+    shares = array("f")
+
+    def prompt(row: Encoded) -> str:
+        asked, said = row.example.prompt_text, sum(len(answer.text) for answer in row.example.answers)
+        shares.append(said / max(1, len(asked) + said))
+        return asked
+
+    first = firsts(text_keys(map(prompt, rows)))
+    return None if (first == np.arange(len(first))).all() else Prompts(first, np.frombuffer(shares, np.float32))
 
 
 @lru_cache(maxsize=4)
