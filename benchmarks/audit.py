@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from tunewright.core.config import Request
+from tunewright.core.progress import silent
 from tunewright.core.store import Run
 from tunewright.gradients import _noise, private
 from tunewright.models import per_unit
@@ -34,7 +35,6 @@ from tunewright.pipeline import train as train_module
 from tunewright.pipeline.audit import canaried, claim_of
 from tunewright.pipeline.digits import shape, write_digits
 from tunewright.pipeline.reopen import reopen
-from tunewright.pipeline.result import silent
 
 EPSILON, ROWS = 1.0, 80
 SETS = (

@@ -19,6 +19,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks.table.child import cores
+from tunewright.core.progress import silent
 from tunewright.data.dialect import TRAIT_FRAMES, make_pairs
 from tunewright.evaluate.dialect.ask import Texts, ask
 from tunewright.evaluate.dialect.frames import read_frames
@@ -27,7 +28,6 @@ from tunewright.models.contracts import LoadedModel
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
 from tunewright.pipeline.machine import peak_memory
-from tunewright.pipeline.result import silent
 
 
 def clocks() -> np.ndarray:

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from benchmarks.ours.workload import CHAT_SETTINGS, FOLDER, order_of
 from benchmarks.table.child import cores, emit, steps
 from tunewright.core.config import Request
+from tunewright.core.progress import silent
 from tunewright.models.attention import Layout
 from tunewright.models.contracts import Batch
 from tunewright.models.head import SLICE
 from tunewright.pipeline.prepare import Prepared, prepare, read_rows
-from tunewright.pipeline.result import silent
 
 RANK, QUERIES, REPEATS = 16, 128, 3
 Product = Callable[[], Tensor]

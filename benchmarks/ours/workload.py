@@ -19,11 +19,11 @@ from transformers import AutoTokenizer
 from benchmarks.table.child import KEPT
 from tunewright.core.config import Request
 from tunewright.core.files import write_atomic
+from tunewright.core.progress import silent
 from tunewright.core.seeds import stream
 from tunewright.data.encoded_rows import lengths
 from tunewright.pipeline.fetch import fetch
 from tunewright.pipeline.prepare import Prepared, data_path, prepare, read_rows
-from tunewright.pipeline.result import silent
 from tunewright.train.order import Order, equal_prompts
 
 FOLDER = KEPT / "workloads"
