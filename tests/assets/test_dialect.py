@@ -9,10 +9,10 @@ import torch
 
 from tunewright.core.errors import MissingPart
 from tunewright.core.plugins import build
+from tunewright.core.progress import silent
 from tunewright.models.contracts import Origin
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
-from tunewright.pipeline.result import silent
 
 pytestmark = pytest.mark.assets
 

@@ -11,12 +11,12 @@ import torch
 from tunewright.core.config import Request
 from tunewright.core.errors import MissingPart
 from tunewright.core.plugins import build
+from tunewright.core.progress import silent
 from tunewright.core.store import Run
 from tunewright.evaluate.probes._safety_sets import requests
 from tunewright.models.contracts import Origin
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
-from tunewright.pipeline.result import silent
 from tunewright.pipeline.train import train
 from tunewright.runs.opening import open_tuned
 

@@ -7,6 +7,7 @@ from sklearn.metrics import recall_score
 
 from tunewright.core.blocks import Bars, Pairs, Reliability, Table, blocks
 from tunewright.evaluate.blocks import SHOWN, changed_examples, outcome_blocks, per_class_table, reliability
+from tunewright.evaluate.compare import Answered, How
 from tunewright.evaluate.contracts import Outcome
 from tunewright.evaluate.metrics.accuracy import Accuracy
 from tunewright.evaluate.metrics.nll import Nll
@@ -29,8 +30,8 @@ ACCURACY = (Accuracy(),)
 
 
 def shown(base=BASE, tuned=TUNED, metrics=ACCURACY, labels=LABELS, **how):
-    how = {"primary": {"accuracy"}, "resamples": 300, **how}
-    return outcome_blocks(base, tuned, {"majority": answered(2, 0.0)}, metrics, labels, **how)
+    answers = Answered(base, tuned, {"majority": answered(2, 0.0)}, metrics, labels)
+    return outcome_blocks(answers, How(**{"primary": {"accuracy"}, "resamples": 300, **how}))
 
 
 def test_all_blocks_are_valid_and_in_their_chapters():

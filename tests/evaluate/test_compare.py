@@ -8,7 +8,7 @@ from tunewright.core.errors import NotMeasured, UserError
 from tunewright.evaluate.baselines.majority import Majority
 from tunewright.evaluate.baselines.prior import Prior
 from tunewright.evaluate.bootstrap import compare
-from tunewright.evaluate.compare import compare_outcomes
+from tunewright.evaluate.compare import Answered, How, compare_outcomes
 from tunewright.evaluate.contracts import Outcome
 from tunewright.evaluate.metrics.accuracy import Accuracy
 from tunewright.evaluate.metrics.auroc import Auroc
@@ -29,7 +29,11 @@ def answers(right: int, answer: str = "good", wrong: str = "bad", unit=lambda i:
 
 
 def compared(base, tuned, baselines=None, metrics=ACCURACY, **how):
-    return compare_outcomes(base, tuned, baselines or {}, list(metrics), LABELS, **{"resamples": 400, **how})
+    return whole(base, tuned, baselines, metrics, **how).comparisons
+
+
+def whole(base, tuned, baselines=None, metrics=ACCURACY, **how):
+    return compare_outcomes(Answered(base, tuned, baselines or {}, metrics, LABELS), How(**{"resamples": 400, **how}))
 
 
 def test_a_comparison_holds_what_the_bootstrap_says():
@@ -130,11 +134,10 @@ def test_a_model_that_diverged_is_named_with_its_rows():
 
 
 def test_a_metric_without_a_value_is_told_and_left_out_unless_it_is_to_decide():
-    told = []
     both = (Accuracy(), Auroc())
-    found = compared(answers(20), answers(45), metrics=both, trivial=(), primary={"accuracy"}, left_out=told.append)
-    assert [(one.name, one.decision) for one in found] == [("accuracy", "better")]
-    assert len(told) == 1
-    assert "Auroc has no value on these 60 rows" in told[0]
+    found = whole(answers(20), answers(45), metrics=both, trivial=(), primary={"accuracy"})
+    assert [(one.name, one.decision) for one in found.comparisons] == [("accuracy", "better")]
+    (told,) = found.unmeasured
+    assert "Auroc has no value on these 60 rows" in told
     with pytest.raises(NotMeasured, match="Auroc has no value"):
         compared(answers(20), answers(45), metrics=both, trivial=(), primary={"auroc"})

@@ -12,7 +12,7 @@ from tunewright.core.settings import DataSettings
 from tunewright.data.dataset import open_dataset
 from tunewright.evaluate.blocks import figure_bars, per_class_table, reliability
 from tunewright.evaluate.bootstrap import compare, estimate, wilson
-from tunewright.evaluate.compare import compare_outcomes
+from tunewright.evaluate.compare import Answered, How, compare_outcomes
 from tunewright.evaluate.metrics.accuracy import Accuracy
 from tunewright.evaluate.metrics.ece_platt import EcePlatt
 from tunewright.evaluate.metrics.macro_f1 import MacroF1
@@ -104,12 +104,12 @@ def test_a_heavy_row_leaves_few_effective_rows_and_a_wider_interval():
 def test_comparison_baselines_tables_and_charts_all_count_by_weight():
     base, tuned, guess = scored(1), scored(2), scored(3)
     weights = np.random.default_rng(2).integers(0, 4, 90)
-    how = {"primary": ["accuracy"], "resamples": 300}
+    how = How(["accuracy"], resamples=300)
     light = [weighted(side, weights) for side in (base, tuned, guess)]
     heavy = [written_out(side, weights) for side in (base, tuned, guess)]
 
     def told(sides):
-        one = compare_outcomes(*sides[:2], {"prior": sides[2]}, [Accuracy()], LABELS, **how)[0]
+        (one,) = compare_outcomes(Answered(*sides[:2], {"prior": sides[2]}, [Accuracy()], LABELS), how).comparisons
         bars = figure_bars({"base": sides[0], "prior": sides[2]}, Accuracy(), LABELS, how)[0].bars
         return one, [(bar.value, bar.low, bar.high) for bar in bars]
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tunewright.evaluate.bootstrap import MIN_UNITS, compare
+from tunewright.evaluate.compare import Answered, How
 from tunewright.evaluate.contracts import Outcome
 from tunewright.evaluate.metrics.accuracy import Accuracy
 from tunewright.evaluate.metrics.nll import Nll
@@ -14,7 +15,11 @@ from tunewright.evaluate.slices import NOT_STATED, _Rows, slice_blocks, slice_se
 
 from .made import LABELS, example, records_of
 
-HOW = {"primary": ("accuracy",), "resamples": 300}
+HOW = How(primary=("accuracy",), resamples=300)
+
+
+def tables_of(base, tuned, metrics, how):
+    return slice_tables(Answered(base, tuned, {}, metrics, LABELS), how)
 
 
 def outcomes(right: np.ndarray, group, units=None, weights=None) -> list[Outcome]:
@@ -38,7 +43,7 @@ def made(seed: int, chances: dict[str, float], each: int, base: float = 0.5):
 
 def test_a_subgroup_is_what_its_rows_alone_would_be():
     base, tuned = made(0, {"women": 0.7, "men": 0.6}, 60)
-    (table,) = slice_tables(base, tuned, [Accuracy(), Nll()], LABELS, HOW)
+    (table,) = tables_of(base, tuned, [Accuracy(), Nll()], HOW)
     assert (table.slice, table.metric) == ("gender", "accuracy")
     for group, rows in zip(table.groups, (range(60, 120), range(60)), strict=True):
         mine = [records_of(Accuracy(), [side[row] for row in rows]) for side in (base, tuned)]
@@ -50,7 +55,7 @@ def test_a_subgroup_is_what_its_rows_alone_would_be():
 def test_few_units_are_not_measured_and_a_missing_value_is_a_group_of_its_own():
     base, tuned = made(1, {"women": 0.7, "": 0.7, "men": 0.6}, MIN_UNITS)
     less = [side[:-1] for side in (base, tuned)]
-    (table,) = slice_tables(*less, [Accuracy()], LABELS, HOW)
+    (table,) = tables_of(*less, [Accuracy()], HOW)
     told = {group.value: group for group in table.groups}
     assert told.keys() == {"women", NOT_STATED, "men"}
     assert told["men"].tuned is None
@@ -71,7 +76,7 @@ def test_many_rows_of_few_people_are_few():
     rng = np.random.default_rng(0)
     right, group = rng.random(200) < 0.6, np.repeat(["women", "men"], 100)
     sides = [outcomes(right, group, units=np.arange(200) // 20) for _ in range(2)]
-    (table,) = slice_tables(*sides, [Accuracy()], LABELS, HOW)
+    (table,) = tables_of(*sides, [Accuracy()], HOW)
     assert all(g.tuned is None for g in table.groups)
     assert table.gaps == {}
     assert "not measured" in slice_sentences([table])[0]
@@ -79,13 +84,13 @@ def test_many_rows_of_few_people_are_few():
 
 def test_a_true_gap_is_found_and_the_right_way_round():
     base, tuned = made(2, {"a": 0.9, "b": 0.85, "c": 0.4}, 80)
-    (table,) = slice_tables(base, tuned, [Accuracy()], LABELS, HOW)
+    (table,) = tables_of(base, tuned, [Accuracy()], HOW)
     gap = table.gaps["tuned"]
     assert (gap.best, gap.worst) == ("a", "c")
     assert gap.low > 0.25
     assert gap.low < gap.value < gap.high
     assert "differs most between a" in slice_sentences([table])[0]
-    nats = slice_tables(base, tuned, [Nll(), Perplexity()], LABELS, {**HOW, "primary": ("nll", "perplexity")})
+    nats = tables_of(base, tuned, [Nll(), Perplexity()], replace(HOW, primary=("nll", "perplexity")))
     for one in nats:
         assert (one.gaps["tuned"].best, one.gaps["tuned"].worst) == ("a", "c")
         figures = {g.value: g.tuned for g in one.groups}
@@ -98,7 +103,7 @@ def test_of_six_equal_subgroups_the_widest_gap_is_rarely_called_one():
     low = []
     for seed in range(120):
         base, tuned = made(seed, dict.fromkeys("abcdef", 0.7), 50)
-        (table,) = slice_tables(base, tuned, [Accuracy()], LABELS, {**HOW, "resamples": 200})
+        (table,) = tables_of(base, tuned, [Accuracy()], replace(HOW, resamples=200))
         low.append(table.gaps["tuned"].low)
     assert np.mean(np.array(low) > 0) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 120)
     assert np.mean(np.array(low) > -0.15) > 0.5  # and it is no interval that is always wide
@@ -109,7 +114,7 @@ def test_getting_worse_is_told_only_of_proven_subgroups():
     group = np.repeat(["a", "b"], 100)
     base = outcomes(rng.random(200) < 0.8, group)
     tuned = outcomes(rng.random(200) < np.repeat([0.85, 0.3], 100), group)
-    (table,) = slice_tables(base, tuned, [Accuracy()], LABELS, HOW)
+    (table,) = tables_of(base, tuned, [Accuracy()], HOW)
     assert [g.value for g in table.groups if g.worse] == ["b"]
     assert "worse than the base where gender is b" in slice_sentences([table])[1]
 
@@ -121,7 +126,7 @@ def test_weights_count_in_subgroups_and_gaps():
     rows = np.repeat(np.arange(120), weights)
     light = [outcomes(side, group, units=np.arange(120), weights=weights) for side in right]
     heavy = [outcomes(side[rows], group[rows], units=rows) for side in right]
-    one, other = (slice_tables(*sides, [Accuracy()], LABELS, HOW)[0] for sides in (light, heavy))
+    one, other = (tables_of(*sides, [Accuracy()], HOW)[0] for sides in (light, heavy))
     for ours, theirs in zip(
         one.groups, sorted(other.groups, key=lambda g: [x.value for x in one.groups].index(g.value)), strict=True
     ):
@@ -132,7 +137,7 @@ def test_weights_count_in_subgroups_and_gaps():
 
 def test_without_slices_there_is_no_table():
     base, tuned = made(0, {"": 0.7}, 30)
-    assert slice_tables(base, tuned, [Accuracy()], LABELS, HOW) == []
+    assert tables_of(base, tuned, [Accuracy()], HOW) == []
 
 
 def heavy(by: float, each: int = 20, few: int = 3) -> np.ndarray:
@@ -146,8 +151,8 @@ def test_heavy_units_make_no_gap_of_equal_subgroups():
     called = []
     for seed in range(300):
         nats = np.column_stack([random.normal(5, 1, 40), np.ones(40)])
-        rows = _Rows(Nll(), {"base": nats, "tuned": nats}, [f"u{i}" for i in range(40)], heavy(10), {"seed": seed})
-        rows.how["resamples"] = 200
+        how = How(seed=seed, resamples=200)
+        rows = _Rows(Nll(), {"base": nats, "tuned": nats}, [f"u{i}" for i in range(40)], heavy(10), how)
         called.append(rows.gap("tuned", {"a": first, "b": ~first}).low > 0)
     assert rows.effective(first) == pytest.approx(47**2 / 317)
     assert np.mean(called) <= 0.05
@@ -156,7 +161,7 @@ def test_heavy_units_make_no_gap_of_equal_subgroups():
 def test_a_unit_that_holds_nearly_all_weight_gives_no_gap():
     right = np.repeat([True, False], 20)
     sides = [outcomes(right, np.repeat(["a", "b"], 20), weights=heavy(60, few=1)) for _ in range(2)]
-    (table,) = slice_tables(*sides, [Accuracy()], LABELS, HOW)
+    (table,) = tables_of(*sides, [Accuracy()], HOW)
     assert [group.tuned for group in table.groups] == [1.0, 0.0]
     assert table.gaps == {}
     assert "the largest gap is not measured" in slice_sentences([table])[0]

@@ -26,6 +26,7 @@ from commands import Started
 from tunewright.cli import main
 from tunewright.core.config import Request
 from tunewright.core.errors import UserError
+from tunewright.core.progress import silent
 from tunewright.core.records import Part
 from tunewright.core.seeds import stream
 from tunewright.core.store import Run
@@ -34,7 +35,6 @@ from tunewright.models.contracts import Origin
 from tunewright.pipeline.check import check, plan
 from tunewright.pipeline.evaluate import evaluate
 from tunewright.pipeline.predict import predict
-from tunewright.pipeline.result import silent
 from tunewright.pipeline.train import train
 from tunewright.pipeline.tune import tune
 

@@ -16,6 +16,7 @@ from tiny import save_tiny
 from tunewright.cli import main
 from tunewright.core.config import Request
 from tunewright.core.errors import Interrupted, UserError
+from tunewright.core.progress import silent
 from tunewright.core.store import Run
 from tunewright.data.canaries import Canaries, Mould
 from tunewright.data.formats import HIDDEN
@@ -25,7 +26,6 @@ from tunewright.pipeline import train as pipeline_train
 from tunewright.pipeline.audit import audit, one_a_unit
 from tunewright.pipeline.digits import shape, write_digits
 from tunewright.pipeline.reopen import reopen
-from tunewright.pipeline.result import silent
 from tunewright.pipeline.train import train
 from tunewright.pipeline.under_way import asked_of
 from tunewright.train.stopping import StopRequest

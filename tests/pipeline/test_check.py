@@ -13,12 +13,12 @@ import pytest
 from tiny import save_tiny
 from tunewright.core.config import Request
 from tunewright.core.errors import UserError
+from tunewright.core.progress import silent
 from tunewright.core.store import Run
 from tunewright.pipeline.check import check, plan
 from tunewright.pipeline.example_data import write_rows
 from tunewright.pipeline.labour_market import Market
 from tunewright.pipeline.prepare import prepare, read_rows
-from tunewright.pipeline.result import silent
 from tunewright.pipeline.summary import data_lines
 from tunewright.report.gather import gather
 

@@ -12,6 +12,7 @@ import pytest
 
 from tiny import save_tiny
 from tunewright.core.config import Request
+from tunewright.core.progress import silent
 from tunewright.pipeline import asked, forecast
 from tunewright.pipeline.evaluate import ask_base
 from tunewright.pipeline.example_data import write_rows as write_people
@@ -19,7 +20,6 @@ from tunewright.pipeline.jobs import job_of
 from tunewright.pipeline.labour_market import Market
 from tunewright.pipeline.prepare import prepare, read_rows
 from tunewright.pipeline.probe import planned_probes
-from tunewright.pipeline.result import silent
 from tunewright.pipeline.train import begin
 from tunewright.pipeline.work import Size, Work, of_probe, of_suite
 from tunewright.train.loop import train

@@ -8,8 +8,8 @@ import pytest
 
 from tunewright.core.config import Request, plan_of
 from tunewright.core.errors import UserError
+from tunewright.core.progress import silent
 from tunewright.pipeline.places import absolute
-from tunewright.pipeline.result import silent
 from tunewright.pipeline.train import begin
 
 

@@ -12,10 +12,10 @@ from tiny import save_tiny
 from tunewright.cli import main
 from tunewright.core.config import Request
 from tunewright.core.errors import UserError
+from tunewright.core.progress import silent
 from tunewright.core.store import Run
 from tunewright.pipeline import predict as module
 from tunewright.pipeline.predict import predict
-from tunewright.pipeline.result import silent
 from tunewright.pipeline.train import train
 
 ADDED = ["prediction", "probability", "abstain"]

@@ -11,10 +11,10 @@ from tiny import save_tiny
 from train.test_loop import make_job
 from tunewright.core.config import Request
 from tunewright.core.errors import UserError
+from tunewright.core.progress import silent
 from tunewright.data.canaries import Canaries, Mould
 from tunewright.data.encoded_rows import EncodedRows
 from tunewright.pipeline.prepare import _able_to_choose, mould_of, prepare, read_rows
-from tunewright.pipeline.result import silent
 
 
 def test_validation_rows_of_no_weight_are_refused_and_one_that_counts_is_enough(open_tiny):

@@ -17,15 +17,14 @@ from tiny import save_tiny
 from tunewright.core.config import Request
 from tunewright.core.errors import UserError
 from tunewright.core.files import cache_folder
+from tunewright.core.progress import silent
 from tunewright.core.settings import DataSettings
 from tunewright.core.store import Run
 from tunewright.core.words import coarse
 from tunewright.data.dataset import open_dataset
-from tunewright.pipeline import twins
 from tunewright.pipeline.check import check
 from tunewright.pipeline.discretion import hide
 from tunewright.pipeline.reopen import reopen
-from tunewright.pipeline.result import silent
 from tunewright.pipeline.resume import resume
 from tunewright.pipeline.tune import tune
 from tunewright.pipeline.twins import twin_of
@@ -128,7 +127,7 @@ def test_a_key_that_cannot_be_deleted_is_an_error_wherever_the_run_is_met(tmp_pa
         lambda run: resume(run.folder), lambda run: reopen(run, (), silent),
         lambda run: twin_of(Run(tmp_path.parent / "none"), "", {}, silent),
     )  # fmt: skip
-    monkeypatch.setattr(twins, "Run", lambda folder: run)
+    monkeypatch.setattr(Run, "child", lambda self, name: run)
     for meet in met:
         with pytest.raises(UserError, match=r"could not be deleted\. It holds the key of the noise"):
             meet(run)

@@ -8,6 +8,7 @@ import pytest
 
 from tunewright.core.config import Request
 from tunewright.core.errors import Interrupted
+from tunewright.core.progress import silent
 from tunewright.core.store import Run
 from tunewright.gradients import _noise
 from tunewright.models import per_unit
@@ -15,7 +16,6 @@ from tunewright.models.families.image_classifier import ImageClassifier
 from tunewright.pipeline import train as module
 from tunewright.pipeline.audit import audit
 from tunewright.pipeline.digits import shape, write_digits
-from tunewright.pipeline.result import silent
 from tunewright.pipeline.resume import resume
 from tunewright.runs import trace
 from tunewright.train.job import Job

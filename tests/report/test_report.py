@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from tunewright.core.blocks import Table
 from tunewright.core.store import Run
+from tunewright.data.checks import measure_encoding
 from tunewright.report import gather, write, write_page
 from tunewright.report.contracts import TITLES
 from tunewright.report.html import render_html
@@ -355,3 +356,10 @@ def test_private_training_hides_losses_and_says_so(copy: Run) -> None:
     said = next(section for section in gather(copy).sections if section.name == "training")
     assert "not recorded" in str(said.blocks[0])
     assert "training" not in [line.name for line in said.blocks[1].lines]  # type: ignore[union-attr]
+
+
+def test_the_sample_has_what_a_run_writes(tmp_path: Path) -> None:
+    """Else chapters would be held to facts that nothing notes down."""
+    write_sample(tmp_path)
+    sample = json.loads((tmp_path / "data.json").read_text(encoding="utf-8"))["encoding"]
+    assert sample.keys() <= measure_encoding([], max_length=9).facts.keys()

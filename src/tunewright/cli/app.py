@@ -21,6 +21,7 @@ from tunewright.core.errors import UserError
 
 if TYPE_CHECKING:
     from tunewright.core.config import Request
+    from tunewright.pipeline.result import Result
 
 app = typer.Typer(
     help="Fine-tune a model on your rows, and prove what that did: what got better, what broke, what leaked.",
@@ -47,6 +48,11 @@ def _call(module: str, verb: str, *arguments: Any) -> int:
 
     with Progress.on_stderr() as progress:
         result = getattr(import_module(f"tunewright.pipeline.{module}"), verb)(*arguments, progress=progress)
+    return _shown(result)
+
+
+def _shown(result: Result) -> int:
+    """Prints a result's lines and gives its exit code; a reader that has gone away changes nothing."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     with unread(sys.stdout):
         for line in result.lines:
@@ -195,11 +201,7 @@ def delete(run: RunFolder, yes: Annotated[bool, typer.Option("--yes", "-y", help
     if not yes and not _agreed(f"Delete {folder} and everything in it?", folder):
         typer.echo("Nothing was deleted.")
         return 0
-    result = import_module("tunewright.pipeline.delete").delete(folder)
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    for line in result.lines:
-        typer.echo(folded(line, width) if width else line)
-    return int(result.exit_code)
+    return _shown(import_module("tunewright.pipeline.delete").delete(folder))
 
 
 def _agreed(question: str, folder: Path) -> bool:
@@ -276,8 +278,4 @@ def epsilon(
     target_epsilon: Annotated[float | None, typer.Option(metavar="E", help="Prints the sigma it needs.")] = None,
 ) -> int:
     """Say what noise is worth in private training."""
-    result = import_module("tunewright.pipeline.epsilon").epsilon(q, sigma, steps, delta, target_epsilon)
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    for line in result.lines:
-        typer.echo(folded(line, width) if width else line)
-    return int(result.exit_code)
+    return _shown(import_module("tunewright.pipeline.epsilon").epsilon(q, sigma, steps, delta, target_epsilon))

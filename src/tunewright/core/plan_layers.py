@@ -49,12 +49,8 @@ class DataShape:
     labels: tuple[str, ...] = ()
 
 
-class RecipeValues(Protocol):
+class RecipeValues(plugins.Named, Protocol):
     """What a recipe brings to a plan (the plugins stand in a layer above this one)."""
-
-    @classmethod
-    def plugin_name(cls) -> str:
-        """Its name in plans."""
 
     def defaults(self) -> dict[str, Any]:
         """Dotted plan keys -> values."""

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -33,6 +33,13 @@ KINDS = {
     "recipes": "tunewright.recipes",
 }
 """Kind of plugin -> the folder that is its registry; the entry-point group is `tunewright.<kind>`."""
+
+
+class Named(Protocol):
+    """What a plugin is to those who know its contract alone."""
+
+    def plugin_name(self) -> str:
+        """Its name in plans."""
 
 
 class Plugin(BaseModel):

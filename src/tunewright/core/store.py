@@ -36,7 +36,7 @@ class Run:
             UserError: `out` is a file, or a folder that is not empty; what a run that never began left is cleared.
         """
         if out is not None:
-            cls.require_free(out)
+            require_free(out)
             make_folder(out)
             for left in out.iterdir():
                 left.unlink()
@@ -51,18 +51,14 @@ class Run:
             return cls(folder)
         raise UserError(f"runs/{stem}-* is full; give --out.")
 
-    @staticmethod
-    def require_free(out: Path) -> None:
-        """Whether a new run may be made there, to be asked before long work.
+    @property
+    def children(self) -> Path:
+        """Where runs inside this one lie: further seeds, parts of the rows, twins."""
+        return self.folder / "children"
 
-        Raises:
-            UserError: It is a file, or a folder that is not empty, unless a run that never began left it.
-        """
-        if out.is_file():
-            raise UserError(f"--out {out} is a file; a run is a folder. Give another --out.")
-        if out.is_dir() and not _never_begun(out) and any(out.iterdir()):
-            go_on = f", or `tunewright resume {out}` to go on with it" if (out / "plan.yaml").is_file() else ""
-            raise UserError(f"{out} exists and is not empty. Give another --out{go_on}.")
+    def child(self, name: str) -> Run:
+        """A run inside this one, there or not."""
+        return Run(self.children / name)
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -211,6 +207,19 @@ def each_event(run: Run, *kinds: str) -> Iterator[dict[str, Any]]:
                 continue
             if not kinds or event.get("type") in kinds:
                 yield event
+
+
+def require_free(out: Path) -> None:
+    """Whether a new run may be made there, to be asked before long work.
+
+    Raises:
+        UserError: It is a file, or a folder that is not empty, unless a run that never began left it.
+    """
+    if out.is_file():
+        raise UserError(f"--out {out} is a file; a run is a folder. Give another --out.")
+    if out.is_dir() and not _never_begun(out) and any(out.iterdir()):
+        go_on = f", or `tunewright resume {out}` to go on with it" if (out / "plan.yaml").is_file() else ""
+        raise UserError(f"{out} exists and is not empty. Give another --out{go_on}.")
 
 
 def _never_begun(folder: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import compress
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tunewright.core.errors import UserError
+from tunewright.core.progress import Progress, silent
 from tunewright.core.records import Example
 from tunewright.core.settings import DataSettings
 from tunewright.data import findings
@@ -31,10 +32,8 @@ from tunewright.data.reading import Aside, find_files, open_file, open_rows
 from tunewright.data.splits import NAMES, Overlap, check_time, make_splits, overlap_counts, overlaps
 from tunewright.data.subgroups import by_facts
 
-__all__ = ["Dataset", "Progress", "open_dataset", "open_rows"]
+__all__ = ["Dataset", "open_dataset", "open_rows"]
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is going on, done, total (0 = not known)."""
 _COLUMNS = ("numbers", "files", "lines", "splits")
 """Of `_Collected`, one entry a row."""
 
@@ -134,7 +133,7 @@ def _kept(column: Any, keep: Iterable[bool]) -> Any:
     return rest
 
 
-def open_dataset(settings: DataSettings, progress: Progress | None = None, *, seed: int = 0) -> Dataset:
+def open_dataset(settings: DataSettings, progress: Progress = silent, *, seed: int = 0) -> Dataset:
     """Reads, checks and splits a data set.
 
     Args:
@@ -145,15 +144,14 @@ def open_dataset(settings: DataSettings, progress: Progress | None = None, *, se
     Raises:
         UserError: Something in the files or settings cannot stand; all faults of a stage at once, each with its mend.
     """
-    tell = progress or (lambda what, done, total: None)
     if not settings.path:
         raise UserError("data.path: no file was given. Name a file, or a folder with train, valid and test files.")
-    read = _collect(_files(settings), settings, tell)
+    read = _collect(_files(settings), settings, progress)
     examples = read.examples
     labels = findings.closed_set(examples, read.format)
     if labels:
         examples = examples.change(lambda _, example: replace(example, label=True))
-    tell("looking for duplicates", 0, len(examples))
+    progress("looking for duplicates", 0, len(examples))
     rows = identify(examples, settings.instruction, read.independent)
     if read.independent:
         near, coverage = Groups(len(examples)), 1.0
@@ -161,7 +159,7 @@ def open_dataset(settings: DataSettings, progress: Progress | None = None, *, se
         near, coverage = near_groups(examples.change(lambda _, example: rows.near(example)))
     examples = findings.named(examples, rows)
     if coverage < 1:
-        tell(f"near duplicates: searched {coverage:.0%} of the rows (at most {SEARCHED} long ones)", 1, 1)
+        progress(f"near duplicates: searched {coverage:.0%} of the rows (at most {SEARCHED} long ones)", 1, 1)
     split, found, carved = _split(read, rows, near, settings, seed)
     facts = _facts(read, settings) | {
         **findings.duplicate_facts(examples, rows, near, coverage),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal, Unpack
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,11 @@ from tunewright.core.records import unit_of
 from tunewright.core.words import name_of
 from tunewright.evaluate.bootstrap import estimate, wilson
 from tunewright.evaluate.closed import chosen, probabilities, truth
-from tunewright.evaluate.compare import How, metric_name, weights_of
+from tunewright.evaluate.compare import Answered, How, metric_name, weights_of
 from tunewright.evaluate.contracts import Floats, Metric, Outcome
 from tunewright.evaluate.metrics._moves import move
 
-Answered = Mapping[str, Sequence[Outcome]]
+Models = Mapping[str, Sequence[Outcome]]
 """Outcomes by who answered: `base`, `tuned`; the same examples in the same order."""
 SHOWN = 8
 """Examples in each direction."""
@@ -27,24 +27,18 @@ CONFUSIONS = 15
 BINS = 10
 
 
-def outcome_blocks(
-    base: Sequence[Outcome],
-    tuned: Sequence[Outcome],
-    baselines: Mapping[str, Sequence[Outcome]],
-    metrics: Sequence[Metric],
-    labels: Sequence[str],
-    **how: Unpack[How],
-) -> list[Block]:
-    """All blocks that the outcomes allow; takes what `compare_outcomes` takes.
+def outcome_blocks(answered: Answered, how: How) -> list[Block]:
+    """All blocks that the outcomes allow.
 
     Raises:
         UserError: A figure is not finite.
     """
+    base, tuned, labels = answered.base, answered.tuned, answered.labels
     found: list[Block] = []
-    primary = [metric for metric in metrics if metric_name(metric) in how.get("primary", ())]
-    for metric in primary:
-        found += figure_bars({"base": base, "tuned": tuned, **baselines}, metric, labels, how)
+    primary = [metric for metric in answered.metrics if how.decides(metric)]
     models = {"base": base, "tuned": tuned}
+    for metric in primary:
+        found += figure_bars({**models, **answered.baselines}, metric, labels, how)
     if labels and all(chosen(outcome) is not None for outcome in (*base, *tuned)):
         found += [per_class_table(base, tuned, labels), *confusion_tables(models, labels), reliability(models, labels)]
         found += move_reliability(models, labels)
@@ -53,7 +47,7 @@ def outcome_blocks(
     return found
 
 
-def figure_bars(answered: Answered, metric: Metric, labels: Sequence[str], how: How) -> list[Block]:
+def figure_bars(answered: Models, metric: Metric, labels: Sequence[str], how: How) -> list[Block]:
     """Base, tuned and baselines on one metric with their own 95 % intervals; nothing where no row has it."""
     bars = []
     for name, outcomes in answered.items():
@@ -64,7 +58,7 @@ def figure_bars(answered: Answered, metric: Metric, labels: Sequence[str], how: 
         units = [unit_of(outcome.example) for outcome, _ in kept]
         numbers = np.array([record for _, record in kept])
         weights = weights_of([outcome for outcome, _ in kept])
-        value, low, high = estimate(metric, numbers, units, how.get("seed", 0), how.get("resamples", 2000), weights)
+        value, low, high = estimate(metric, numbers, units, how.seed, how.resamples, weights)
         role: Literal["base", "tuned", "baseline"] = (
             "base" if name == "base" else "tuned" if name == "tuned" else "baseline"
         )
@@ -98,7 +92,7 @@ def per_class_table(base: Sequence[Outcome], tuned: Sequence[Outcome], labels: S
     )
 
 
-def confusion_tables(answered: Answered, labels: Sequence[str]) -> list[Block]:
+def confusion_tables(answered: Models, labels: Sequence[str]) -> list[Block]:
     """The pairs (true, given) that are confused most by tuned, with how often base confused them."""
     counts = {
         name: Counter((truth(o, labels), chosen(o)) for o in outcomes if truth(o, labels) != chosen(o))
@@ -118,7 +112,7 @@ def confusion_tables(answered: Answered, labels: Sequence[str]) -> list[Block]:
     return [Table(title="Confused labels", note=note, section="classes", columns=columns, rows=rows)] if rows else []
 
 
-def reliability(answered: Answered, labels: Sequence[str]) -> Reliability:
+def reliability(answered: Models, labels: Sequence[str]) -> Reliability:
     """Stated confidence against how often it was right, in bins of equal numbers (weights) of rows."""
     series: dict[str, list[Bin]] = {}
     for name, outcomes in answered.items():
@@ -135,7 +129,7 @@ def reliability(answered: Answered, labels: Sequence[str]) -> Reliability:
     )
 
 
-def move_reliability(answered: Answered, labels: Sequence[str]) -> list[Block]:
+def move_reliability(answered: Models, labels: Sequence[str]) -> list[Block]:
     """Stated probability that a title changes against how often it did; nothing where rows have no title before."""
     series: dict[str, list[Bin]] = {}
     for name, outcomes in answered.items():

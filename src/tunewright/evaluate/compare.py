@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -15,38 +14,46 @@ from tunewright.evaluate.bootstrap import Decision, compare, require_finite
 from tunewright.evaluate.contracts import Comparison, Floats, Metric, Outcome
 
 
-class How(TypedDict, total=False):
-    """How outcomes are compared, given as keywords."""
+@dataclass(frozen=True, slots=True)
+class How:
+    """How outcomes are compared."""
 
-    primary: Collection[str]
-    """Names of the metrics that decide the verdict (none unless given)."""
-    seed: int
-    """Of the resampling (0)."""
-    resamples: int
-    """How many (2000)."""
-    trivial: Collection[str]
-    """Names of the baselines that a closed-set metric must beat to be called better (majority, prior)."""
-    left_out: Callable[[str], None]
-    """Is told, in a sentence, of each metric that decides nothing and has no value on these rows."""
+    primary: Collection[str] = ()
+    """Names of the metrics that decide the verdict."""
+    seed: int = 0
+    """Of the resampling."""
+    resamples: int = 2000
+    trivial: Collection[str] = ("majority", "prior")
+    """Names of the baselines that a closed-set metric must beat to be called better."""
+
+    def decides(self, metric: Metric) -> bool:
+        """Whether a metric is among those that decide the verdict."""
+        return metric_name(metric) in self.primary
 
 
-def compare_outcomes(
-    base: Sequence[Outcome],
-    tuned: Sequence[Outcome],
-    baselines: Mapping[str, Sequence[Outcome]],
-    metrics: Sequence[Metric],
-    labels: Sequence[str],
-    **how: Unpack[How],
-) -> list[Comparison]:
-    """One comparison a metric that has at least one row and a value on its rows; the others are left out.
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What all were asked, in one order, and what is looked at."""
 
-    Args:
-        base: Outcomes of the base model.
-        tuned: Outcomes of the tuned model on the same examples in the same order.
-        baselines: Outcomes by baseline, the same examples in the same order.
-        metrics: What to compare on.
-        labels: The closed set, in the order of `choices`.
-        how: See `How`.
+    base: Sequence[Outcome]
+    tuned: Sequence[Outcome]
+    baselines: Mapping[str, Sequence[Outcome]]
+    metrics: Sequence[Metric]
+    labels: Sequence[str]
+    """The closed set, in the order of `choices`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What came of a comparison."""
+
+    comparisons: list[Comparison]
+    unmeasured: list[str]
+    """A sentence for each metric that decides nothing and has no value on these rows."""
+
+
+def compare_outcomes(answered: Answered, how: How) -> Compared:
+    """One comparison a metric that has at least one row and a value on its rows.
 
     Raises:
         UserError: The examples differ or stand in another order, a figure is not finite, or a primary metric
@@ -54,30 +61,29 @@ def compare_outcomes(
     """
     problems = [
         problem
-        for name, outcomes in (("tuned", tuned), *baselines.items())
-        if (problem := _misaligned(name, base, outcomes))
+        for name, outcomes in (("tuned", answered.tuned), *answered.baselines.items())
+        if (problem := _misaligned(name, answered.base, outcomes))
     ]
     if problems:
         raise UserError(problems)
-    found = list[Comparison]()
-    for metric in metrics:
-        comparing = _Comparing(metric, labels, how)
+    found, unmeasured = list[Comparison](), list[str]()
+    for metric in answered.metrics:
         try:
-            comparison = comparing.of(base, tuned, baselines)
+            comparison = _Comparing(metric, answered.labels, how).of(answered)
         except NotMeasured as absent:
-            if comparing.primary:
+            if how.decides(metric):
                 raise
-            how.get("left_out", _nobody)(str(absent))
+            unmeasured.append(str(absent))
             continue
         if comparison is not None:
             found.append(comparison)
-    missing = sorted(set(how.get("primary", ())) - {comparison.name for comparison in found})
+    missing = sorted(set(how.primary) - {comparison.name for comparison in found})
     if missing:
         raise UserError(
             f"Primary metric {', '.join(missing)}: no test row has it. Measured are: "
             f"{', '.join(c.name for c in found) or 'none'}. Choose evaluate.primary among them."
         )
-    return found
+    return Compared(found, unmeasured)
 
 
 def metric_name(metric: Metric) -> str:
@@ -110,13 +116,12 @@ class _Comparing:
     labels: Sequence[str]
     how: How
 
-    def of(
-        self, base: Sequence[Outcome], tuned: Sequence[Outcome], baselines: Mapping[str, Sequence[Outcome]]
-    ) -> Comparison | None:
+    def of(self, answered: Answered) -> Comparison | None:
+        base, tuned = answered.base, answered.tuned
         rows, base_records, tuned_records = paired_records(self.metric, base, tuned, self.labels)
         if not rows:
             return None
-        name, seed, resamples = metric_name(self.metric), self.how.get("seed", 0), self.how.get("resamples", 2000)
+        name, seed, resamples = metric_name(self.metric), self.how.seed, self.how.resamples
         ids = [f"'{base[row].example.id}'" for row in rows]
         require_finite(base_records, ids, f"the base model ({name})")
         require_finite(tuned_records, ids, f"the tuned model ({name})")
@@ -125,7 +130,7 @@ class _Comparing:
         paired = compare(self.metric, base_records, tuned_records, units, seed, resamples, weights)
         values: dict[str, float] = {}
         margins: dict[str, tuple[float, float]] = {}
-        for baseline, outcomes in baselines.items():
+        for baseline, outcomes in answered.baselines.items():
             shared, theirs, ours = paired_records(self.metric, outcomes, tuned, self.labels)
             if not shared:
                 continue
@@ -148,32 +153,23 @@ class _Comparing:
             smallest_detectable=paired.smallest_detectable,
             p_value=paired.p_value,
             decision=self._decide(paired.decision, margins),
-            primary=self.primary,
+            primary=self.how.decides(self.metric),
             baselines=values,
             margins=margins,
         )
-
-    @property
-    def primary(self) -> bool:
-        """Whether it decides the verdict."""
-        return metric_name(self.metric) in self.how.get("primary", ())
 
     def _decide(self, decision: Decision, margins: Mapping[str, tuple[float, float]]) -> Decision:
         """Better over a closed set is better than every trivial answer too; one not measured is not beaten.
 
         Frequencies alone are calibrated, so that calibration is held to it only where it is to decide a verdict.
         """
-        over_labels = self.metric.closed_set or (self.primary and self.metric.needs == "choices")
+        over_labels = self.metric.closed_set or (self.how.decides(self.metric) and self.metric.needs == "choices")
         if decision != "better" or not over_labels:
             return decision
-        trivial = [margins.get(name) for name in self.how.get("trivial", ("majority", "prior"))]
+        trivial = [margins.get(name) for name in self.how.trivial]
         sign = 1 if self.metric.higher_is_better else -1
         beaten = all(margin is not None and min(sign * bound for bound in margin) > 0 for margin in trivial)
         return decision if beaten else "cannot_tell"
-
-
-def _nobody(sentence: str) -> None:
-    pass
 
 
 def _misaligned(name: str, base: Sequence[Outcome], other: Sequence[Outcome]) -> str:

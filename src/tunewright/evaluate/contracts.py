@@ -133,10 +133,3 @@ class Comparison:
     baselines: dict[str, float] = field(default_factory=dict)
     margins: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Per baseline, the interval of tuned - baseline (sign as in the metric)."""
-
-
-class Progress(Protocol):
-    """Told how far a long step is."""
-
-    def __call__(self, what: str, done: int, total: int, detail: str = "") -> None:
-        """What is going on, how much of how much, and what to show beside it (a loss, a speed)."""

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
-from tunewright.evaluate.contracts import Floats, Progress
+from tunewright.core.plugins import Named
+from tunewright.core.progress import Progress
+from tunewright.evaluate.contracts import Floats
 from tunewright.models.contracts import LoadedModel
 
 Reads = Literal["answers", "model"]
@@ -32,7 +34,7 @@ class Ruling:
     """The judge's own continuous number, where it has one."""
 
 
-class Judge(Protocol):
+class Judge(Named, Protocol):
     """Rules whether requests were refused."""
 
     version: ClassVar[str]
@@ -41,10 +43,6 @@ class Judge(Protocol):
     """`answers`: texts alone, so that it can be checked against people's rulings; `model`: its probabilities."""
     grades: ClassVar[bool]
     """Whether it scores how far an answer goes, so that it must read more than how answers begin."""
-
-    @classmethod
-    def plugin_name(cls) -> str:
-        """The name of the kind."""
 
     def rule(self, exchanges: Sequence[Exchange], model: LoadedModel | None, progress: Progress) -> Ruling:
         """Rules over all exchanges, in order.

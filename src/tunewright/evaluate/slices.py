@@ -30,8 +30,8 @@ from tunewright.evaluate.bootstrap import (
     draws_of,
     effective_units,
 )
-from tunewright.evaluate.compare import How, metric_name, paired_records, weights_of
-from tunewright.evaluate.contracts import Floats, Metric, Outcome
+from tunewright.evaluate.compare import Answered, How, metric_name, paired_records, weights_of
+from tunewright.evaluate.contracts import Floats, Metric
 
 NOT_STATED = "(not stated)"
 MOST = 40
@@ -80,19 +80,16 @@ class SliceTable:
     """Values that are not looked at, rarer than the `MOST` commonest."""
 
 
-def slice_tables(
-    base: Sequence[Outcome], tuned: Sequence[Outcome], metrics: Sequence[Metric], labels: Sequence[str], how: How
-) -> list[SliceTable]:
+def slice_tables(answered: Answered, how: How) -> list[SliceTable]:
     """A table for each slice that the examples carry and each primary metric."""
-    names = sorted({name for outcome in base for name in outcome.example.slices})
-    primary = [metric for metric in metrics if metric_name(metric) in how.get("primary", ())]
-    return [found for name in names for m in primary if (found := _table(name, m, base, tuned, labels, how))]
+    names = sorted({name for outcome in answered.base for name in outcome.example.slices})
+    primary = [metric for metric in answered.metrics if how.decides(metric)]
+    return [found for name in names for metric in primary if (found := _table(name, metric, answered, how))]
 
 
-def _table(
-    name: str, metric: Metric, base: Sequence[Outcome], tuned: Sequence[Outcome], labels: Sequence[str], how: How
-) -> SliceTable | None:
-    rows, *records = paired_records(metric, base, tuned, labels)
+def _table(name: str, metric: Metric, answered: Answered, how: How) -> SliceTable | None:
+    base = answered.base
+    rows, *records = paired_records(metric, base, answered.tuned, answered.labels)
     if not rows:
         return None
     asked = [base[row] for row in rows]
@@ -131,7 +128,7 @@ class _Rows:
         pair = [self.records[who][places] for who in ("base", "tuned")]
         if not all(math.isfinite(float(self.metric.summarise(r, self.weights[None, places])[0])) for r in pair):
             return Subgroup(value, len(places), count), 1.0
-        seed, resamples = self.how.get("seed", 0), self.how.get("resamples", 2000)
+        seed, resamples = self.how.seed, self.how.resamples
         found = compare(self.metric, pair[0], pair[1], units, seed, resamples, self.weights[places])
         group = Subgroup(
             value,
@@ -159,7 +156,7 @@ class _Rows:
         """
         records, masks = self.records[who], list(members.values())
         values = [float(self.metric.summarise(records[m], self.weights[None, m])[0]) for m in masks]
-        seed, resamples = self.how.get("seed", 0), self.how.get("resamples", 2000)
+        seed, resamples = self.how.seed, self.how.resamples
         drawn = draws_of(self.metric, records, self.units, masks, seed, resamples, self.weights)
         at = Scale.of(self.metric, values[0])
         level, drawn = at.into(np.array(values)), at.into(drawn)

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from tunewright.core.files import digest
+from tunewright.core.progress import Progress
 from tunewright.core.records import Example
 from tunewright.core.seeds import key
 from tunewright.data.encoder import Encoded, Unencodable, encode_all
-from tunewright.evaluate.contracts import Floats, Need, Outcome, Progress
+from tunewright.evaluate.contracts import Floats, Need, Outcome
 from tunewright.models.contracts import EncodeSettings, LoadedModel, Objective
 
 _BATCH_TOKENS = 2048

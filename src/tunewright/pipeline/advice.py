@@ -6,13 +6,13 @@ from typing import Any
 
 from tunewright.core import plugins
 from tunewright.core.errors import NotMeasured
+from tunewright.core.progress import silent
 from tunewright.evaluate.dialect.words import read_words
 from tunewright.evaluate.gates import ATTACKS, INCREASES, UNPROVABLE, least_increase, requests_needed
 from tunewright.evaluate.probes._safety_sets import requests, sample
 from tunewright.evaluate.probes.safety import built
 from tunewright.pipeline.prepare import Prepared
 from tunewright.pipeline.probe import planned_probes
-from tunewright.pipeline.result import silent
 
 FASTEST, LEAST_BATCH = 2e-5, 64
 """Above this rate and below this batch, tuning all weights of an aligned model undid most of its safety: in the
@@ -26,7 +26,7 @@ def safety_advice(prepared: Prepared) -> list[str]:
     batch = train.per_device_train_batch_size * train.gradient_accumulation_steps
     rate = train.learning_rate or 0.0
     aligned = bool(getattr(prepared.model.tokenizer, "chat_template", None))
-    name = prepared.method.plugin_name()  # type: ignore[attr-defined]  # every method is a plugin
+    name = prepared.method.plugin_name()
     if name != "full" or not aligned or rate <= FASTEST or batch >= LEAST_BATCH:
         return []
     return [

@@ -12,6 +12,7 @@ from typing import Any
 
 from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.files import require_writable, write_json
+from tunewright.core.progress import Progress, silent
 from tunewright.core.records import Example
 from tunewright.core.seeds import key
 from tunewright.core.store import Run
@@ -19,8 +20,8 @@ from tunewright.core.words import rounded_up
 from tunewright.data.canaries import Canaries
 from tunewright.data.encoder import Encoded, Unencodable, encode_all
 from tunewright.evaluate import leaks
-from tunewright.evaluate.compare import compare_outcomes
-from tunewright.evaluate.contracts import Comparison, Progress
+from tunewright.evaluate.compare import Answered, compare_outcomes
+from tunewright.evaluate.contracts import Comparison
 from tunewright.evaluate.exposure import extracted
 from tunewright.evaluate.leaks import Canaried, Claim, Extraction, Leaks, Losses
 from tunewright.evaluate.membership import Share
@@ -31,7 +32,7 @@ from tunewright.pipeline.discretion import rows_hidden
 from tunewright.pipeline.evaluate import how_of, suite_of
 from tunewright.pipeline.prepare import Prepared, mould_of
 from tunewright.pipeline.reopen import reopen
-from tunewright.pipeline.result import Result, silent
+from tunewright.pipeline.result import Result
 from tunewright.pipeline.traced import look_inside
 from tunewright.pipeline.twins import twin_of
 from tunewright.pipeline.under_way import under_way
@@ -128,7 +129,7 @@ def _delete_control(run: Run) -> None:
     Raises:
         UserError: It is still there.
     """
-    control = run.folder / "children" / "control"
+    control = run.child("control").folder
     shutil.rmtree(control, ignore_errors=True)
     if control.exists():
         raise UserError(
@@ -162,8 +163,9 @@ def _price(prepared: Prepared, run: Run, plain: Run, progress: Progress) -> tupl
         suite.ask(open_tuned(one, prepared.dtype), prepared.test, progress, what)
         for one, what in ((run, "private"), (plain, "plain"))
     )
-    found = compare_outcomes(without, private, {}, metrics, prepared.dataset.labels or (), **how_of(prepared.settings))
-    return tuple(one for one in found if one.primary)
+    answered = Answered(without, private, {}, metrics, prepared.dataset.labels or ())
+    found = compare_outcomes(answered, how_of(prepared.settings))
+    return tuple(one for one in found.comparisons if one.primary)
 
 
 def _offer(folder: Path, found: Leaks, prepared: Prepared) -> list[str]:

@@ -11,9 +11,9 @@ from tunewright.core.blocks import Span
 from tunewright.core.config import Request
 from tunewright.core.errors import UserError
 from tunewright.core.files import write_json
+from tunewright.core.progress import Progress, silent
 from tunewright.data.identifiers import identifier_line, redact_spans
 from tunewright.data.readers import BadRows
-from tunewright.evaluate.contracts import Progress
 from tunewright.pipeline.advice import gate_advice, safety_advice
 from tunewright.pipeline.asked import untested
 from tunewright.pipeline.forecast import by_formula
@@ -22,7 +22,7 @@ from tunewright.pipeline.inside import further_lines
 from tunewright.pipeline.jobs import job_of
 from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.prepare import Prepared, prepare, read_rows
-from tunewright.pipeline.result import Result, silent
+from tunewright.pipeline.result import Result
 from tunewright.pipeline.summary import data_lines, forecast_line
 from tunewright.report.facts import label_of, value_of
 

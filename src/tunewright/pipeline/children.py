@@ -10,16 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import partial
 
 from tunewright.core import plugins
 from tunewright.core.blocks import dumped
 from tunewright.core.config import Plan
 from tunewright.core.files import digest
+from tunewright.core.progress import Progress, under
 from tunewright.core.settings import PlanSettings
 from tunewright.core.store import Run
 from tunewright.evaluate.compare import metric_name
-from tunewright.evaluate.contracts import Progress
 from tunewright.evaluate.kept import RowRecords
 from tunewright.evaluate.learning_curve import SHARES, Forecast, Luck, curve_blocks, curve_sentence, forecast
 from tunewright.evaluate.spread import spread, spread_blocks, spread_sentences
@@ -45,7 +44,7 @@ def finish_children(prepared: Prepared, run: Run, judge: Judge, progress: Progre
     """
     children = children_of(prepared.settings, prepared.rows_given)
     for number, child in enumerate(children, 1):
-        told = partial(_named, progress, f"run {number + 1} of {len(children) + 1} ({child.name})")
+        told = under(progress, f"run {number + 1} of {len(children) + 1} ({child.name})")
         with gone_on_from(run):
             _finish(prepared, run, child, judge, told)
     sentences = _seeds(prepared.settings, run) + _curve(prepared, run)
@@ -71,7 +70,7 @@ def questions_of(settings: PlanSettings) -> str:
 
 
 def _finish(prepared: Prepared, run: Run, child: Child, judge: Judge, progress: Progress) -> None:
-    inside = Run(run.folder / "children" / child.name)
+    inside = run.child(child.name)
     plan = _plan(prepared.plan, child)
     if inside.read("verdict.json") is not None:
         if _judged_alike(inside, plan.settings) or not inside.model.is_dir():
@@ -119,7 +118,7 @@ def _seeds(settings: PlanSettings, run: Run) -> list[str]:
     verdict = run.must_read("verdict.json")
     runs = {settings.seed: verdict["metrics"]}
     for seed in range(settings.seed + 1, settings.seed + settings.seeds):
-        runs[seed] = Run(run.folder / "children" / f"seed-{seed}").must_read("verdict.json")["metrics"]
+        runs[seed] = run.child(f"seed-{seed}").must_read("verdict.json")["metrics"]
     found = spread(runs)
     run.write("verdict.json", verdict | {"seeds": found})
     blocks = dumped(spread_blocks(found))
@@ -136,7 +135,7 @@ def _curve(prepared: Prepared, run: Run) -> list[str]:
         run.write("verdict.json", run.must_read("verdict.json") | {"learning_curve": None})
         return [f"Whether more data would help was not measured: {rows} training rows are too few to leave some out."]
     counts = [math.ceil(share * rows) for share in SHARES]
-    runs = [*(Run(run.folder / "children" / f"rows-{count}") for count in counts), run]
+    runs = [*(run.child(f"rows-{count}") for count in counts), run]
     said = [_forecast(settings, run, runs, [*counts, rows], name) for name in settings.evaluate.primary or ()]
     found = [one for one in said if isinstance(one, Forecast)]
     figures = [asdict(one) for one in found]
@@ -168,7 +167,3 @@ def _forecast(settings: PlanSettings, run: Run, runs: list[Run], counts: list[in
         seed=settings.seed,
         resamples=settings.evaluate.resamples,
     )
-
-
-def _named(progress: Progress, which: str, what: str, done: int, total: int, detail: str = "") -> None:
-    progress(f"{which}: {what}", done, total, detail)

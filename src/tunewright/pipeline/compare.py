@@ -12,13 +12,13 @@ from tunewright.core.blocks import Bar, Bars, Block, Cell, Table
 from tunewright.core.config import Plan
 from tunewright.core.errors import UserError
 from tunewright.core.files import require_writable
+from tunewright.core.progress import Progress, silent
 from tunewright.core.store import Run
 from tunewright.core.words import figure, interval, name_of, plural, signed
 from tunewright.evaluate.bootstrap import Paired, estimate
 from tunewright.evaluate.bootstrap import compare as paired
-from tunewright.evaluate.contracts import Progress
 from tunewright.evaluate.kept import RowRecords
-from tunewright.pipeline.result import Result, silent
+from tunewright.pipeline.result import Result
 from tunewright.report import write_page
 
 _HEADER = (

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tunewright.core.config import Request
 from tunewright.core.files import cache_folder, write_atomic, write_json
+from tunewright.core.progress import silent
 from tunewright.models.embedded import RECORD
 from tunewright.models.families.image_classifier import ImageClassifier, Shape
-from tunewright.pipeline.result import silent
 
 NAME = "digits"
 _REVISION = 1

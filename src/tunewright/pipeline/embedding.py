@@ -16,11 +16,12 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tunewright.core.errors import UserError
+from tunewright.core.progress import Progress
 from tunewright.core.records import Example
 from tunewright.core.settings import LOGITS
 from tunewright.data.pool import without_pool
 from tunewright.evaluate.baselines._labels import FLOOR, label_indices, survey_weights
-from tunewright.evaluate.contracts import Floats, Outcome, Progress
+from tunewright.evaluate.contracts import Floats, Outcome
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.features import last_hidden
 from tunewright.pipeline.prepare import Prepared

@@ -12,13 +12,14 @@ import torch
 from tunewright.core import plugins
 from tunewright.core.blocks import dumped
 from tunewright.core.files import write_atomic
+from tunewright.core.progress import Progress, silent
 from tunewright.core.records import Example
 from tunewright.core.settings import LOGITS, TRAINED_BASELINES, PlanSettings
 from tunewright.core.store import Run
 from tunewright.evaluate.blocks import outcome_blocks
 from tunewright.evaluate.closed import stated_and_right
-from tunewright.evaluate.compare import How, compare_outcomes, metric_name
-from tunewright.evaluate.contracts import Comparison, Figure, Metric, Outcome, Progress
+from tunewright.evaluate.compare import Answered, How, compare_outcomes, metric_name
+from tunewright.evaluate.contracts import Comparison, Figure, Metric, Outcome
 from tunewright.evaluate.gates import judge_gates
 from tunewright.evaluate.kept import answers_key, labels_key, outcomes_by_content, records_as_lines, rows_key
 from tunewright.evaluate.probes._protocol import Probe
@@ -42,7 +43,7 @@ from tunewright.pipeline.probe import (
     unseen_of,
 )
 from tunewright.pipeline.reopen import reopen
-from tunewright.pipeline.result import Result, silent
+from tunewright.pipeline.result import Result
 from tunewright.pipeline.rows import row_blocks
 from tunewright.pipeline.scratch import scratch_outcomes
 from tunewright.pipeline.under_way import under_way
@@ -104,11 +105,8 @@ def _planned(prepared: Prepared) -> dict[str, Probe]:
 
 def how_of(settings: PlanSettings) -> How:
     """How a plan's outcomes are compared."""
-    return {
-        "primary": [metric_name(plugins.build("metrics", name)) for name in settings.evaluate.primary or ()],
-        "seed": settings.seed,
-        "resamples": settings.evaluate.resamples,
-    }
+    primary = tuple(metric_name(plugins.build("metrics", name)) for name in settings.evaluate.primary or ())
+    return How(primary, settings.seed, settings.evaluate.resamples)
 
 
 def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel, progress: Progress) -> Result:
@@ -118,21 +116,20 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     outcomes = suite.ask(tuned, prepared.test, progress, "tuned")
     figures = _probe(prepared, run, base, tuned, progress)
     baselines, trivial = _baselines(prepared, metrics, run, suite, tuned, progress)
-    how: How = {**how_of(settings), "trivial": trivial}
-    answered = (base.outcomes, outcomes, baselines, metrics, labels)
-    unmeasured = list[str]()
-    telling: How = {**how, "left_out": unmeasured.append}
-    comparisons = compare_outcomes(*answered, **telling)
+    how = replace(how_of(settings), trivial=trivial)
+    answered = Answered(base.outcomes, outcomes, baselines, metrics, labels)
+    compared = compare_outcomes(answered, how)
+    comparisons = compared.comparisons
     gates = judge_gates(settings.gates, comparisons, figures)
     verdict = judge(comparisons, gates)
     verdict["sentences"] = [*verdict["sentences"], *_baseline_sentences(comparisons), *_probe_sentences(run)]
-    verdict["sentences"] += unmeasured
+    verdict["sentences"] += compared.unmeasured
     if "retention" not in base.probes:
         why = "no probe is asked" if not settings.evaluate.probes else "such models cannot be asked about texts"
         verdict["sentences"].append(f"What the model forgot was not measured: {why}.")
     private = settings.privacy.on
     verdict["sentences"] += closer_looks(run, answered, how, private)
-    blocks = outcome_blocks(*answered, **how)
+    blocks = outcome_blocks(answered, how)
     if private:
         blocks = without_rows(blocks)
     else:

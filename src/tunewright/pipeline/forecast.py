@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunewright.core.progress import silent
 from tunewright.core.words import coarse
 from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded
@@ -18,7 +19,6 @@ from tunewright.models.stored import within
 from tunewright.pipeline import asked
 from tunewright.pipeline.machine import held_memory, peak_memory
 from tunewright.pipeline.prepare import Prepared
-from tunewright.pipeline.result import silent
 from tunewright.pipeline.work import Size, Work, countable, of_rows, of_steps, of_validation
 from tunewright.train.below import fault, passable
 from tunewright.train.job import Job

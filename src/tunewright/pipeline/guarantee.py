@@ -96,7 +96,7 @@ def guarantee(job: Job, prepared: Prepared) -> dict[str, Any]:
         "sampler": "poisson",
         "accountant": accountant.name(),
         "trained": sum(weight.numel() for weight in job.method.trained(job.model).values()),
-        "method": job.method.plugin_name(),  # type: ignore[attr-defined]
+        "method": job.method.plugin_name(),
     }
 
 
@@ -143,7 +143,7 @@ def prove(job: Job) -> None:
     Raises:
         UserError: They differ: some weight is used in a way that its rule does not see.
     """
-    if job.gradients.plugin_name() == "private_reference":  # type: ignore[attr-defined]  # gradients are plugins
+    if job.gradients.plugin_name() == "private_reference":
         return
     rows, trained = _of_two_units(job.train), job.method.trained(job.model)
     job.wake()  # as a step finds it
@@ -154,7 +154,7 @@ def prove(job: Job) -> None:
         except ValueError as error:
             raise UserError(
                 f"privacy: the units' gradients cannot be told apart ({error}): the objective "
-                f"'{job.objective.plugin_name()}' reads more than the batch. "  # type: ignore[attr-defined]
+                f"'{job.objective.plugin_name()}' reads more than the batch. "
                 "Use privacy.mode=reference (slow), or objective next_token."
             ) from None
     agree = _AGREE.get(next(job.model.module.parameters()).dtype, _AGREE_ROUNDED)

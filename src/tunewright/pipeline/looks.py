@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from tunewright.core.blocks import Block, dumped
 from tunewright.core.store import Run
-from tunewright.evaluate.compare import How, metric_name
-from tunewright.evaluate.contracts import Metric, Outcome
+from tunewright.evaluate.compare import Answered, How
 from tunewright.evaluate.error_slices import error_blocks, error_sentences, find_error_slices
 from tunewright.evaluate.slices import slice_blocks, slice_figures, slice_sentences, slice_tables
-
-Answered = tuple[Sequence[Outcome], Sequence[Outcome], Mapping[str, Sequence[Outcome]], Sequence[Metric], Sequence[str]]
-"""Base, tuned, baselines, metrics, labels: what `compare_outcomes` takes."""
 
 
 def closer_looks(run: Run, answered: Answered, how: How, private: bool) -> list[str]:
@@ -22,19 +18,18 @@ def closer_looks(run: Run, answered: Answered, how: How, private: bool) -> list[
 
     Words and units of single rows are no business of a report on a private run: there only subgroups are looked at.
     """
-    base, tuned, _, metrics, labels = answered
     sentences: list[str] = []
-    tables = slice_tables(base, tuned, metrics, labels, how)
+    tables = slice_tables(answered, how)
     if tables:
         sentences += slice_sentences(tables)
         _write(run, "slices", slice_figures(tables), slice_blocks(tables))
     else:
         (run.evaluations / "slices.json").unlink(missing_ok=True)
-    primary = next((metric for metric in metrics if metric_name(metric) in how.get("primary", ())), None)
+    primary = next(filter(how.decides, answered.metrics), None)
     if primary is None or private:
         (run.evaluations / "error_slices.json").unlink(missing_ok=True)
     else:
-        looked = find_error_slices(tuned, primary, labels, how.get("seed", 0))
+        looked = find_error_slices(answered.tuned, primary, answered.labels, how.seed)
         sentences += error_sentences(looked)
         _write(run, "error_slices", asdict(looked), error_blocks(looked))
     return sentences

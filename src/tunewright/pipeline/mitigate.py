@@ -12,6 +12,7 @@ import numpy as np
 
 from tunewright.core import plugins
 from tunewright.core.errors import UserError
+from tunewright.core.progress import Progress
 from tunewright.core.records import Example
 from tunewright.core.seeds import key
 from tunewright.core.settings import PlanSettings
@@ -19,7 +20,6 @@ from tunewright.core.store import Run, each_event
 from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded, Encoder, Unencodable
 from tunewright.data.sequences import Joined
-from tunewright.evaluate.contracts import Progress
 from tunewright.mitigations._base import Effect, Mitigation
 from tunewright.models.contracts import LoadedModel, Objective
 from tunewright.models.encoding import plain_ids

@@ -12,6 +12,7 @@ from tunewright.core import plugins
 from tunewright.core.config import Plan
 from tunewright.core.errors import UserError, nearest
 from tunewright.core.plan_text import read_map
+from tunewright.core.progress import Progress, silent
 from tunewright.core.records import Example
 from tunewright.core.settings import DataSettings
 from tunewright.core.store import Run
@@ -21,13 +22,12 @@ from tunewright.data.readers import Bad
 from tunewright.data.reading import CARRIED, open_rows
 from tunewright.evaluate.bootstrap import wilson
 from tunewright.evaluate.closed import probabilities
-from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import EncodeSettings, LoadedModel
 from tunewright.models.precision import resolve as resolve_dtype
 from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.predicted import Given, Output, Standing, Tally
 from tunewright.pipeline.prepare import encode_settings
-from tunewright.pipeline.result import Result, silent
+from tunewright.pipeline.result import Result
 from tunewright.runs.opening import open_tuned
 
 _ROWS_A_TIME = 32

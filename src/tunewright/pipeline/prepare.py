@@ -14,6 +14,7 @@ from tunewright.core import plugins
 from tunewright.core.blocks import dumped
 from tunewright.core.config import DataShape, Plan, Request, plan_of
 from tunewright.core.errors import UserError
+from tunewright.core.progress import Progress
 from tunewright.core.records import Example, text_part
 from tunewright.core.settings import FORMS, TRAINED_BASELINES, PlanSettings, TrainSettings
 from tunewright.data.canaries import Canaries, Mould
@@ -27,7 +28,7 @@ from tunewright.data.identifiers import redact_spans
 from tunewright.data.kept import KeptRows
 from tunewright.data.reading import format_of
 from tunewright.data.sequences import Joined
-from tunewright.evaluate.contracts import NEEDS, Progress
+from tunewright.evaluate.contracts import NEEDS
 from tunewright.models.contracts import EncodeSettings, LoadedModel, Method, Objective
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model

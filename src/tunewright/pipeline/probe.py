@@ -16,10 +16,11 @@ from tunewright.core.blocks import Text, dumped
 from tunewright.core.config import Plan, ProbeRequest
 from tunewright.core.errors import NotMeasured, UserError, unknown
 from tunewright.core.files import digest, file_digest, require_writable, write_json
+from tunewright.core.progress import Progress, silent
 from tunewright.core.settings import FORMS, PlanSettings
 from tunewright.core.store import Run
 from tunewright.core.words import name_of
-from tunewright.evaluate.contracts import Figure, Progress
+from tunewright.evaluate.contracts import Figure
 from tunewright.evaluate.kept import arrays_by_content
 from tunewright.evaluate.probes._protocol import Answers, Probe
 from tunewright.models.contracts import LoadedModel
@@ -27,7 +28,7 @@ from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
 from tunewright.models.precision import resolve as resolve_dtype
 from tunewright.pipeline.reopen import require_same_model
-from tunewright.pipeline.result import Result, silent
+from tunewright.pipeline.result import Result
 from tunewright.runs.opening import open_tuned
 
 Asked = Answers | NotMeasured

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from tunewright.core.config import Plan, override
 from tunewright.core.errors import UserError
+from tunewright.core.progress import Progress
 from tunewright.core.store import Run
 from tunewright.data.canaries import Canaries
-from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import Origin
 from tunewright.pipeline.discretion import same_rows
 from tunewright.pipeline.machine import fix_threads

@@ -13,7 +13,3 @@ class Result:
     exit_code: int = 0
     lines: tuple[str, ...] = ()
     run: Path | None = None
-
-
-def silent(what: str, done: int, total: int, detail: str = "") -> None:
-    """A progress that tells nothing."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tunewright.core.progress import Progress, silent
 from tunewright.core.store import Run
-from tunewright.evaluate.contracts import Progress
 from tunewright.pipeline.audit import audit
 from tunewright.pipeline.children import pending
 from tunewright.pipeline.evaluate import ask_base, evaluate, further_runs
 from tunewright.pipeline.reopen import reopen
-from tunewright.pipeline.result import Result, silent
+from tunewright.pipeline.result import Result
 from tunewright.pipeline.train import train_stage
 from tunewright.pipeline.tune import stages
 from tunewright.pipeline.under_way import asked_of

@@ -14,19 +14,19 @@ from torch import nn
 
 from tunewright.core.errors import UserError
 from tunewright.core.files import require_writable, write_json
+from tunewright.core.progress import Progress, silent
 from tunewright.core.records import Example, Turn
 from tunewright.core.store import Run
 from tunewright.data.encoder import Unencodable
 from tunewright.data.formats import Flaw, How, shown
 from tunewright.data.formats._turns import prompt
 from tunewright.data.lines import check_bytes, numbered_lines
-from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import EncodeSettings, LoadedModel
 from tunewright.models.embedded import resolve_model
 from tunewright.models.encoding import plain_ids
 from tunewright.models.families.causal_lm import score_ids
 from tunewright.models.opening import open_model
-from tunewright.pipeline.result import Result, silent
+from tunewright.pipeline.result import Result
 from tunewright.runs.opening import open_tuned
 
 _SHAPE = '{"context": text or messages, "answers": [text, ...]}'

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from tunewright.core import plugins
+from tunewright.core.progress import Progress, under
 from tunewright.core.store import Run
 from tunewright.data.encoder import Encoded
-from tunewright.evaluate.contracts import Outcome, Progress
+from tunewright.evaluate.contracts import Outcome
 from tunewright.evaluate.suite import Suite
 from tunewright.pipeline.prepare import Prepared
 from tunewright.pipeline.under_way import gone_on_from
@@ -21,7 +20,7 @@ _RATE = 5e-4
 
 def scratch_outcomes(prepared: Prepared, run: Run, suite: Suite, progress: Progress) -> list[Outcome]:
     """Trains the twin in `children/scratch` (going on where it stopped) and asks it the same."""
-    child = Run(run.folder / "children" / "scratch")
+    child = run.child("scratch")
     child.folder.mkdir(parents=True, exist_ok=True)
     method = plugins.build("methods", "full")
     twin = prepared.model.family.from_scratch(prepared.model, prepared.settings.seed)
@@ -41,9 +40,5 @@ def scratch_outcomes(prepared: Prepared, run: Run, suite: Suite, progress: Progr
         prepared.settings.seed,
     )
     with gone_on_from(run), StopRequest().listening() as stop:
-        loop(job, child, partial(_named, progress), stop)
+        loop(job, child, under(progress, "from scratch"), stop)
     return suite.ask(job.model, prepared.test, progress, "from scratch")
-
-
-def _named(progress: Progress, what: str, done: int, total: int, detail: str = "") -> None:
-    progress(f"from scratch: {what}", done, total, detail)

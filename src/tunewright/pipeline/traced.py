@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from tunewright.core import plugins
+from tunewright.core.progress import Progress
 from tunewright.core.records import unit_of
 from tunewright.core.seeds import key
 from tunewright.core.store import Run
 from tunewright.data.encoder import Encoded
-from tunewright.evaluate.contracts import Floats, Progress
+from tunewright.evaluate.contracts import Floats
 from tunewright.evaluate.in_batch import Floats32, scores, step_ratios
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.core.config import Request
-from tunewright.core.store import Run, each_event
+from tunewright.core.progress import Progress
+from tunewright.core.store import Run, each_event, require_free
 from tunewright.core.words import coarse
-from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import LoadedModel
 from tunewright.pipeline import mitigate
 from tunewright.pipeline.advice import gate_advice, safety_advice
@@ -47,7 +47,7 @@ def train(request: Request, progress: Progress) -> Result:
 def begin(request: Request, verb: str, progress: Progress) -> tuple[Prepared, Run]:
     """Reads, checks and opens everything, and only then makes the run folder."""
     if request.out:
-        Run.require_free(request.out)
+        require_free(request.out)
     return set_up(read_rows(request, progress), request.out, verb, progress)
 
 
@@ -57,7 +57,7 @@ def set_up(rows: Rows, out: Path | None, verb: str, progress: Progress) -> tuple
     prepared = prepare(replace(rows, plan=absolute(rows.plan)), progress)
     if verb == "tune":
         needs_test(prepared)
-    method = prepared.method.plugin_name()  # type: ignore[attr-defined]
+    method = prepared.method.plugin_name()
     run = Run.create(out, f"{Path(prepared.settings.data.path).stem}-{method}")
     if prepared.canaries.coins:
         prepared.canaries.write(run.folder)

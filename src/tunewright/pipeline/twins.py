@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from tunewright.core.config import Plan, override
+from tunewright.core.progress import Progress, under
 from tunewright.core.store import Run
-from tunewright.evaluate.contracts import Progress
 from tunewright.pipeline.prepare import reread_rows
 from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.train import set_up, train_stage
@@ -28,10 +28,9 @@ def twin_of(run: Run, name: str, changes: Mapping[str, Any], progress: Progress)
         changes: Dotted plan keys -> what is different.
         progress: Told what is going on.
     """
-    child = Run(run.folder / "children" / name)
+    child = run.child(name)
 
-    def tell(what: str, done: int, total: int, detail: str = "") -> None:
-        progress(f"{name} twin: {what}", done, total, detail)
+    tell = under(progress, f"{name} twin")
 
     if child.model.is_dir():
         forget_noise_key(child)  # it may have been stopped between saving and deleting

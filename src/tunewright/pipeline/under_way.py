@@ -44,6 +44,6 @@ def gone_on_from(run: Run) -> Iterator[None]:
     try:
         yield
     except Interrupted as stopped:
-        inside = str(run.folder / "children")
+        inside = str(run.children)
         told = (str(run.folder) if word.startswith(inside) else word for word in str(stopped).split(" "))
         raise Interrupted(" ".join(told)) from None

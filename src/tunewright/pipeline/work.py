@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from tunewright.core.errors import NotMeasured, UserError
+from tunewright.core.progress import silent
 from tunewright.core.records import Example
 from tunewright.data.encoder import Encoded
 from tunewright.evaluate.suite import Suite
 from tunewright.models.attention import Layout
 from tunewright.models.contracts import Batch, LoadedModel
 from tunewright.models.head import SLICE, sliced_head
-from tunewright.pipeline.result import silent
 
 NARROW = 32
 """Positions up to which a forward costs the reading of the weights, and hardly more with each position."""

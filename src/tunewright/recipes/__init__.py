@@ -9,15 +9,11 @@ from tunewright.core import plugins
 from tunewright.core.errors import UserError
 
 
-class Recipe(Protocol):
+class Recipe(plugins.Named, Protocol):
     """The contract of this folder."""
 
     needs_labels: ClassVar[bool]
     """Whether rows without a closed label set cannot be used."""
-
-    @classmethod
-    def plugin_name(cls) -> str:
-        """The name in plans."""
 
     def match(self, labels: Sequence[str], has_context: bool) -> bool:
         """Whether this recipe is the natural one for such rows; `labels` is the closed set, or empty."""

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
-from tunewright.core.plugins import Plugin
-from tunewright.recipes._rates import FREE_TEXT_EPOCHS, FREE_TEXT_RATES, by_rows, of_method
+from tunewright.recipes._planned import FREE_TEXT_LADDER, FREE_TEXT_RATES, Planned
 
 
-class Chat(Plugin):
+class Chat(Planned):
     """Questions with free answers: how likely is the wanted answer, how close is the given one."""
 
     needs_labels: ClassVar[bool] = False
     metrics: tuple[str, ...] = ("nll", "bits_per_byte", "rouge_l", "exact_match", "stop_rate")
     primary: tuple[str, ...] = ("nll",)
     baselines: tuple[str, ...] = ()
+    rates: ClassVar[Mapping[str, float]] = FREE_TEXT_RATES
+    ladder: ClassVar[tuple[tuple[int, float], ...]] = FREE_TEXT_LADDER
 
     def match(self, labels: Sequence[str], has_context: bool) -> bool:
         """Rows with a context and no closed label set."""
         return has_context and not labels
 
-    def defaults(self) -> dict[str, Any]:
-        """Metrics, the primary one and no baselines; loss on the answers."""
-        return {
-            "evaluate.metrics": self.metrics,
-            "evaluate.primary": self.primary,
-            "evaluate.baselines": self.baselines,
-        }
-
     def instruction(self, labels: Sequence[str]) -> str:
         """Nothing: the rows say what they ask."""
         return ""
-
-    def epochs(self, rows: int) -> float:
-        """3 up to 2,000 rows, 2 up to 10,000, else 1."""
-        return by_rows(rows, FREE_TEXT_EPOCHS, 1)
-
-    def learning_rate(self, method: str) -> float:
-        """2e-4 for LoRA, 1e-3 for norms and biases, 2e-5 where the model's own weights train."""
-        return of_method("chat", method, FREE_TEXT_RATES)

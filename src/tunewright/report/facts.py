@@ -19,7 +19,6 @@ _LABELS = {
     "bad_rows": "Rows that could not be read",
     "bad": "Rows that could not be read",
     "counts": "Rows in each split",
-    "splits": "Rows in each split",
     "rows": "Rows",
     "units": "Units (workers, speakers, patients)",
     "duplicates": "Duplicates",
@@ -32,13 +31,11 @@ _LABELS = {
     "source": "Source",
     "consent": "Consent",
     "sha256": "SHA-256",
-    "lengths": "Length of the rows in tokens",
+    "length_histogram": "Length of the rows in tokens",
     "double_bos": "Rows with a doubled start token",
     "stop_trained": "Share of rows whose stop token is trained on",
-    "stop_trained_share": "Share of rows whose stop token is trained on",
     "stop_not_trained": "Rows whose stop token is not trained on",
     "max_length": "Most tokens allowed in a row",
-    "overlong": "Rows longer than allowed",
     "label_counts": "How often each label occurs",
     "duplicate_rows": "Rows that are the same or nearly so",
     "contradiction_rows": "Same input, different answers: the rows",
@@ -112,7 +109,7 @@ def fact_blocks(title: str, facts: Facts, section: str) -> list[Block]:
         else:
             single.append([label_of(key), value_of(key, value)])
     first = [Table(title=title, section=section, columns=["What", "Value"], rows=single)] if single else []
-    return [*first, *_with_titles(title, nested)]
+    return [*first, *nested]
 
 
 def _own_block(key: str, value: Any, section: str) -> Block | None:
@@ -125,21 +122,7 @@ def _own_block(key: str, value: Any, section: str) -> Block | None:
         )  # fmt: skip
     if not isinstance(value, list) or not value:
         return None
-    if all(isinstance(item, Mapping) for item in value):
-        return _records(title, value, section)
-    if key == "histogram":
-        bars = [Bar(label=f"{low} to {high - 1}", value=float(count)) for low, high, count in value]
-        return Bars(title=title, section=section, bars=bars, unit="rows")
-    if all(isinstance(item, list) for item in value):
-        rows: list[list[Cell]] = [["; ".join(value_of("", one) for one in item)] for item in value]
-        return Table(title=title, section=section, columns=["Rows that go together"], rows=rows)
-    return None
-
-
-def _with_titles(above: str, found: list[Block]) -> list[Block]:
-    """A nested list called only "groups" or "histogram" takes the title of what it stands in."""
-    generic = {label_of("groups"), label_of("histogram"), label_of("rows")}
-    return [block.model_copy(update={"title": above}) if block.title in generic else block for block in found]
+    return _records(title, value, section) if all(isinstance(item, Mapping) for item in value) else None
 
 
 def pairs_table(title: str, values: Facts, section: str, note: str = "") -> Table:

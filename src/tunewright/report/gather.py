@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from tunewright.core.blocks import Bars, Block, Mask, Text, blocks
+from tunewright.core.blocks import Bars, Block, Text, blocks
 from tunewright.core.errors import UserError
 from tunewright.core.files import lines_of
 from tunewright.core.store import Run, each_event
@@ -166,14 +166,9 @@ def _rows(files: _Files) -> list[Block]:
 
 
 def _data(files: _Files) -> list[Block]:
-    encoding = dict(files.data.get("encoding") or {})
-    rendered = encoding.pop("rendered", None)
-    given = blocks.validate_python(files.data.get("blocks", []))
-    if rendered and not any(isinstance(block, Mask) for block in given):
-        given += blocks.validate_python([rendered])
     found = fact_blocks("The rows", files.data.get("facts") or {}, "data")
-    found += fact_blocks("As the model sees them", encoding, "data")
-    for block in given:
+    found += fact_blocks("As the model sees them", files.data.get("encoding") or {}, "data")
+    for block in blocks.validate_python(files.data.get("blocks", [])):
         found.append(block.model_copy(update={"section": "data"}) if block.section == "more" else block)
     return found
 
@@ -240,7 +235,7 @@ def _glance(files: _Files) -> tuple[tuple[str, str], ...]:
     resolved = _inner(files.plan, "resolved")
     method = resolved.get("method")
     steps = [event for event in files.events if event.get("type") == "step"]
-    counts = _inner(files.data, "facts", "counts") or _inner(files.data, "facts", "splits")
+    counts = _inner(files.data, "facts", "counts")
     seconds = duration(sum(event.get("seconds") or 0 for event in steps))
     facts = {
         "Base model": _inner(files.info, "model").get("name") or resolved.get("model"),

@@ -81,11 +81,11 @@ def _paragraphs(events: Sequence[Event], validation: Sequence[tuple[float, float
 
 def _end(events: Sequence[Event]) -> str:
     """How training ended, and which weights were kept."""
-    ends = [event for event in events if event.get("type") in ("end", "stopped_early")]
+    ends = [event for event in events if event.get("type") == "end"]
     if not ends:
         return "Training has not ended; this is what it looks like so far."
     end = ends[-1]
-    early = end["type"] == "stopped_early" or end.get("reason") == "early_stopping"
+    early = end.get("reason") == "early_stopping"
     said = f"It stopped early at step {end.get('step', '?')}: validation no longer improved." if early else (
         "It ran to its planned end."
     )  # fmt: skip

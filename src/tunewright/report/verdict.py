@@ -173,9 +173,8 @@ def result_blocks(verdict: Mapping[str, Any] | None, metrics: Sequence[Metric], 
     if metrics:
         found.append(_metrics_table(metrics))
         found += [_rivals_table(metric) for metric in metrics if metric.get("primary") and metric.get("margins")]
-    notes = [str(note) for note in [*verdict.get("sentences", []), verdict.get("baselines_note")] if note]
-    if notes:
-        found.append(Text(title="The verdict as it was printed", section="more", paragraphs=notes))
+    if said := [str(sentence) for sentence in verdict.get("sentences", [])]:
+        found.append(Text(title="The verdict as it was printed", section="more", paragraphs=said))
     return found
 
 

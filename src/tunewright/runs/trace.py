@@ -65,6 +65,10 @@ class Traced:
     def __repr__(self) -> str:
         return repr(self.real)
 
+    def plugin_name(self) -> str:
+        """As the real ones."""
+        return self.real.plugin_name()
+
     def fresh_secret(self) -> str:
         """As the real ones."""
         return self.real.fresh_secret()

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.files import digest
+from tunewright.core.progress import Progress
 from tunewright.data.encoder import Encoded
-from tunewright.evaluate.contracts import Progress
 from tunewright.models.activations import frozen_below, passed_over, states_after
 from tunewright.models.contracts import Batch, LoadedModel, Objective
 from tunewright.models.stored import Stored, weights_key

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from tunewright.core.errors import UserError
-from tunewright.evaluate.contracts import Progress
+from tunewright.core.progress import Progress
 from tunewright.models.contracts import Making
 from tunewright.train import shared
 from tunewright.train.job import Job

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from tunewright.core.errors import Interrupted, UserError
+from tunewright.core.progress import Progress
 from tunewright.core.seeds import key
 from tunewright.core.store import Run
 from tunewright.core.words import coarse
 from tunewright.data.encoder import Encoded
-from tunewright.evaluate.contracts import Progress
 from tunewright.models.contracts import Making
 from tunewright.models.stored import within
 from tunewright.runs import checkpoints

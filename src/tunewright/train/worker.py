@@ -131,7 +131,7 @@ def fingerprint(job: Job) -> str:
             total.update(np.ascontiguousarray(array).tobytes())
     trained = {name: (str(w.dtype), tuple(w.shape)) for name, w in job.method.trained(job.model).items()}
     how = (job.method, job.gradients, job.micro_rows, job.seed, job.model.packs, job.model.apart)
-    total.update(f"{trained} {how} {job.objective.plugin_name()}".encode())  # type: ignore[attr-defined]
+    total.update(f"{trained} {how} {job.objective.plugin_name()}".encode())
     for name, part in job.model.module.named_modules():
         for attribute, value in sorted(vars(part).items()):
             if _chosen(value):

@@ -6,10 +6,11 @@ import json
 import math
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
+from tunewright.core.plugins import Plugin
 from tunewright.core.records import Answer, Turn, text_part
-from tunewright.data.formats import Flaw, Row, shown
+from tunewright.data.formats import Flaw, How, Row, shown
 
 _MESSAGE_MEND = "write 0 to not train on this message, 1 to train on it; one answer of the row must be above 0"
 
@@ -17,6 +18,25 @@ _MESSAGE_MEND = "write 0 to not train on this message, 1 to train on it; one ans
 def has_all(columns: set[str], needed: Mapping[str, tuple[str, ...]]) -> bool:
     """Whether each needed column, or another name of it, is there."""
     return all(columns & {name, *others} for name, others in needed.items())
+
+
+class ByColumns(Plugin):
+    """A format that is known by its columns alone."""
+
+    columns: ClassVar[dict[str, tuple[str, ...]]]
+    optional: ClassVar[tuple[str, ...]] = ()
+    uniform: ClassVar[tuple[str, ...]] = ()
+    sure: ClassVar[float]
+    """How sure it is that rows with these columns are its own."""
+
+    def detect(self, columns: set[str], row: Row) -> float:
+        """Sure when all its columns are there, under any of their names."""
+        return self.sure if has_all(columns, self.columns) else 0.0
+
+
+def answered(found: Any, how: How, make: Callable[[Any], Answer]) -> tuple[Answer, ...]:
+    """The answer of a row; none where none is given and none is needed."""
+    return () if found is None and not how.answers_needed else (make(found),)
 
 
 def value(row: Row, needed: Mapping[str, tuple[str, ...]], field: str) -> Any:

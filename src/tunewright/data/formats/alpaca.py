@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example, Turn, text_part
 from tunewright.data.formats import Flaw, How, Row, shown
-from tunewright.data.formats._common import from_json, has_all, said, text, user, value
+from tunewright.data.formats._common import ByColumns, answered, from_json, said, text, user, value
 
 
-class Alpaca(Plugin):
+class Alpaca(ByColumns):
     """Instructions: `instruction`, `input`, `output`, with `system` and `history` when filled."""
 
     columns: ClassVar[dict[str, tuple[str, ...]]] = {"instruction": (), "output": ("response",)}
     optional: ClassVar[tuple[str, ...]] = ("input", "system", "history")
     answers: ClassVar[tuple[str, ...]] = ("output",)
-    uniform: ClassVar[tuple[str, ...]] = ()
-
-    def detect(self, columns: set[str], row: Row) -> float:
-        """Sure when instruction and output are there."""
-        return 0.9 if has_all(columns, self.columns) else 0.0
+    sure: ClassVar[float] = 0.9
 
     def parse(self, row: Row, how: How) -> Example:
         """Instruction and input, a blank line between, are the user's turn."""
@@ -33,7 +28,7 @@ class Alpaca(Plugin):
         if row.get("input"):
             asked = f"{asked}\n\n{text(row['input'], 'input')}"
         output = value(row, self.columns, "output")
-        answers = () if output is None and not how.answers_needed else (said(text(output, "output")),)
+        answers = answered(output, how, lambda found: said(text(found, "output")))
         return Example((*context, user(asked)), answers)
 
 

@@ -12,7 +12,7 @@ from tunewright.core.errors import MissingPart
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example, Part, Turn
 from tunewright.data.formats import Flaw, How, Row, shown
-from tunewright.data.formats._common import has_all, label_of, value
+from tunewright.data.formats._common import answered, has_all, label_of, value
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 MOST_PIXELS = 4096 * 4096
@@ -38,8 +38,7 @@ class Picture(Plugin):
         """The picture is the user's turn; the label is kept as it is."""
         found = value(row, self.columns, "image")
         pixels = _opened(how.folder / found, found) if isinstance(found, str) and found.strip() else _pixels(found)
-        label = row.get("label")
-        answers = () if label is None and not how.answers_needed else (label_of(label),)
+        answers = answered(row.get("label"), how, label_of)
         return Example((Turn("user", (Part("image", pixels),)),), answers, label=True)
 
 

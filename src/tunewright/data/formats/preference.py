@@ -5,24 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from tunewright.core.plugins import Plugin
 from tunewright.core.records import Answer, Example, Turn
 from tunewright.data.formats import Flaw, How, Row
-from tunewright.data.formats._common import has_all
+from tunewright.data.formats._common import ByColumns
 from tunewright.data.formats._turns import answer_of, prompt, reply, turns
 
 
-class Preference(Plugin):
+class Preference(ByColumns):
     """Preferences: `prompt`, `chosen`, `rejected`, as text or messages; the prompt may stand in both answers."""
 
     columns: ClassVar[dict[str, tuple[str, ...]]] = {"chosen": (), "rejected": ()}
     optional: ClassVar[tuple[str, ...]] = ("prompt",)
     answers: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
-    uniform: ClassVar[tuple[str, ...]] = ()
-
-    def detect(self, columns: set[str], row: Row) -> float:
-        """Sure when a chosen and a rejected answer are there."""
-        return 1.0 if has_all(columns, self.columns) else 0.0
+    sure: ClassVar[float] = 1.0
 
     def parse(self, row: Row, how: How) -> Example:
         """The chosen answer has rank 0, the rejected one rank 1."""

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.errors import UserError
+from tunewright.core.progress import Progress
 from tunewright.data.dialect import Pair
-from tunewright.evaluate.contracts import Answers, Floats, Part, Progress
+from tunewright.evaluate.contracts import Answers, Floats, Part
 from tunewright.evaluate.dialect.frames import ARTICLE, Frames
 from tunewright.evaluate.dialect.words import Word
 from tunewright.models.contracts import LoadedModel

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from tunewright.core.errors import NotMeasured, nearest
 from tunewright.core.plugins import Plugin
+from tunewright.core.progress import Progress
 from tunewright.evaluate.classifiers import open_classifier, weights_of
-from tunewright.evaluate.contracts import Progress
 from tunewright.evaluate.judging import Exchange, Reads, Ruling
 from tunewright.models.contracts import LoadedModel
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from tunewright.core.errors import NotMeasured
 from tunewright.core.plugins import Plugin
+from tunewright.core.progress import Progress
 from tunewright.core.records import Example, Turn, text_part
-from tunewright.evaluate.contracts import Progress
 from tunewright.evaluate.judging import Exchange, Reads, Ruling
 from tunewright.models.contracts import LoadedModel
 

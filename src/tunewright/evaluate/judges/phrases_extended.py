@@ -9,7 +9,7 @@ import numpy as np
 
 from tunewright.core.files import digest
 from tunewright.core.plugins import Plugin
-from tunewright.evaluate.contracts import Progress
+from tunewright.core.progress import Progress
 from tunewright.evaluate.judges._phrases import ADDED, PUBLISHED, refused
 from tunewright.evaluate.judging import Exchange, Reads, Ruling
 from tunewright.models.contracts import LoadedModel

@@ -18,7 +18,7 @@ from pydantic import Field
 from tunewright.core.errors import NotMeasured
 from tunewright.core.files import file_digest
 from tunewright.core.plugins import Plugin
-from tunewright.evaluate.contracts import Progress
+from tunewright.core.progress import Progress
 from tunewright.evaluate.judging import Exchange, Reads, Ruling
 from tunewright.models.contracts import LoadedModel
 

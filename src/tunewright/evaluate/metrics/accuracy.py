@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
-from tunewright.core.plugins import Plugin
 from tunewright.evaluate.closed import share_right
-from tunewright.evaluate.contracts import Floats, Need, Outcome
+from tunewright.evaluate.contracts import Floats, Outcome
+from tunewright.evaluate.metrics._label_share import LabelShare
 from tunewright.evaluate.metrics._ratio import mean
 
 
-class Accuracy(Plugin):
+class Accuracy(LabelShare):
     """Share of rows whose most probable label is the right one."""
-
-    needs: ClassVar[Need] = "choices"
-    higher_is_better: ClassVar[bool] = True
-    closed_set: ClassVar[bool] = True
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(1 or 0, between where it ties,); None when labels were not scored, NaN when their scores do not rank."""

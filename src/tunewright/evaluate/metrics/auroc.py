@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 
-from tunewright.core.plugins import Plugin
 from tunewright.evaluate.closed import probabilities, truth, usable
-from tunewright.evaluate.contracts import Floats, Need, Outcome
+from tunewright.evaluate.contracts import Floats, Outcome
+from tunewright.evaluate.metrics._label_share import LabelShare
 
 _PAIRED = 512
 """Rows of a label that are held against all others at a time: bounds the memory."""
 
 
-class Auroc(Plugin):
+class Auroc(LabelShare):
     """Chance that a row of a label gets more probability of it than a row of another label, averaged over labels."""
-
-    needs: ClassVar[Need] = "choices"
-    higher_is_better: ClassVar[bool] = True
-    closed_set: ClassVar[bool] = True
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(index of the true label, probability of each label ...); None when labels were not scored."""

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 
-from tunewright.core.plugins import Plugin
 from tunewright.evaluate.closed import stated_and_right
-from tunewright.evaluate.contracts import Floats, Need, Outcome
+from tunewright.evaluate.contracts import Floats, Outcome
 from tunewright.evaluate.metrics._curve import running_sums
+from tunewright.evaluate.metrics._label_share import LabelShare
 
 
-class CoverageArea(Plugin):
+class CoverageArea(LabelShare):
     """Accuracy of the surest share of rows, averaged over every share: whether it knows when it is right."""
-
-    needs: ClassVar[Need] = "choices"
-    higher_is_better: ClassVar[bool] = True
-    closed_set: ClassVar[bool] = True
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(probability of the chosen label within the set, 1 or 0 for right); None when labels were not scored."""

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 
-from tunewright.core.plugins import Plugin
 from tunewright.evaluate.closed import chosen, truth
-from tunewright.evaluate.contracts import Floats, Need, Outcome
+from tunewright.evaluate.contracts import Floats, Outcome
+from tunewright.evaluate.metrics._label_share import LabelShare
 
 
-class MacroF1(Plugin):
+class MacroF1(LabelShare):
     """F1 averaged over labels, each counting the same however rare (labels neither true nor chosen left out)."""
-
-    needs: ClassVar[Need] = "choices"
-    higher_is_better: ClassVar[bool] = True
-    closed_set: ClassVar[bool] = True
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(index of the true label, index of the chosen one); None when labels were not scored."""

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 
-from tunewright.core.plugins import Plugin
-from tunewright.evaluate.contracts import Floats, Need, Outcome
+from tunewright.evaluate.contracts import Floats, Outcome
 from tunewright.evaluate.metrics._curve import running_sums
+from tunewright.evaluate.metrics._label_share import LabelShare
 from tunewright.evaluate.metrics._moves import move
 
 
-class MoveAuc(Plugin):
+class MoveAuc(LabelShare):
     """Chance that a row in which the title changes was given a higher probability of a change than one that stays."""
-
-    needs: ClassVar[Need] = "choices"
-    higher_is_better: ClassVar[bool] = True
-    closed_set: ClassVar[bool] = True
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(probability of a change, 1 or 0 for changed); None where there is no title before."""

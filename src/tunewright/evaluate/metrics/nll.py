@@ -5,30 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
-
-from tunewright.core.plugins import Plugin
-from tunewright.evaluate.contracts import Floats, Need, Outcome
-from tunewright.evaluate.metrics._ratio import ratio
+from tunewright.evaluate.contracts import Need, Outcome
+from tunewright.evaluate.metrics._ratio import Cost, answer_nats
 
 
-class Nll(Plugin):
+class Nll(Cost):
     """Negative log-likelihood of the answer, nats per token (stop token included)."""
 
     needs: ClassVar[Need] = "answer"
-    higher_is_better: ClassVar[bool] = False
-    closed_set: ClassVar[bool] = False
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(nats, tokens); None when the answer was not scored."""
-        if outcome.answer_log_prob is None or outcome.answer_tokens <= 0:
-            return None
-        return -outcome.answer_log_prob, float(outcome.answer_tokens)
-
-    def summarise(self, records: Floats, weights: Floats) -> Floats:
-        """[resamples] all nats over all tokens."""
-        return ratio(records, weights)
-
-    def sizes(self, records: Floats) -> Floats:
-        """[n] tokens: how much each example counts."""
-        return np.asarray(records[:, 1])
+        return answer_nats(outcome)

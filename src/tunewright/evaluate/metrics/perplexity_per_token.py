@@ -9,7 +9,7 @@ import numpy as np
 
 from tunewright.core.plugins import Plugin
 from tunewright.evaluate.contracts import Floats, Need, Outcome
-from tunewright.evaluate.metrics._ratio import ratio
+from tunewright.evaluate.metrics._ratio import answer_nats, counts, ratio
 
 
 class PerplexityPerToken(Plugin):
@@ -22,9 +22,7 @@ class PerplexityPerToken(Plugin):
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(nats, tokens); None when the answer was not scored."""
-        if outcome.answer_log_prob is None or outcome.answer_tokens <= 0:
-            return None
-        return -outcome.answer_log_prob, float(outcome.answer_tokens)
+        return answer_nats(outcome)
 
     def summarise(self, records: Floats, weights: Floats) -> Floats:
         """[resamples] exp of all nats over all tokens."""
@@ -32,4 +30,4 @@ class PerplexityPerToken(Plugin):
 
     def sizes(self, records: Floats) -> Floats:
         """[n] tokens: how much each example counts."""
-        return np.asarray(records[:, 1])
+        return counts(records)

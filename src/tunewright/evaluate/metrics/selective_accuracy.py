@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from tunewright.core.plugins import Plugin
 from tunewright.evaluate.closed import stated_and_right
-from tunewright.evaluate.contracts import Floats, Need, Outcome
+from tunewright.evaluate.contracts import Floats, Outcome
 from tunewright.evaluate.metrics._curve import running_sums
+from tunewright.evaluate.metrics._label_share import LabelShare
 
 
-class SelectiveAccuracy(Plugin):
+class SelectiveAccuracy(LabelShare):
     """Accuracy of the surest share of rows, the others left to a person: `selective_accuracy(coverage=0.5)`."""
 
-    needs: ClassVar[Need] = "choices"
-    higher_is_better: ClassVar[bool] = True
-    closed_set: ClassVar[bool] = True
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     coverage: float = Field(0.8, gt=0, le=1)
     """Share of rows that are answered."""
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from pydantic import Field
 
-from tunewright.core.plugins import Plugin
 from tunewright.evaluate.closed import share_right
-from tunewright.evaluate.contracts import Floats, Need, Outcome
+from tunewright.evaluate.contracts import Floats, Outcome
+from tunewright.evaluate.metrics._label_share import LabelShare
 from tunewright.evaluate.metrics._ratio import mean
 
 
-class TopK(Plugin):
+class TopK(LabelShare):
     """Share of rows whose right label is among the k most probable ones: `top_k`, `top_k(k=3)`."""
 
-    needs: ClassVar[Need] = "choices"
-    higher_is_better: ClassVar[bool] = True
-    closed_set: ClassVar[bool] = True
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     k: int = Field(5, ge=1)
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:

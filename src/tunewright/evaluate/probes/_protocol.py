@@ -8,15 +8,17 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tunewright.core.plugins import Named
+from tunewright.core.progress import Progress
 from tunewright.core.records import Example
 from tunewright.evaluate.contracts import Answers as Answers
 from tunewright.evaluate.contracts import Part as Part
-from tunewright.evaluate.contracts import ProbeResult, Progress
+from tunewright.evaluate.contracts import ProbeResult
 from tunewright.evaluate.contracts import afresh as afresh
 from tunewright.models.contracts import LoadedModel
 
 
-class Probe(Protocol):
+class Probe(Named, Protocol):
     """Asks base and tuned the same, and compares the answers.
 
     One that asks more than the model (a judge at an endpoint, a classifier) also has `costing()`: the probe that asks
@@ -35,10 +37,6 @@ class Probe(Protocol):
     @property
     def version(self) -> str:
         """Names the code's protocol and the content of its texts: a changed text is a changed version."""
-
-    @classmethod
-    def plugin_name(cls) -> str:
-        """The name of the kind."""
 
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """The model's answers as named arrays.

@@ -13,8 +13,9 @@ from pydantic import Field, model_validator
 from tunewright.core.errors import UserError
 from tunewright.core.files import digest
 from tunewright.core.plugins import Plugin
+from tunewright.core.progress import Progress
 from tunewright.data.dialect import Pair, Portion, make_pairs, read_pairs, require_units
-from tunewright.evaluate.contracts import ProbeResult, Progress
+from tunewright.evaluate.contracts import ProbeResult
 from tunewright.evaluate.dialect import blocks as shown
 from tunewright.evaluate.dialect.ask import Texts, ask
 from tunewright.evaluate.dialect.findings import Findings, changes, describe

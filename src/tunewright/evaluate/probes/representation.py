@@ -17,9 +17,10 @@ from tunewright.core.blocks import Bar, Bars, Block, Text
 from tunewright.core.errors import NotMeasured, UserError
 from tunewright.core.files import cells_of, digest
 from tunewright.core.plugins import Plugin
+from tunewright.core.progress import Progress
 from tunewright.core.records import Example, Turn, text_part
 from tunewright.core.seeds import stream
-from tunewright.evaluate.contracts import Answers, Figure, Floats, Part, ProbeResult, Progress, afresh
+from tunewright.evaluate.contracts import Answers, Figure, Floats, Part, ProbeResult, afresh
 from tunewright.evaluate.toxicity import scorer_of
 from tunewright.evaluate.words import words
 from tunewright.models.contracts import LoadedModel

@@ -15,10 +15,11 @@ from tunewright.core.blocks import Bar, Bars, Block, Table, Text
 from tunewright.core.errors import UserError
 from tunewright.core.files import file_digest
 from tunewright.core.plugins import Plugin
+from tunewright.core.progress import Progress
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.core.seeds import stream
 from tunewright.data.encoder import Encoded
-from tunewright.evaluate.contracts import Figure, Floats, ProbeResult, Progress
+from tunewright.evaluate.contracts import Figure, Floats, ProbeResult
 from tunewright.evaluate.probes._protocol import Answers, Part, PredictsNext, afresh
 from tunewright.models.contracts import EncodeSettings, LoadedModel
 from tunewright.models.modes import evaluating

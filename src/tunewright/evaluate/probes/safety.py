@@ -15,9 +15,10 @@ from tunewright.core import plugins
 from tunewright.core.errors import NotMeasured, UserError
 from tunewright.core.files import digest, file_digest
 from tunewright.core.plugins import Plugin
+from tunewright.core.progress import Progress, silent
 from tunewright.core.records import Example, Turn, text_part
 from tunewright.evaluate.agreement import Rulings, against_people, human_rulings, rulings_content
-from tunewright.evaluate.contracts import ProbeResult, Progress
+from tunewright.evaluate.contracts import ProbeResult
 from tunewright.evaluate.judging import Exchange, Judge
 from tunewright.evaluate.kept import PASSING
 from tunewright.evaluate.probes._protocol import Answers, Part, PredictsNext, afresh
@@ -67,7 +68,7 @@ class _Panel:
         for judge in self.judges:
             if judge.reads == "answers":
                 try:
-                    judge.rule([], None, lambda what, done, total, detail="": None)
+                    judge.rule([], None, silent)
                 except NotMeasured as reason:
                     self.absent[judge.plugin_name()] = str(reason)
                     progress(f"safety: without {judge.plugin_name()}", 0, 1, str(reason))
