@@ -134,7 +134,8 @@ def main() -> None:
     if "BENCH_PEER" in os.environ:
         found.append(peer(asked))
     if asked.json:
-        print(json.dumps({f"{one.pop('method')}_{key}": value for one in found for key, value in one.items()}))
+        told = {f"{one['method']}_{key}": value for one in found for key, value in one.items() if key != "method"}
+        print(json.dumps(told))
         return
     for one in found:
         print(
