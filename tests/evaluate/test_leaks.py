@@ -43,6 +43,7 @@ def test_half_the_promised_noise_is_a_broken_claim_whatever_the_bound_says(noise
     assert found.broken is broken
     leaks = Leaks(claim, found, None)
     assert ("BROKEN: the noise found" in sentences(leaks)[0]) is broken
+    assert ("there was less noise than it says" in sentences(leaks)[0]) is (noise == 0.8)
     assert (blocks(leaks)[0].tone == "bad") is broken
 
 

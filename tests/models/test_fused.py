@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from tunewright.core.plugins import build
 from tunewright.models import fused
-from tunewright.models.fused import Adapter, GatedLora, LoraLinear, RmsNorm, Swiglu, fuse
+from tunewright.models.fused import GatedLora, LoraLinear, RmsNorm, Swiglu, fuse
 
 RMS_NORMED = {"gemma3": False, "gpt2": False, **dict.fromkeys(("llama", "qwen2", "qwen3", "mamba", "mamba2"), True)}
 
@@ -51,16 +51,15 @@ def test_swiglu_is_the_formula_and_so_is_its_gradient():
 def test_a_gated_part_with_adapters_is_the_formula_and_so_is_its_gradient():
     x, weights = drawn(2, 3, 4), [drawn(*shape, seed=n).detach() for n, shape in enumerate([(5, 4), (5, 4), (6, 5)])]
     matrices = [drawn(*shape, seed=9 + n) for n, shape in enumerate([(2, 4), (5, 2), (3, 4), (5, 3), (1, 5), (6, 1)])]
-
-    def layers(matrices):
-        pairs = zip(matrices[::2], matrices[1::2], strict=True)
-        return tuple(Adapter(w, None, a, b, 0.5 + n) for n, (w, (a, b)) in enumerate(zip(weights, pairs, strict=True)))
+    scales = (0.5, 1.5, 2.5)
 
     def fused_form(x, *matrices):
-        return GatedLora.apply(x, layers(matrices), *matrices)
+        pairs = zip(weights, matrices[::2], matrices[1::2], strict=True)
+        return GatedLora.apply(x, scales, *(tensor for layer in pairs for tensor in layer))
 
     gate, up, down = (
-        lambda x, one=one: x @ one.weight.T + one.scale * (x @ one.a_RI.T) @ one.b_OR.T for one in layers(matrices)
+        lambda x, w=w, a=a, b=b, scale=scale: x @ w.T + scale * (x @ a.T) @ b.T
+        for w, a, b, scale in zip(weights, matrices[::2], matrices[1::2], scales, strict=True)
     )
     assert torch.allclose(fused_form(x, *matrices), down(silu(gate(x)) * up(x)), rtol=1e-12)
     assert torch.autograd.gradcheck(fused_form, (x, *matrices))

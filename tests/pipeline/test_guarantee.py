@@ -19,6 +19,7 @@ from tunewright.gradients._rules import mixing
 from tunewright.models import fused
 from tunewright.models.contracts import LoadedModel, Origin
 from tunewright.models.per_unit import Owner, Units, outer
+from tunewright.pipeline.forecast import dry_step
 from tunewright.pipeline.guarantee import _of_two_units, delta_of, private_job, prove
 from tunewright.pipeline.mitigate import faults
 from tunewright.train import accountant
@@ -105,6 +106,9 @@ def test_dropout_is_off_where_units_must_not_depend_on_one_another(open_tiny):
     private = proven(open_tiny)
     private.wake()
     assert not any(part.training for part in private.model.module.modules())
+    private.model.module.train()
+    dry_step(private, 0)  # the forecast's step is one of private rows too
+    assert not any(part.training for part in private.model.module.modules())
     plain = replace(private, gradients=build("gradients", "plain"))
     plain.wake()
     assert all(part.training for part in plain.model.module.modules())
@@ -146,6 +150,7 @@ def test_the_rows_that_are_compared_are_some_of_each_of_two_units():
 
     assert of("a", "b", "c", "a", "b", "b", "a") == ["r0", "r3", "r1", "r4"]
     assert of("a", "a", "a", "b") == ["r0", "r1", "r3"]
+    assert of(*["a"] * 2_000, "b") == ["r0", "r1", "r2000"], "rows of one unit would not show that units are told apart"
 
 
 def test_a_model_that_keeps_statistics_of_rows_is_refused():

@@ -287,7 +287,10 @@ def test_compare_and_delete(place, learnt, tmp_path):
     assert "accuracy" in table.stdout
     assert "full" in table.stdout
     assert "lora" in table.stdout
+    first = json.loads((other / "evaluations" / "kept.json").read_text())
+    tunewright("evaluate", other, "--set", "evaluate.max_new_tokens=3", expect=3)
     kept = [Path(path) for path in json.loads((other / "evaluations" / "kept.json").read_text())]
+    assert {*map(Path, first)} < {*kept}, "what an earlier evaluation kept is not forgotten"
     tunewright("delete", other, "--yes", expect=0)
     assert not other.exists()
     assert not any(path.exists() for path in kept)

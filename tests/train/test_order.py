@@ -165,6 +165,12 @@ def test_long_rows_meet_in_micro_batches_of_bounded_tokens():
     assert len(batches) == 4
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_the_longest_rows_come_first_so_that_micro_batches_are_few(seed):
+    order = Order(4, 4, seed, length_R=np.array([300, 400, 700, 624], dtype=np.int32))
+    assert sorted(map(sorted, order.micro_batches(0, 4))) == [[0, 2], [1, 3]]
+
+
 def test_rows_of_one_prompt_stay_in_one_micro_batch_whatever_their_length():
     order = Order(6, 6, 1, np.array([0, 0, 0, 3, 3, 5]), length_R=np.full(6, 700, dtype=np.int32))
     assert sorted(map(sorted, order.micro_batches(0, 6))) == [[0, 1, 2], [3, 4], [5]]

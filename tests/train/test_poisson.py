@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from tunewright.train.poisson import Poisson
+from tunewright.core.records import Example
+from tunewright.train.poisson import Poisson, poisson
 
 
 def made(rows=(3, 1, 2, 1, 5), q=0.5, most=3, secret="s"):
@@ -57,3 +60,5 @@ def test_micro_batches_are_bounded_by_tokens_too_and_a_long_unit_comes_alone():
     length_R = np.array([300, 300, 300, 200, 900, 900, 10, 10], dtype=np.int32)
     sampler = Poisson(np.array([0, 1, 2, 3, 4, 4, 5, 6]), 1.0, 2, "s", length_R)
     assert list(sampler.micro_batches(0, 8)) == [[0, 1, 2], [3], [4, 5], [6, 7]]
+    rows = [SimpleNamespace(example=Example((), (), id=f"r{n}"), length=600) for n in range(3)]
+    assert list(poisson(rows, 3, 1).keyed("s").micro_batches(0, 8)) == [[0], [1], [2]]

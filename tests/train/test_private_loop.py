@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import stat
@@ -41,6 +42,20 @@ def test_interrupted_equals_uninterrupted_with_the_same_noise(open_tiny, tmp_pat
     expected, found = weights(whole), weights(fresh)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert timeless(run) == timeless(torn)
+
+
+def test_the_time_of_all_steps_is_told_as_one_also_after_a_resume(open_tiny, tmp_path, monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
+    whole, torn = new_run(tmp_path / "whole"), new_run(tmp_path / "torn")
+    train(private_job(open_tiny), whole, quiet, StopRequest())
+    with pytest.raises(Interrupted):
+        train(private_job(open_tiny), torn, quiet, StopAfter(3))
+    train(private_job(open_tiny), torn, quiet, StopRequest())
+    told, resumed = ([event["seconds"] for event in run.events("step")] for run in (whole, torn))
+    assert told == resumed
+    assert told[:-1] == [None] * (len(told) - 1)
+    assert told[-1] > 0
 
 
 def test_a_secret_of_the_operating_system_is_kept_from_the_first_step_for_the_owner_alone(open_tiny, tmp_path):

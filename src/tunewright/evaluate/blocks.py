@@ -47,10 +47,10 @@ def outcome_blocks(answered: Answered, how: How) -> list[Block]:
     return found
 
 
-def figure_bars(answered: Models, metric: Metric, labels: Sequence[str], how: How) -> list[Block]:
+def figure_bars(models: Models, metric: Metric, labels: Sequence[str], how: How) -> list[Block]:
     """Base, tuned and baselines on one metric with their own 95 % intervals; nothing where no row has it."""
     bars = []
-    for name, outcomes in answered.items():
+    for name, outcomes in models.items():
         records = [(outcome, metric.record(outcome, labels)) for outcome in outcomes]
         kept = [(outcome, record) for outcome, record in records if record is not None]
         if not kept:
@@ -92,11 +92,11 @@ def per_class_table(base: Sequence[Outcome], tuned: Sequence[Outcome], labels: S
     )
 
 
-def confusion_tables(answered: Models, labels: Sequence[str]) -> list[Block]:
+def confusion_tables(models: Models, labels: Sequence[str]) -> list[Block]:
     """The pairs (true, given) that are confused most by tuned, with how often base confused them."""
     counts = {
         name: Counter((truth(o, labels), chosen(o)) for o in outcomes if truth(o, labels) != chosen(o))
-        for name, outcomes in answered.items()
+        for name, outcomes in models.items()
     }
     confused = {pair for count in counts.values() for pair in count}
     either = sorted(confused, key=lambda pair: (-counts["tuned"][pair], -counts["base"][pair], pair))
@@ -106,16 +106,16 @@ def confusion_tables(answered: Models, labels: Sequence[str]) -> list[Block]:
         for true, said in either[:CONFUSIONS]
         if said is not None
     ]
-    columns = ["true label", "answered", "base", "tuned"]
+    columns = ["true label", "models", "base", "tuned"]
     some = f"; the {CONFUSIONS} commonest of {len(either)} pairs" if len(either) > CONFUSIONS else ""
-    note = f"Rows answered wrongly, by pair of labels{some}."
+    note = f"Rows models wrongly, by pair of labels{some}."
     return [Table(title="Confused labels", note=note, section="classes", columns=columns, rows=rows)] if rows else []
 
 
-def reliability(answered: Models, labels: Sequence[str]) -> Reliability:
+def reliability(models: Models, labels: Sequence[str]) -> Reliability:
     """Stated confidence against how often it was right, in bins of equal numbers (weights) of rows."""
     series: dict[str, list[Bin]] = {}
-    for name, outcomes in answered.items():
+    for name, outcomes in models.items():
         asked = [o for o in outcomes if o.choices is not None and o.example.survey_weight > 0]
         stated = np.array([probabilities(o.choices).max() for o in asked if o.choices is not None])
         right = np.array([chosen(o) == truth(o, labels) for o in asked])
@@ -129,10 +129,10 @@ def reliability(answered: Models, labels: Sequence[str]) -> Reliability:
     )
 
 
-def move_reliability(answered: Models, labels: Sequence[str]) -> list[Block]:
+def move_reliability(models: Models, labels: Sequence[str]) -> list[Block]:
     """Stated probability that a title changes against how often it did; nothing where rows have no title before."""
     series: dict[str, list[Bin]] = {}
-    for name, outcomes in answered.items():
+    for name, outcomes in models.items():
         found = [(o, told) for o in outcomes if o.example.survey_weight > 0 and (told := move(o, labels)) is not None]
         if not found:
             return []

@@ -116,44 +116,48 @@ class GatedLora(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, frozen: tuple[Adapter, Adapter, Adapter], *_: Tensor) -> Tensor:
-        """[..., out] of x [..., in]; `frozen` are gate, up and down, whose a and b stand behind it, pair by pair."""
-        gated, raised, lowered = frozen
+    def forward(ctx: Any, x: Tensor, scales: tuple[float, float, float], *layers: Tensor) -> Tensor:
+        """[..., out] of x [..., in]; `layers` are the weight, a and b of gate, then of up, then of down."""
+        gate_w, gate_a, gate_b, up_w, up_a, up_b, down_w, down_a, down_b = layers
         x_NI = x.reshape(-1, x.shape[-1])
-        low_NR = x_NI @ torch.cat((gated.a_RI, raised.a_RI)).t()
-        gate_low, up_low = torch.split(low_NR, [len(gated.a_RI), len(raised.a_RI)], 1)
-        gate_NM = linear(x_NI, gated.weight).addmm_(gate_low, gated.b_OR.t(), alpha=gated.scale)
-        up_NM = linear(x_NI, raised.weight).addmm_(up_low, raised.b_OR.t(), alpha=raised.scale)
+        low_NR = x_NI @ torch.cat((gate_a, up_a)).t()
+        gate_low, up_low = torch.split(low_NR, [len(gate_a), len(up_a)], 1)
+        gate_NM = linear(x_NI, gate_w).addmm_(gate_low, gate_b.t(), alpha=scales[0])
+        up_NM = linear(x_NI, up_w).addmm_(up_low, up_b.t(), alpha=scales[1])
         product_NM = silu(gate_NM).mul_(up_NM)
-        down_low = product_NM @ lowered.a_RI.t()
-        out_NO = linear(product_NM, lowered.weight).addmm_(down_low, lowered.b_OR.t(), alpha=lowered.scale)
-        ctx.save_for_backward(x_NI, low_NR, gate_NM, up_NM, down_low)
-        ctx.frozen, ctx.shape = frozen, x.shape
+        down_low = product_NM @ down_a.t()
+        out_NO = linear(product_NM, down_w).addmm_(down_low, down_b.t(), alpha=scales[2])
+        ctx.save_for_backward(x_NI, low_NR, gate_NM, up_NM, down_low, *layers)
+        ctx.scales, ctx.shape = scales, x.shape
         return out_NO.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        """Gradients of x, and of the three adapters' matrices."""
-        x_NI, low_NR, gate_NM, up_NM, down_low = ctx.saved_tensors
-        gated, raised, lowered = ctx.frozen
+        """Gradients of x, and of the three adapters' matrices; the weights are frozen."""
+        x_NI, low_NR, gate_NM, up_NM, down_low, *layers = ctx.saved_tensors
+        gate_w, gate_a, gate_b, up_w, up_a, up_b, down_w, down_a, down_b = layers
+        gate_scale, up_scale, down_scale = ctx.scales
         grad_NO = grads[0].reshape(-1, grads[0].shape[-1])
-        down_back = (grad_NO @ lowered.b_OR).mul_(lowered.scale)
-        product_grad = (grad_NO @ lowered.weight).addmm_(down_back, lowered.a_RI)
+        down_back = (grad_NO @ down_b).mul_(down_scale)
+        product_grad = (grad_NO @ down_w).addmm_(down_back, down_a)
         opened_NM = silu(gate_NM)
-        down_grads = down_back.t() @ (opened_NM * up_NM), (grad_NO.t() @ down_low).mul_(lowered.scale)
+        down_a_grad = down_back.t() @ (opened_NM * up_NM)
         up_grad = opened_NM.mul_(product_grad)
         gate_grad = torch.ops.aten.silu_backward(product_grad.mul_(up_NM), gate_NM)
-        back_NR = torch.cat(((gate_grad @ gated.b_OR).mul_(gated.scale), (up_grad @ raised.b_OR).mul_(raised.scale)), 1)
-        ranks = [len(gated.a_RI), len(raised.a_RI)]
+        back_NR = torch.cat(((gate_grad @ gate_b).mul_(gate_scale), (up_grad @ up_b).mul_(up_scale)), 1)
+        ranks = [len(gate_a), len(up_a)]
         gate_low, up_low = torch.split(low_NR, ranks, 1)
+        gate_a_grad, up_a_grad = torch.split(back_NR.t() @ x_NI, ranks)
         x_grad = None
         if ctx.needs_input_grad[0]:
-            x_grad = (gate_grad @ gated.weight).addmm_(up_grad, raised.weight)
-            x_grad = x_grad.addmm_(back_NR, torch.cat((gated.a_RI, raised.a_RI))).view(ctx.shape)
-        gate_a, up_a = torch.split(back_NR.t() @ x_NI, ranks)
-        gate_b = (gate_grad.t() @ gate_low).mul_(gated.scale)
-        up_b = (up_grad.t() @ up_low).mul_(raised.scale)
-        return x_grad, None, gate_a, gate_b, up_a, up_b, *down_grads
+            x_grad = (gate_grad @ gate_w).addmm_(up_grad, up_w)
+            x_grad = x_grad.addmm_(back_NR, torch.cat((gate_a, up_a))).view(ctx.shape)
+        return (
+            x_grad, None,
+            None, gate_a_grad, (gate_grad.t() @ gate_low).mul_(gate_scale),
+            None, up_a_grad, (up_grad.t() @ up_low).mul_(up_scale),
+            None, down_a_grad, (grad_NO.t() @ down_low).mul_(down_scale),
+        )  # fmt: skip
 
 
 def fuse(module: nn.Module) -> None:
@@ -184,10 +188,12 @@ def _form(part: nn.Module) -> Callable[[Any, Tensor], Tensor] | None:
 
 
 def _gated(self: Any, x: Tensor) -> Tensor:
-    adapted = [_adapter(layer, x.dtype) for layer in (self.gate_proj, self.up_proj, self.down_proj)]
-    if all(one is not None and one.bias is None for one in adapted):
-        matrices = [matrix for one in adapted if one is not None for matrix in (one.a_RI, one.b_OR)]
-        whole: Tensor = GatedLora.apply(x, tuple(adapted), *matrices)  # type: ignore[no-untyped-call]
+    layers = (self.gate_proj, self.up_proj, self.down_proj)
+    adapted = [one for layer in layers if (one := _adapter(layer, x.dtype)) is not None and one.bias is None]
+    if len(adapted) == len(layers):
+        given = [tensor for one in adapted for tensor in (one.weight, one.a_RI, one.b_OR)]
+        scales = tuple(one.scale for one in adapted)
+        whole: Tensor = GatedLora.apply(x, scales, *given)  # type: ignore[no-untyped-call]
         return whole
     down: Tensor = self.down_proj(Swiglu.apply(self.gate_proj(x), self.up_proj(x)))  # type: ignore[no-untyped-call]
     return down

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 import torch
@@ -28,7 +27,8 @@ from tunewright.train.poisson import Poisson, poisson
 
 _PROVEN_UNITS = 2
 _ROWS_EACH = 2
-_LOOKED_AT = 1_000
+_LOOKED_AT = 100
+"""Rows, or more until there are two units, among which further ones of theirs are looked for."""
 _AGREE = {torch.float32: 1e-3, torch.float64: 1e-6}
 """How far a weight's gradients may lie apart, as a share of their size."""
 _AGREE_ROUNDED = 3e-2
@@ -174,11 +174,14 @@ def prove(job: Job) -> None:
 def _of_two_units(rows: Sequence[Encoded]) -> list[Encoded]:
     """A few rows of the first two units: rows of one alone would not show whether units are told apart."""
     found: dict[str, list[Encoded]] = {}
-    for row in islice(rows, _LOOKED_AT):
+    for number, row in enumerate(rows):
         name = unit_of(row.example)
-        kept = found.get(name, []) if len(found) == _PROVEN_UNITS else found.setdefault(name, [])
-        if len(kept) < _ROWS_EACH:
-            kept.append(row)
+        if name not in found and len(found) < _PROVEN_UNITS:
+            found[name] = []
+        if name in found and len(found[name]) < _ROWS_EACH:
+            found[name].append(row)
+        if len(found) == _PROVEN_UNITS and number >= _LOOKED_AT:
+            break
     return [row for kept in found.values() for row in kept]
 
 

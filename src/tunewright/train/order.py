@@ -54,18 +54,24 @@ class Order:
     def micro_batches(self, k: int, size: int) -> Iterator[list[int]]:
         """The rows of step k in micro-batches of at most `size` rows and `MICRO_TOKENS` tokens, if they have several.
 
-        A prompt is cut only if its rows have more, its own tokens counted once; different ones share nothing. The sums
-        of a step do not depend on the cut. The longest come first, each into the first that has room: every micro-batch
-        reads all weights, so few are cheap.
+        A prompt is cut only if its rows have more, its own tokens counted once; rows of different prompts are counted
+        in full. The sums of a step do not depend on the cut. The longest come first, each into the first that has room:
+        every micro-batch reads all weights, so few are cheap.
         """
         parts = [part for group in self._groups(k) for part in self._cut(group, size)]
+        weighed = [(tokens_of(self.length_R, part), part) for part in parts]
         filled: list[list[int]] = []
-        for part in sorted(parts, key=self._tokens, reverse=True):
-            room = (one for one in filled if len(one) + len(part) <= size and self._tokens(one + part) <= MICRO_TOKENS)
-            if (home := next(room, None)) is None:
-                filled.append([*part])
-            else:
-                home.extend(part)
+        held: list[int] = []
+        for tokens, part in sorted(weighed, key=lambda one: one[0], reverse=True):
+            fits = (
+                n for n, one in enumerate(filled) if len(one) + len(part) <= size and held[n] + tokens <= MICRO_TOKENS
+            )
+            home = next(fits, len(filled))
+            if home == len(filled):
+                filled.append([])
+                held.append(0)
+            filled[home] += part
+            held[home] += tokens
         yield from filled
 
     def _cut(self, group: list[int], size: int) -> Iterator[list[int]]:
@@ -80,13 +86,10 @@ class Order:
 
     def _alike(self, rows: list[int]) -> int:
         """Tokens of rows that share their prompt."""
-        return self._tokens(rows[:1]) + sum(map(self._own, rows[1:]))
+        return tokens_of(self.length_R, rows[:1]) + sum(map(self._own, rows[1:]))
 
     def _own(self, row: int) -> int:
         return 0 if self.own_R is None or row >= len(self.own_R) else int(self.own_R[row])
-
-    def _tokens(self, rows: list[int]) -> int:
-        return 0 if self.length_R is None else int(self.length_R[rows].sum())
 
     def _groups(self, k: int) -> list[list[int]]:
         epoch, place = divmod(k, self.steps_an_epoch)
@@ -107,6 +110,11 @@ class Order:
     def _fillings(self) -> _Fillings:
         numbers = () if self.prompt_R is None else self.prompt_R
         return _Fillings.of(np.unique(numbers, return_counts=True)[1], self.rows_a_step)
+
+
+def tokens_of(length_R: Numbers | None, rows: list[int]) -> int:
+    """Of some rows together; 0 where lengths are not known."""
+    return 0 if length_R is None else int(length_R[rows].sum())
 
 
 class Prompts(NamedTuple):

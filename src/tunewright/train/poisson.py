@@ -14,7 +14,7 @@ from tunewright.core.records import unit_of
 from tunewright.core.seeds import secret_stream
 from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded
-from tunewright.train.order import MICRO_TOKENS
+from tunewright.train.order import MICRO_TOKENS, tokens_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,15 +71,12 @@ class Poisson:
         """
         batch: list[int] = []
         for unit in self._drawn(k):
-            if batch and (len(batch) + len(unit) > size or self._tokens(batch + unit) > MICRO_TOKENS):
+            if batch and (len(batch) + len(unit) > size or tokens_of(self.length_R, batch + unit) > MICRO_TOKENS):
                 yield batch
                 batch = []
             batch = batch + unit
         if batch:
             yield batch
-
-    def _tokens(self, rows: list[int]) -> int:
-        return 0 if self.length_R is None else int(self.length_R[rows].sum())
 
     def _drawn(self, k: int) -> list[list[int]]:
         draw = secret_stream(self.secret, "sample", k)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.records import Example
-from tunewright.evaluate.baselines._labels import label_indices, survey_weights, targets
+from tunewright.data.pool import from_pool
+from tunewright.evaluate.baselines._labels import label_indices, survey_weights
 from tunewright.evaluate.contracts import Floats
 from tunewright.evaluate.history import history_of, previous
 
@@ -46,11 +47,12 @@ def steps_of(train: Sequence[Example], labels: Sequence[str]) -> Steps:
         UserError: No training row has a label of the list.
     """
     found = label_indices(train, labels)
-    listed = [train[row] for row in np.flatnonzero(found >= 0).tolist()]
-    examples = targets(listed)
+    listed = np.flatnonzero(found >= 0).tolist()
+    kept = [row for row in listed if not from_pool(train[row])] or listed
+    examples = [train[row] for row in kept]
     people = [example.unit or f"\0{row}" for row, example in enumerate(examples)]
     unit = np.asarray(np.unique(people, return_inverse=True)[1], dtype=np.int64)
-    return Steps(lasts(examples, labels), label_indices(examples, labels), unit, survey_weights(examples), examples)
+    return Steps(lasts(examples, labels), found[kept], unit, survey_weights(examples), examples)
 
 
 def lasts(examples: Sequence[Example], labels: Sequence[str]) -> Numbers:
