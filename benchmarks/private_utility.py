@@ -35,6 +35,8 @@ COMMON = (
     "evaluate.baselines=[]", "evaluate.metrics=[accuracy]",
 )  # fmt: skip
 WIDTH = 32
+WHOLE_LAYERS = ("full", "last")
+"""Policies that train no small part: what the others are compared with, and what is shown beside them."""
 
 
 @dataclass(frozen=True)
@@ -140,9 +142,9 @@ def main() -> None:
                 print(f"{policy}, epsilon {epsilon:g}: {statistics.mean(found):.3f} (sd {spread:.3f})", flush=True)
     if asked.json:
         means = {name: statistics.mean(found) for name, found in figures.items()}
-        others = [mean for name, mean in means.items() if name.endswith(" 3") and not name.startswith("full")]
-        if others and "full 3" in means:
-            figures["gain"] = max(others) - means["full 3"]
+        few = [mean for name, mean in means.items() if name.endswith(" 3") and not name.startswith(WHOLE_LAYERS)]
+        if few and "full 3" in means:
+            figures["gain"] = max(few) - means["full 3"]
         print(json.dumps(figures))
 
 

@@ -68,7 +68,7 @@ SCRIPTS: dict[str, tuple[str, tuple[tuple[str, str, float | None, bool], ...]]] 
     ),
     "private_utility": (
         "Digits 5-9 tuned privately on a body that has seen 0-4: which weights train, against all of them; 5 seeds.",
-        (("gain", "accuracy at epsilon 3, best policy minus all weights", 0, False),),
+        (("gain", "accuracy at epsilon 3, best sparse or adapter policy minus all weights", 0, False),),
     ),
     "medical": (
         "The run of `make run` with 1,600 rows instead of 400 and 3 passes instead of 2, nothing kept from before.",

@@ -8,7 +8,9 @@ import os
 import tracemalloc
 
 import pytest
+from filelock import FileLock
 
+from tunewright.core import store
 from tunewright.core.errors import UserError
 from tunewright.core.files import require_writable, write_atomic
 from tunewright.core.store import Run, each_event
@@ -131,8 +133,42 @@ def test_a_folder_whose_run_never_began_is_taken_over_and_cleared(tmp_path):
         (tmp_path / name).write_text(json.dumps(OURS))
     with pytest.raises(UserError, match=f"stopped before it began.*--out {tmp_path}"):
         Run.open(tmp_path)
-    assert Run.create(tmp_path, "x").folder == tmp_path
-    assert not list(tmp_path.iterdir())
+    with Run.create(tmp_path, "x") as run:
+        assert run.folder == tmp_path
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_two_starts_on_one_folder_are_one_run_and_a_sentence(tmp_path):
+    with Run.create(tmp_path / "run", "x") as run:
+        run.write("info.json", OURS)  # not begun yet: no plan
+        with (
+            pytest.raises(UserError, match="being written by another process"),
+            Run.create(tmp_path / "run", "x"),
+        ):
+            pass
+        assert run.read("info.json") == OURS
+        run.plan_file.write_text("")
+    with pytest.raises(UserError, match="not empty"), Run.create(tmp_path / "run", "x"):
+        pass
+
+
+def test_a_start_that_waited_for_the_lock_does_not_clear_what_was_begun_meanwhile(tmp_path, monkeypatch):
+    class Slow(FileLock):
+        def acquire(self, *args, **kwargs):
+            (tmp_path / "plan.yaml").write_text("another's")
+            return super().acquire(*args, **kwargs)
+
+    monkeypatch.setattr(store, "FileLock", Slow)
+    with pytest.raises(UserError, match="not empty"), Run.create(tmp_path, "x"):
+        pass
+    assert (tmp_path / "plan.yaml").read_text() == "another's"
+
+
+def test_a_run_has_one_writer(run):
+    with run.writing(), pytest.raises(UserError, match="being written by another process"), run.writing():
+        pass
+    with run.writing():
+        pass
 
 
 @pytest.mark.parametrize(
@@ -145,13 +181,14 @@ def test_a_folder_whose_run_never_began_is_taken_over_and_cleared(tmp_path):
 def test_a_folder_of_the_users_own_is_not_taken_over(tmp_path, files):
     for name, content in files.items():
         (tmp_path / name).write_text(content)
-    with pytest.raises(UserError, match=r"is not empty. Give another --out\.$"):
-        Run.create(tmp_path, "x")
+    with pytest.raises(UserError, match=r"is not empty. Give another --out\.$"), Run.create(tmp_path, "x"):
+        pass
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
 
 
 def test_resume_is_offered_for_runs_alone(run, tmp_path):
-    with pytest.raises(UserError, match="tunewright resume"):
-        Run.create(run.folder, "x")
-    with pytest.raises(UserError, match=r"is a file; a run is a folder\. Give another --out\.$"):
-        Run.create(run.plan_file, "x")
+    with pytest.raises(UserError, match="tunewright resume"), Run.create(run.folder, "x"):
+        pass
+    a_file = r"is a file; a run is a folder\. Give another --out\.$"
+    with pytest.raises(UserError, match=a_file), Run.create(run.plan_file, "x"):
+        pass

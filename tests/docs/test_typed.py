@@ -139,7 +139,7 @@ def test_a_run_holds_the_files_that_the_readme_names(readme: Typed) -> None:
 def test_rows_come_back_with_the_columns_that_the_readme_names(readme: Typed) -> None:
     with open(readme.folder / "answers.csv", encoding="utf-8", newline="") as file:
         answered = list(csv.DictReader(file))
-    assert list(answered[0]) == ["text", "ward", "prediction", "probability", "abstain"]
+    assert list(answered[0]) == ["text", "ward", "prediction", "probability", "abstain", "prediction_note"]
     assert len(answered) == 5
     assert {row["prediction"] for row in answered} <= set(_CHAPTERS)
     assert {row["abstain"] for row in answered} == {"false"}

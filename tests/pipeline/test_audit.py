@@ -242,4 +242,4 @@ def _an_interrupted_control_is_gone(run, monkeypatch):
                 audit(run.folder, None, 0, True)
         assert not control.exists()
         assert str(told.value).endswith(f"Go on with: tunewright resume {run.folder}")
-        assert asked_of(run) == {"verb": "audit", "twin": 0, "control": True, "json": ""}
+        assert asked_of(run) == [{"verb": "audit", "twin": 0, "control": True, "json": ""}]

@@ -99,8 +99,8 @@ def test_rows_dropped_as_too_long_are_counted_listed_and_said_for_every_split(mo
     told = said(data, model, *DROP)
     assert "Rows: {train} train, {valid} valid, {test} test".format(**used) in told
     assert "over max_length (70 tokens): {train} train, {valid} valid, {test} test rows".format(**left_out) in told
-    run = Run.create(tmp_path / "run", "x")
-    run.write("data.json", prepared.data)
+    with Run.create(tmp_path / "run", "x") as run:
+        run.write("data.json", prepared.data)
     report = str(gather(run))
     assert f"overlong {facts['dropped']['overlong']}" in report
     assert encoding["dropped_test_rows"][0] in report

@@ -12,15 +12,20 @@ import pytest
 
 from tiny import save_tiny
 from tunewright.core.config import Request
+from tunewright.core.errors import Interrupted
 from tunewright.core.progress import silent
+from tunewright.core.store import Run
 from tunewright.pipeline import asked, forecast
+from tunewright.pipeline import train as pipeline_train
 from tunewright.pipeline.evaluate import ask_base
 from tunewright.pipeline.example_data import write_rows as write_people
 from tunewright.pipeline.jobs import job_of
 from tunewright.pipeline.labour_market import Market
 from tunewright.pipeline.prepare import prepare, read_rows
 from tunewright.pipeline.probe import planned_probes
-from tunewright.pipeline.train import begin
+from tunewright.pipeline.resume import resume
+from tunewright.pipeline.train import begun
+from tunewright.pipeline.tune import tune
 from tunewright.pipeline.work import Size, Work, of_probe, of_suite
 from tunewright.train.loop import train
 from tunewright.train.stopping import StopRequest
@@ -111,11 +116,12 @@ def test_probes_are_counted_by_asking_them(place, word):
 
 @pytest.mark.parametrize("rows", ["rows.csv", "careers.csv"])
 def test_training_is_counted_as_micro_batches_are_laid_out(place, tmp_path, rows):
-    prepared, run = begin(request(place, rows, "train.num_train_epochs=2", out=tmp_path / "run"), "train", silent)
-    job = job_of(prepared)
-    found = forecast.by_formula(prepared, job)
-    with through_the_layers(job.model.module.get_base_model()) as seen, run.writing():
-        train(job, run, silent, StopRequest())
+    question = request(place, rows, "train.num_train_epochs=2", out=tmp_path / "run")
+    with begun(question, "train", silent) as (prepared, run):
+        job = job_of(prepared)
+        found = forecast.by_formula(prepared, job)
+        with through_the_layers(job.model.module.get_base_model()) as seen:
+            train(job, run, silent, StopRequest())
     counted = found.positions["training"] + found.positions["validation"]
     assert counted == pytest.approx(sum(seen), rel=0.02)
     tokens = sum(row.length for row in prepared.train)
@@ -123,16 +129,30 @@ def test_training_is_counted_as_micro_batches_are_laid_out(place, tmp_path, rows
 
 
 def test_what_the_base_answered_before_is_not_counted_again(place, tmp_path):
-    prepared, run = begin(
-        request(place, "rows.csv", "evaluate.probes=[retention]", out=tmp_path / "run"), "tune", silent
-    )
-    fresh = asked.work(prepared, job_of(prepared_of(place, "rows.csv")), base=True)
-    assert fresh["base"].positions > 0
-    ask_base(prepared, run, silent)
-    again = asked.work(prepared, job_of(prepared), base=True)
+    question = request(place, "rows.csv", "evaluate.probes=[retention]", out=tmp_path / "run")
+    with begun(question, "tune", silent) as (prepared, run):
+        fresh = asked.work(prepared, job_of(prepared_of(place, "rows.csv")), base=True)
+        assert fresh["base"].positions > 0
+        ask_base(prepared, run, silent)
+        again = asked.work(prepared, job_of(prepared), base=True)
     assert (again["base"].positions, again["probes of base"].positions) == (0, 0)
     assert again["tuned"].positions > 0
     assert again["probes of tuned"].positions > 0
+
+
+def test_of_a_run_that_was_interrupted_nobody_says_how_long_the_whole_took(place, tmp_path, monkeypatch):
+    question = request(place, "rows.csv", "evaluate.probes=[]", "train.max_steps=4", out=tmp_path / "run")
+    stop = StopRequest()
+    stop.requested = True
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline_train, "StopRequest", lambda: stop)
+        with pytest.raises(Interrupted):
+            tune(question, silent)
+    resume(tmp_path / "run")
+    actual = Run.open(tmp_path / "run").must_read("forecast.json")["actual"]
+    assert actual["training_seconds"] > 0
+    assert "seconds" not in actual
+    assert "evaluation_seconds" not in actual
 
 
 def test_a_dry_step_measures_rates_and_leaves_the_weights(place):

@@ -10,7 +10,7 @@ from tunewright.core.config import Request, plan_of
 from tunewright.core.errors import UserError
 from tunewright.core.progress import silent
 from tunewright.pipeline.places import absolute
-from tunewright.pipeline.train import begin
+from tunewright.pipeline.train import begun
 
 
 @pytest.fixture
@@ -61,5 +61,6 @@ def test_a_tilde_is_the_home_folder(there, monkeypatch):
 
 def test_a_place_that_is_taken_is_told_before_rows_are_read(there):
     for out, sentence in (("rows.csv", "is a file"), (".", "not empty")):
-        with pytest.raises(UserError, match=sentence):
-            begin(Request(data="nowhere.csv", out=Path(out)), "tune", silent)
+        asked = Request(data="nowhere.csv", out=Path(out))
+        with pytest.raises(UserError, match=sentence), begun(asked, "tune", silent):
+            pass

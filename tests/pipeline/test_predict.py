@@ -18,7 +18,7 @@ from tunewright.pipeline import predict as module
 from tunewright.pipeline.predict import predict
 from tunewright.pipeline.train import train
 
-ADDED = ["prediction", "probability", "abstain"]
+ADDED = ["prediction", "probability", "abstain", "prediction_note"]
 QUICK = ("train.threads=1", "train.max_steps=1", "evaluate.max_new_tokens=4")
 LABELS = ("red", "blue")
 
@@ -90,8 +90,9 @@ def test_a_ragged_first_row_costs_no_column_and_keeps_its_cells(labelled, tmp_pa
         ("7", ""), ("8", "alpha cat"), ("9", "beta, gamma"), ("10", "dog"),
     ]  # fmt: skip
     assert [row["prediction"] in LABELS for row in found] == [False, True, False, True]
-    assert "line 2" in found[0]["abstain"]
-    assert lines[0] == f"2 rows answered in {tmp_path / 'out.csv'}, 2 not: column abstain says why."
+    assert [row["abstain"] for row in found] == ["true", "false", "true", "false"]
+    assert "line 2" in found[0]["prediction_note"]
+    assert lines[0] == f"2 rows answered in {tmp_path / 'out.csv'}, 2 not: column prediction_note says why."
 
 
 def test_cells_of_a_bad_row_are_found_under_another_separator_and_behind_quoted_line_ends(labelled, tmp_path):
@@ -114,9 +115,9 @@ def test_rows_of_other_keys_and_broken_lines_come_back_whole(labelled, tmp_path,
         assert found[1]["note"] == ["x"]
     assert [row.get("unread") for row in found[2:4]] == lines[2:4]
     assert str(found[4]["id"]) == "5"
-    assert "'text'" in found[4]["abstain"]
+    assert "'text'" in found[4]["prediction_note"]
     assert said[0].startswith("2 rows answered in")
-    assert ", 3 not: column abstain" in said[0]
+    assert ", 3 not: column prediction_note" in said[0]
 
 
 def test_a_table_that_is_whole_has_no_column_more(labelled, tmp_path):
@@ -158,6 +159,14 @@ def test_contexts_that_are_cut_are_counted_and_no_others(labelled, tmp_path):
     assert said[1].startswith("2 rows did not fit train.max_length (64 tokens")
     _, said = answered(labelled, tmp_path / "rows.csv", "text\nshort\n")
     assert len(said) == 1
+
+
+def test_a_free_answer_that_did_not_end_is_noted_and_abstains_from_nothing(place, tmp_path):
+    rows = [{"prompt": f"What is room {k}?", "completion": f"Room {k * k} of the house"} for k in range(40)]
+    run = trained(place, "free", rows)
+    found, _ = answered(run, tmp_path / "rows.jsonl", '{"prompt": "What is room 7?"}\n', "out.jsonl")
+    assert list(found[0]) == ["prompt", *ADDED]
+    assert (found[0]["probability"], found[0]["abstain"], found[0]["prediction_note"]) == (None, False, "unfinished")
 
 
 def test_a_run_on_plain_text_is_refused_with_what_it_can_do(plain, tmp_path, capsys):

@@ -9,6 +9,7 @@ import pytest
 from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.store import Run
 from tunewright.pipeline import resume as module
+from tunewright.pipeline.result import Result
 from tunewright.pipeline.resume import resume
 from tunewright.pipeline.under_way import asked_of, under_way
 
@@ -27,16 +28,16 @@ def test_what_stops_in_a_child_is_still_asked_of_the_run_and_says_so(run):
     with pytest.raises(Interrupted) as told, under_way(run, "evaluate", set=["seed=3"]):
         raise Interrupted(f"Stopped after step 5. Go on with: tunewright resume {child}")
     assert str(told.value) == f"Stopped after step 5. Go on with: tunewright resume {run.folder}"
-    assert asked_of(run) == {"verb": "evaluate", "set": ["seed=3"]}
+    assert asked_of(run) == [{"verb": "evaluate", "set": ["seed=3"]}]
 
 
 def test_what_cannot_be_done_or_is_done_is_asked_no_more(run):
     with pytest.raises(UserError, match="wrong"), under_way(run, "evaluate", set=[]):
         raise UserError("wrong")
-    assert asked_of(run) == {}
+    assert asked_of(run) == []
     with under_way(run, "evaluate", set=[]):
         assert asked_of(run)
-    assert asked_of(run) == {}
+    assert asked_of(run) == []
 
 
 @pytest.mark.parametrize(
@@ -49,8 +50,43 @@ def test_what_cannot_be_done_or_is_done_is_asked_no_more(run):
 )
 def test_resume_asks_again_as_it_was_asked(run, monkeypatch, verb, how, wanted):
     asked = []
-    monkeypatch.setattr(module, verb, lambda folder, *arguments: asked.append((folder, *arguments[:-1])))
+
+    def again(folder, *arguments):
+        asked.append((folder, *arguments[:-1]))
+        return Result(3)
+
+    monkeypatch.setattr(module, verb, again)
     with pytest.raises(Interrupted), under_way(run, verb, **how):
         raise Interrupted("Stopped.")
-    resume(run.folder)
+    assert resume(run.folder).exit_code == 3
     assert asked == [(run.folder, *wanted)]
+
+
+def test_a_verb_that_ends_meanwhile_does_not_make_another_forgotten(run, monkeypatch):
+    for verb, how in (("evaluate", {"set": ["seed=3"]}), ("audit", {"twin": 0, "control": False, "json": ""})):
+        with pytest.raises(Interrupted), under_way(run, verb, **how):
+            raise Interrupted("Stopped.")
+    with under_way(run, "audit", twin=40, control=False, json=""):
+        pass
+    assert asked_of(run) == [{"verb": "evaluate", "set": ["seed=3"]}]
+    with pytest.raises(Interrupted), under_way(run, "audit", twin=0, control=False, json=""):
+        raise Interrupted("Stopped.")
+    monkeypatch.setattr(module, "evaluate", lambda *_: Result(3, ("not better",)))
+    monkeypatch.setattr(module, "audit", lambda *_: Result(0, ("no breach",)))
+    ended = resume(run.folder)
+    assert (ended.exit_code, ended.lines) == (3, ("not better", "no breach"))
+
+
+def test_a_run_that_was_judged_anew_keeps_that_judgement_when_it_is_resumed(run, monkeypatch):
+    monkeypatch.setattr(module, "evaluate", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(module, "pending", lambda run: False)
+    monkeypatch.setattr(module, "write_report", lambda run: (run.folder / "report.html").write_text("new"))
+    run.write("info.json", {"verb": "tune", "capabilities": ["choices"]})
+    run.write("data.json", {"facts": {"format": "label"}})
+    verdict = {"verdict": "cannot_tell", "sentences": ["Nothing can be told."], "gates": [], "exit_code": 0}
+    run.write("verdict.json", verdict)  # under gates.require=not_worse, which the plan does not have
+    ended = resume(run.folder)
+    assert ended.exit_code == 0
+    assert ended.lines[0] == "Nothing can be told."
+    assert run.read("verdict.json") == verdict
+    assert (run.folder / "report.html").is_file()

@@ -149,7 +149,7 @@ def test_predict_keeps_columns_and_says_what_evaluation_measured(place, learnt, 
     out = tmp_path / "out.csv"
     tunewright("predict", run, place / "rows.csv", "--out", out, expect=0)
     given, found = read_csv(place / "rows.csv"), read_csv(out)
-    added = ("prediction", "probability", "abstain")
+    added = ("prediction", "probability", "abstain", "prediction_note")
     assert list(found[0]) == ["text", "label", "unit", *added]
     assert [{k: v for k, v in row.items() if k not in added} for row in found] == given
     assert all(1 / 3 <= float(row["probability"]) <= 1 and row["abstain"] == "false" for row in found)

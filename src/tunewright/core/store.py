@@ -18,7 +18,8 @@ from filelock import FileLock, Timeout
 from tunewright.core.errors import UserError
 from tunewright.core.files import lines_of, make_folder, naming, read_json, write_json
 
-_BEFORE_THE_PLAN = {"info.json", "data.json", "canaries.json", "rows.key", ".lock"}
+_LOCK = ".lock"
+_BEFORE_THE_PLAN = {"info.json", "data.json", "canaries.json", "rows.key", _LOCK}
 """What a run folder may hold before plan.yaml, which is written last, makes it a run."""
 
 
@@ -29,27 +30,24 @@ class Run:
     folder: Path
 
     @classmethod
-    def create(cls, out: Path | None, name: str) -> Run:
-        """Makes a new run folder: `out` itself if given, else `runs/<date>-<name>` with a number if taken.
+    @contextmanager
+    def create(cls, out: Path | None, name: str) -> Iterator[Run]:
+        """Makes a new run folder, locked within: `out` if given, else `runs/<date>-<name>` with a number if taken.
 
         Raises:
-            UserError: `out` is a file, or a folder that is not empty; what a run that never began left is cleared.
+            UserError: `out` is a file, or a folder that is not empty, or another process begins a run there; what a run
+                that never began left is cleared.
         """
+        run = cls(_new_folder(name) if out is None else out)
         if out is not None:
             require_free(out)
             make_folder(out)
-            for left in out.iterdir():
-                left.unlink()
-            return cls(out)
-        stem = f"{date.today().isoformat()}-{re.sub(r'[^A-Za-z0-9_.]+', '-', name).strip('-').lower() or 'run'}"
-        for number in range(1, 10_000):
-            folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
-            try:
-                folder.mkdir(parents=True)
-            except FileExistsError:
-                continue
-            return cls(folder)
-        raise UserError(f"runs/{stem}-* is full; give --out.")
+        with run.writing():
+            require_free(run.folder)  # whoever had the lock before may have begun a run there
+            for left in run.folder.iterdir():
+                if left.name != _LOCK:
+                    left.unlink()
+            yield run
 
     @property
     def children(self) -> Path:
@@ -177,7 +175,7 @@ class Run:
         Raises:
             UserError: Another process writes to this run.
         """
-        lock = FileLock(self.folder / ".lock", timeout=0)
+        lock = FileLock(self.folder / _LOCK, timeout=0)
         try:
             lock.acquire()
         except Timeout:
@@ -209,6 +207,19 @@ def each_event(run: Run, *kinds: str) -> Iterator[dict[str, Any]]:
                 yield event
 
 
+def _new_folder(name: str) -> Path:
+    """A folder under runs/ that was not there."""
+    stem = f"{date.today().isoformat()}-{re.sub(r'[^A-Za-z0-9_.]+', '-', name).strip('-').lower() or 'run'}"
+    for number in range(1, 10_000):
+        folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise UserError(f"runs/{stem}-* is full; give --out.")
+
+
 def require_free(out: Path) -> None:
     """Whether a new run may be made there, to be asked before long work.
 
@@ -217,7 +228,7 @@ def require_free(out: Path) -> None:
     """
     if out.is_file():
         raise UserError(f"--out {out} is a file; a run is a folder. Give another --out.")
-    if out.is_dir() and not _never_begun(out) and any(out.iterdir()):
+    if out.is_dir() and not _never_begun(out) and any(path.name != _LOCK for path in out.iterdir()):
         go_on = f", or `tunewright resume {out}` to go on with it" if (out / "plan.yaml").is_file() else ""
         raise UserError(f"{out} exists and is not empty. Give another --out{go_on}.")
 

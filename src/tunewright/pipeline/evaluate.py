@@ -122,6 +122,7 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     comparisons = compared.comparisons
     gates = judge_gates(settings.gates, comparisons, figures)
     verdict = judge(comparisons, gates)
+    verdict["exit_code"] = exit_code(verdict, (), settings.gates.require)
     verdict["sentences"] = [*verdict["sentences"], *_baseline_sentences(comparisons), *_probe_sentences(run)]
     verdict["sentences"] += compared.unmeasured
     if "retention" not in base.probes:
@@ -149,7 +150,7 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     run.write("rows.json", {"blocks": dumped(shown)})
     run.write("verdict.json", verdict)
     write_report(run)
-    return ended(prepared, run)
+    return standing(run)
 
 
 def _what_was_asked(prepared: Prepared) -> dict[str, str]:
@@ -162,15 +163,14 @@ def _what_was_asked(prepared: Prepared) -> dict[str, str]:
     }
 
 
-def ended(prepared: Prepared, run: Run) -> Result:
-    """What a judged run ends with."""
-    verdict = run.must_read("verdict.json")
-    code = exit_code(verdict, (), prepared.settings.gates.require)
+def standing(run: Run) -> Result:
+    """What a judged run ends with, however long ago it was judged."""
+    verdict, data = run.must_read("verdict.json"), run.must_read("data.json")
     lines = [*verdict["sentences"], f"Report: {run.folder / 'report.html'}"]
-    asks = prepared.dataset.facts["format"] != "text"  # plain texts have no question that could be answered
-    if asks and prepared.model.family.capabilities & {"choices", "generate"}:
+    asks = data["facts"]["format"] != "text"  # plain texts have no question that could be answered
+    if asks and {"choices", "generate"} & set(run.must_read("info.json")["capabilities"]):
         lines.append(f"Use it: tunewright predict {run.folder} rows.csv --out predictions.csv")
-    return Result(code, tuple(lines), run.folder)
+    return Result(verdict["exit_code"], tuple(lines), run.folder)
 
 
 def further_runs(prepared: Prepared, run: Run, base: Base, progress: Progress) -> Result:
@@ -181,7 +181,7 @@ def further_runs(prepared: Prepared, run: Run, base: Base, progress: Progress) -
 
     if finish_children(prepared, run, judged, progress):
         write_report(run)
-    return ended(prepared, run)
+    return standing(run)
 
 
 def _probe(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel, progress: Progress) -> list[Figure]:

@@ -49,18 +49,19 @@ class Predictor:
     """Abstains below this probability."""
 
     def answer(self, examples: Sequence[Example]) -> Iterator[dict[str, Any]]:
-        """For each example the three added columns."""
+        """For each example the added columns."""
         family = self.model.family
         if not self.labels:
             for answer in family.generate(self.model, examples, self.max_new_tokens, self.encode):
-                unfinished = "" if answer.stopped else "unfinished"
-                yield {"prediction": answer.text, "probability": None, "abstain": unfinished}
+                note = "" if answer.stopped else "unfinished"
+                yield {"prediction": answer.text, "probability": None, "abstain": False, "prediction_note": note}
             return
         for scores in family.choices(self.model, examples, [self.labels] * len(examples), True, self.encode):
             shares = probabilities(scores)
             best = int(shares.argmax())
             sure = float(shares[best])
-            yield {"prediction": self.labels[best], "probability": round(sure, 6), "abstain": sure < self.threshold}
+            added = {"prediction": self.labels[best], "probability": round(sure, 6), "abstain": sure < self.threshold}
+            yield {**added, "prediction_note": ""}
 
     def cut(self, examples: Sequence[Example]) -> int:
         """How many of the examples have a context that is cut to be answered."""
@@ -118,7 +119,7 @@ def _told(run: Run, out: Path, tally: Tally, max_length: int) -> list[str]:
     if not tally.answered:
         first = f"None of the {counted(tally.done, 'row')} could be answered, and {out} was not written:"
     elif left:
-        first = f"{counted(tally.answered, 'row')} answered in {out}, {left} not: column abstain says why."
+        first = f"{counted(tally.answered, 'row')} answered in {out}, {left} not: column prediction_note says why."
     else:
         first = f"{counted(tally.answered, 'row')} answered in {out}."
     lines = [first]

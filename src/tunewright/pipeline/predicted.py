@@ -17,7 +17,8 @@ from tunewright.core.files import file_digest, read_json, write_json
 from tunewright.data.lines import numbered_lines
 from tunewright.data.readers import Bad, read_rows
 
-ADDED = ("prediction", "probability", "abstain")
+ADDED = ("prediction", "probability", "abstain", "prediction_note")
+"""What predict adds; the note says why a row has no answer, or that the answer is not finished."""
 UNREAD = "unread"
 """Column of what stood in a row that cannot be read, where there are no cells to keep."""
 SHOWN = 20
@@ -185,7 +186,7 @@ class Output:
             csv.writer(self.file).writerow(self.columns)
         for row, answer in zip(rows, answers, strict=True):
             if isinstance(answer, str):
-                self._line({**row, "prediction": "", "probability": None, "abstain": answer})
+                self._line({**row, "prediction": "", "probability": None, "abstain": True, "prediction_note": answer})
                 continue
             self._line({**row, **answer})
             self.tally.answered += 1

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tunewright.core.progress import Progress, silent
 from tunewright.core.store import Run
 from tunewright.pipeline.audit import audit
 from tunewright.pipeline.children import pending
-from tunewright.pipeline.evaluate import ask_base, evaluate, further_runs
+from tunewright.pipeline.evaluate import ask_base, evaluate, further_runs, standing
 from tunewright.pipeline.reopen import reopen
-from tunewright.pipeline.result import Result
+from tunewright.pipeline.result import Result, together
 from tunewright.pipeline.train import train_stage
 from tunewright.pipeline.tune import stages
 from tunewright.pipeline.under_way import asked_of
+from tunewright.report import write as write_report
 from tunewright.runs.opening import forget_noise_key
 
 
@@ -23,16 +25,15 @@ def resume(folder: Path, progress: Progress = silent) -> Result:
     verb = run.must_read("info.json")["verb"]
     if run.model.is_dir():
         forget_noise_key(run)  # it may have been stopped between saving and deleting
-        asked = asked_of(run)
-        if asked.get("verb") == "audit":
-            json_out = Path(asked["json"]) if asked["json"] else None
-            return audit(folder, json_out, asked["twin"], asked["control"], progress)
-        if asked:
-            return evaluate(folder, asked["set"], progress)
+        if asked := asked_of(run):
+            return together([_ask_again(folder, one, progress) for one in asked])
         if verb == "train":
             return Result(0, (f"{folder} is finished: the model is in {run.model}.",), folder)
-        if run.read("verdict.json") is None or not pending(run):
+        if run.read("verdict.json") is None:
             return evaluate(folder, (), progress)
+        if not pending(run):
+            write_report(run)  # it may have been stopped between judging and reporting
+            return standing(run)
     prepared = reopen(run, (), progress)
     with run.writing():
         if run.model.is_dir():
@@ -41,3 +42,10 @@ def resume(folder: Path, progress: Progress = silent) -> Result:
             return stages(prepared, run, progress)
         train_stage(prepared, run, progress)
     return Result(0, (f"Trained. The model is in {run.model}.",), folder)
+
+
+def _ask_again(folder: Path, asked: dict[str, Any], progress: Progress) -> Result:
+    if asked["verb"] == "audit":
+        json_out = Path(asked["json"]) if asked["json"] else None
+        return audit(folder, json_out, asked["twin"], asked["control"], progress)
+    return evaluate(folder, asked["set"], progress)

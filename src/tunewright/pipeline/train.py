@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,34 +38,36 @@ from tunewright.train.stopping import StopRequest
 
 def train(request: Request, progress: Progress) -> Result:
     """Check, forecast and train; the result is in RUN/model when this returns."""
-    prepared, run = begin(request, "train", progress)
-    with run.writing():
+    with begun(request, "train", progress) as (prepared, run):
         train_stage(prepared, run, progress, None)
     return Result(
         0, (f"Trained. The model is in {run.model}.", f"Evaluate it: tunewright evaluate {run.folder}"), run.folder
     )
 
 
-def begin(request: Request, verb: str, progress: Progress) -> tuple[Prepared, Run]:
-    """Reads, checks and opens everything, and only then makes the run folder."""
+@contextmanager
+def begun(request: Request, verb: str, progress: Progress) -> Iterator[tuple[Prepared, Run]]:
+    """Reads, checks and opens everything, and only then makes the run folder, which is locked within."""
     if request.out:
         require_free(request.out)
-    return set_up(read_rows(request, progress), request.out, verb, progress)
+    with set_up(read_rows(request, progress), request.out, verb, progress) as made:
+        yield made
 
 
-def set_up(rows: Rows, out: Path | None, verb: str, progress: Progress) -> tuple[Prepared, Run]:
-    """Opens everything for rows that were read, and makes the run folder: `out`, or one under runs/."""
+@contextmanager
+def set_up(rows: Rows, out: Path | None, verb: str, progress: Progress) -> Iterator[tuple[Prepared, Run]]:
+    """Opens everything for rows that were read, and makes the run folder, locked within: `out`, or one under runs/."""
     threads = fix_threads(rows.plan.settings.train.threads)
     prepared = prepare(replace(rows, plan=absolute(rows.plan)), progress)
     if verb == "tune":
         needs_test(prepared)
     method = prepared.method.plugin_name()
-    run = Run.create(out, f"{Path(prepared.settings.data.path).stem}-{method}")
-    if prepared.canaries.coins:
-        prepared.canaries.write(run.folder)
-    begin_folder(prepared, run, verb, threads)
-    tell([*rows.plan.notes, *data_lines(prepared.data), *safety_advice(prepared), *gate_advice(prepared)])
-    return prepared, run
+    with Run.create(out, f"{Path(prepared.settings.data.path).stem}-{method}") as run:
+        if prepared.canaries.coins:
+            prepared.canaries.write(run.folder)
+        begin_folder(prepared, run, verb, threads)
+        tell([*rows.plan.notes, *data_lines(prepared.data), *safety_advice(prepared), *gate_advice(prepared)])
+        yield prepared, run
 
 
 def begin_folder(prepared: Prepared, run: Run, verb: str, threads: int) -> None:

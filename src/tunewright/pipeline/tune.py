@@ -12,19 +12,19 @@ from tunewright.pipeline.evaluate import ask_base, evaluate_stage, further_runs
 from tunewright.pipeline.machine import peak_memory
 from tunewright.pipeline.prepare import Prepared
 from tunewright.pipeline.result import Result
-from tunewright.pipeline.train import begin, train_stage
+from tunewright.pipeline.train import begun, train_stage
 from tunewright.report import write as write_report
 
 
 def tune(request: Request, progress: Progress = silent) -> Result:
     """Everything, from rows to verdict."""
-    prepared, run = begin(request, "tune", progress)
-    with run.writing():
+    with begun(request, "tune", progress) as (prepared, run):
         return stages(prepared, run, progress)
 
 
 def stages(prepared: Prepared, run: Run, progress: Progress) -> Result:
     """Base first (nothing is attached yet), then training, then the tuned model as opened from disk."""
+    whole = run.read("forecast.json") is None  # else an earlier process did a part, and nobody knows how long it took
     started = time.perf_counter()
     base = ask_base(prepared, run, progress)
     asked = time.perf_counter()
@@ -33,11 +33,11 @@ def stages(prepared: Prepared, run: Run, progress: Progress) -> Result:
     evaluate_stage(prepared, run, base, tuned, progress)
     ended = time.perf_counter()
     forecast, told = run.read("forecast.json"), coarse if prepared.settings.privacy.on else float
-    forecast["actual"] |= {
-        "seconds": round(told(ended - started), 1),
-        "evaluation_seconds": round(asked - started + ended - trained, 1),
-        "memory_bytes": max(forecast["actual"]["memory_bytes"], int(told(peak_memory()))),
-    }
+    actual = forecast["actual"]
+    actual["memory_bytes"] = max(actual["memory_bytes"], int(told(peak_memory())))
+    if whole:
+        actual["seconds"] = round(told(ended - started), 1)
+        actual["evaluation_seconds"] = round(asked - started + ended - trained, 1)
     run.write("forecast.json", forecast)
     write_report(run)
     return further_runs(prepared, run, base, progress)

@@ -29,22 +29,21 @@ def twin_of(run: Run, name: str, changes: Mapping[str, Any], progress: Progress)
         progress: Told what is going on.
     """
     child = run.child(name)
-
     tell = under(progress, f"{name} twin")
-
     if child.model.is_dir():
         forget_noise_key(child)  # it may have been stopped between saving and deleting
         return child
     if child.plan_file.is_file():
         prepared = reopen(child, (), tell)
-    else:
-        found = run.must_read("info.json")
-        plan = override(
-            Plan.load(run.plan_file), [f"{key}={json.dumps(value)}" for key, value in {**_ALONE, **changes}.items()]
-        )
-        same = plan.settings.train.model_copy(update={"precision": found["precision"], "threads": found["threads"]})
-        plan = replace(plan, settings=plan.settings.model_copy(update={"train": same}))
-        prepared, child = set_up(reread_rows(plan, tell), child.folder, "train", tell)
-    with child.writing():
+        with child.writing():
+            train_stage(prepared, child, tell)
+        return child
+    found = run.must_read("info.json")
+    plan = override(
+        Plan.load(run.plan_file), [f"{key}={json.dumps(value)}" for key, value in {**_ALONE, **changes}.items()]
+    )
+    same = plan.settings.train.model_copy(update={"precision": found["precision"], "threads": found["threads"]})
+    plan = replace(plan, settings=plan.settings.model_copy(update={"train": same}))
+    with set_up(reread_rows(plan, tell), child.folder, "train", tell) as (prepared, child):
         train_stage(prepared, child, tell)
     return child

@@ -16,26 +16,37 @@ _ASKED = "evaluations/asked.json"
 def under_way(run: Run, verb: str, **how: Any) -> Iterator[None]:
     """Within it `resume` knows what is asked; what turns out to be the user's fault is not asked again.
 
+    Another verb that was interrupted stays asked; the same one is asked as it is asked now.
+
     Args:
         run: Of whom it is asked.
         verb: What.
         how: The arguments to ask it with, as JSON values.
     """
-    run.write(_ASKED, {"verb": verb, **how})
+    others = [one for one in asked_of(run) if one["verb"] != verb]
+    run.write(_ASKED, [*others, {"verb": verb, **how}])
     try:
         with gone_on_from(run):
             yield
     except Interrupted:
         raise
     except UserError:
-        (run.folder / _ASKED).unlink()
+        _leave(run, others)
         raise
-    (run.folder / _ASKED).unlink()
+    _leave(run, others)
 
 
-def asked_of(run: Run) -> dict[str, Any]:
-    """The verb that is under way and its arguments; empty where there is none."""
-    return dict(run.read(_ASKED) or {})
+def asked_of(run: Run) -> list[dict[str, Any]]:
+    """The verbs that are under way, each with its arguments, in the order in which they were asked."""
+    return list(run.read(_ASKED) or ())
+
+
+def _leave(run: Run, asked: list[dict[str, Any]]) -> None:
+    """What is still asked; a run of which nothing is asked has no such file."""
+    if asked:
+        run.write(_ASKED, asked)
+    else:
+        (run.folder / _ASKED).unlink()
 
 
 @contextmanager
