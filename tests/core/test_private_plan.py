@@ -67,6 +67,7 @@ def test_of_a_recipes_baselines_those_stay_that_need_no_training_row(recipe, kep
         ({"data.path": "rows", "privacy.target_epsilon": 3, "method": public("rows/train.csv")}, "among the private"),
         ({"privacy.target_epsilon": 3, "evaluate.baselines": ["tfidf"]}, "without noise"),
         ({"privacy.target_epsilon": 3, "privacy.unit": "patient", "data.unit": "ward"}, "Name the same column"),
+        ({"privacy.target_epsilon": 3, "data.options": {"test_from": 1986}}, "rows are split by person"),
         ({"privacy.noise_seed": 3}, "no privacy.target_epsilon"),
         ({"privacy.target_epsilon": 3, "privacy.clipping": "flat"}, "unknown key"),
     ],

@@ -164,10 +164,13 @@ def test_every_part_is_in_the_blocks_and_they_can_be_read_again() -> None:
     text = " ".join(sentences(leaks))
     for part in (
         "of a twin trained alike",
-        "so this audit sees leaks",
+        "The same audit of a twin trained without privacy proves epsilon of at least",
+        "so it sees leaks",
         "Secrets said outright, canaries: 30.0 %",
         "What privacy costs, accuracy: 0.800, and 0.950 for the twin without it",
     ):
         assert part in text
+    watched = replace(leaks, canaries=replace(_canaried(0.0, claim), steps=8))
+    assert "A weaker audit, of the finished model alone, of a twin trained without" in " ".join(sentences(watched))
     assert math.isinf(Claim().epsilon)
     json.dumps(leaks.to_json(), allow_nan=False)

@@ -123,7 +123,7 @@ def test_files_that_do_not_fit_are_told(model, tmp_path: Path, damage: str) -> N
 
 def test_unknown_labels_and_rows_without_a_picture_are_told(model) -> None:
     encoder = FAMILY.encoder(model, EncodeSettings())
-    with pytest.raises(Unencodable, match="'emu'; the model knows cat, dog, owl"):
+    with pytest.raises(Unencodable, match="as label text 'emu'; the model knows cat, dog, owl"):
         encoder.encode(_example(np.zeros((8, 8), np.uint8), "emu"))
     with pytest.raises(Unencodable, match="0 pictures"):
         encoder.encode(Example((Turn("user", (text_part("x"),)),), (Answer((text_part("cat"),)),)))

@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,24 @@ def test_a_private_run_is_held_to_its_epsilon_and_its_control_has_none(place, mo
     assert price["name"] == "accuracy"
     assert price["low"] <= price["difference"] <= price["high"]
     _an_interrupted_control_is_gone(run, monkeypatch)
+    _a_control_with_more_canaries_tells_no_price(run, monkeypatch)
+
+
+def _a_control_with_more_canaries_tells_no_price(run, monkeypatch):
+    """As for a run without canaries: half of those of the control are rows more, with labels drawn at random."""
+    monkeypatch.setattr(module, "_price", lambda *_: pytest.fail("told as the price of privacy"))
+    monkeypatch.setattr(module, "_usual", lambda prepared: 20)
+    reopened = module.reopen
+
+    def without_canaries(run, *_):
+        prepared = reopened(run, (), silent)
+        return replace(prepared, canaries=replace(prepared.canaries, coins=()))
+
+    monkeypatch.setattr(module, "reopen", without_canaries)
+    result = audit(run.folder, None, 0, True)
+    assert "not bounded" in result.lines[0]
+    assert any("What privacy costs was not measured" in line and "--twin 20 --control" in line for line in result.lines)
+    assert run.read("evaluations/audit.json")["price"] == []
 
 
 def _an_interrupted_control_is_gone(run, monkeypatch):

@@ -152,6 +152,18 @@ def test_the_same_rows_in_other_words_are_compared_and_told(whole, tmp_path):
         compare([whole[0], other])
 
 
+def test_private_runs_side_by_side_are_told_what_they_promise_together(whole, tmp_path):
+    runs = [Path(shutil.copytree(whole[0], tmp_path / name)) for name in ("one", "two", "known")]
+    for run, private in zip(runs, (True, True, False), strict=True):
+        promise = {"private": private, "epsilon": {"prv": 2.991, "rdp": 3.5}, "delta": 1e-3}
+        (run / "privacy.json").write_text(json.dumps(promise))
+    told = [line for line in compare(runs).lines if "add up" in line]
+    assert len(told) == 1
+    assert "2 of these runs are private" in told[0]
+    assert "epsilon 5.99 at delta 0.002" in told[0]
+    assert not [line for line in compare(runs[1:]).lines if "add up" in line]
+
+
 def test_children_are_judged_again_by_what_is_asked_now(whole, tmp_path):
     run = tmp_path / "again"
     shutil.copytree(whole[0], run)

@@ -60,8 +60,8 @@ def test_noise_is_solved_for_the_target_over_units():
         ([None] * 12, {}, "12 training units.*Give 20 or more"),
         ([None] * 200, {"delta": 1e-15}, "below 1e-12 no epsilon.*Use auto"),
         ([None] * 200, {"delta": 0.01}, "too large for 200 units.*Use auto"),
-        ([None] * 60, {"target_epsilon": 0.02}, "The strictest here is about"),
-        ([None] * 60, {"target_epsilon": 0.0005}, "The strictest here is about"),
+        ([None] * 60, {"target_epsilon": 0.02}, "The strictest here is"),
+        ([None] * 60, {"target_epsilon": 0.0005}, "The strictest here is"),
     ],
 )
 def test_rows_that_cannot_keep_the_promise_are_told_the_nearest(units, privacy, sentence):
@@ -72,9 +72,23 @@ def test_rows_that_cannot_keep_the_promise_are_told_the_nearest(units, privacy, 
 def test_the_nearest_promise_is_kept_when_it_is_asked_for():
     with pytest.raises(UserError) as told:
         private_job(job([None] * 60, batch=8), PrivacySettings(target_epsilon=0.02))
-    nearest = float(str(told.value).split("about ")[1].split(";")[0])
-    made = private_job(job([None] * 60, batch=8), PrivacySettings(target_epsilon=nearest * 1.01))
+    nearest = float(str(told.value).split("strictest here is ")[1].split(";")[0])
+    made = private_job(job([None] * 60, batch=8), PrivacySettings(target_epsilon=nearest))
     assert made.gradients.sigma <= 8.1
+
+
+def test_the_nearest_promise_is_kept_where_every_unit_comes_into_each_of_many_steps():
+    many = job([None] * 20, batch=20)
+    many = replace(many, settings=many.settings.model_copy(update={"max_steps": 400}))
+    assert many.steps == 400
+    with pytest.raises(UserError, match=r"privacy\.target_epsilon: 1 over 400 steps") as told:
+        private_job(many, PrivacySettings(target_epsilon=1, delta=1e-5))
+    assert str(told.value).count("strictest") == 1
+    nearest = float(str(told.value).split("strictest here is ")[1].split(";")[0])
+    assert nearest > 4
+    private_job(many, PrivacySettings(target_epsilon=nearest, delta=1e-5))
+    with pytest.raises(UserError, match=f"strictest here is {nearest:g};"):
+        private_job(many, PrivacySettings(target_epsilon=nearest - 0.1, delta=1e-5))
 
 
 def test_delta_is_far_below_one_over_the_units():

@@ -52,6 +52,18 @@ def test_that_the_key_is_deleted_is_said_only_when_it_is(tmp_path):
     assert privacy_blocks(FOUND, True)[0].tone == "bad"
 
 
+def test_a_twin_of_the_audit_is_part_of_what_is_signed(tmp_path):
+    twin = {**FOUND, "epsilon": {"prv": 2.95, "rdp": 3.4}, "delta": 3e-3}
+    for folder, promise in ((tmp_path, FOUND), (tmp_path / "children" / "audited", twin)):
+        (folder / "model").mkdir(parents=True)
+        (folder / "privacy.json").write_text(json.dumps(promise))
+    write(Run(tmp_path))
+    assert "is promised (5.94, 5.9e-03)" in (tmp_path / "report.md").read_text()
+    (tmp_path / "children" / "audited" / "model").rmdir()
+    write(Run(tmp_path))
+    assert "For the audit a twin" not in (tmp_path / "report.md").read_text(), "it is not trained yet"
+
+
 def test_given_noise_is_told_in_red():
     text, _ = privacy_blocks({**FOUND, "private": False, "why_not": "the noise was given"})
     assert text.tone == "bad"

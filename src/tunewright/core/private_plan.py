@@ -71,6 +71,11 @@ def faults(settings: PlanSettings) -> Iterator[str]:
             f"seeds: found {settings.seeds} (evaluate.learning_curve {settings.evaluate.learning_curve}); each further "
             "run on private rows spends a budget of its own. Under privacy set seeds 1 and leave the curve out."
         )
+    if (year := settings.data.options.get("test_from")) is not None:
+        yield (
+            f"data.options.test_from: found {year}; then the people of the test stand in the training rows too, and "
+            "what is measured on them is exact. Under privacy leave it out: the rows are split by person."
+        )
     unit = privacy.unit
     if unit != "row" and settings.data.unit != unit:
         yield f"data.unit: found '{settings.data.unit}', but privacy.unit is '{unit}'. Name the same column."

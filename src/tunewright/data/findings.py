@@ -39,7 +39,7 @@ def closed_set(examples: Sequence[Example], format_name: str) -> tuple[str, ...]
         labels = sorted({example.answer.text for example in examples})
         if len(labels) == 1:
             raise UserError(
-                f"Found one label, {labels[0]!r}, in {counted(len(examples), 'row')}; expected at least two. "
+                f"Found one label, {shown(labels[0])}, in {counted(len(examples), 'row')}; expected at least two. "
                 "Give rows of another label, or map another column: --map label=YOUR_COLUMN."
             )
         return tuple(labels)

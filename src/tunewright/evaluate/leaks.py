@@ -120,7 +120,7 @@ class Leaks:
     membership: Membership | None
     extraction: tuple[Extraction, ...] = ()
     control: Canaried | None = None
-    """The same audit of a twin without privacy: does it see what is there?"""
+    """An audit from outside of a twin without privacy: does it see what is there?"""
     price: tuple[Comparison, ...] = ()
     """The private model against that twin on test rows; difference = private - plain."""
     twin: bool = False
@@ -185,8 +185,10 @@ def sentences(leaks: Leaks) -> list[str]:
     said = [_epsilon(leaks)]
     if leaks.control:
         bound = leaks.control.bound.epsilon
-        sees = "so this audit sees leaks" if bound > 0 else "so this audit is too weak to see leaks: add canaries"
-        said.append(f"The same audit of a twin trained without privacy proves epsilon of at least {bound:.2f}, {sees}.")
+        watched = leaks.canaries is not None and leaks.canaries.steps > 0
+        which = "A weaker audit, of the finished model alone," if watched else "The same audit"
+        sees = "so it sees leaks" if bound > 0 else "so it is too weak to see leaks: add canaries"
+        said.append(f"{which} of a twin trained without privacy proves epsilon of at least {bound:.2f}, {sees}.")
     if leaks.canaries and leaks.canaries.noise is not None:
         noise = leaks.canaries.noise
         fits = "as it should be" if noise >= _ENOUGH else "LESS than was promised; please report the fault"

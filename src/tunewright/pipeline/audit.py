@@ -83,12 +83,15 @@ def audit(
         _delete_control(run)  # of an audit that was killed
         audited = twin_of(run, "audited", {"audit.canaries": twin}, progress) if twin else run
         _as_many(audited, twin)
-        canaries = canaried(prepared, audited, progress) if twin or prepared.canaries.coins else None
+        planted = twin or len(prepared.canaries.coins)
+        canaries = canaried(prepared, audited, progress) if planted else None
         beside, price = None, tuple[Comparison, ...]()
         if control:
-            sets = {"audit.canaries": twin or len(prepared.canaries.coins) or _usual(prepared), **_WITHOUT_PRIVACY}
+            sets = {"audit.canaries": planted or _usual(prepared), **_WITHOUT_PRIVACY}
             with _control(run, sets, progress) as plain:
-                beside, price = canaried(prepared, plain, progress), _price(prepared, run, plain, progress)
+                beside = canaried(prepared, plain, progress)
+                # Canaries cost something, so only with equally many does the difference tell what privacy costs.
+                price = _price(prepared, audited, plain, progress) if planted else ()
         asked = _Asked.of(prepared, run, progress)
         found = Leaks(claim, canaries, asked.membership(), tuple(asked.extractions()), beside, price, bool(twin))
         run.write(
@@ -98,7 +101,8 @@ def audit(
         write_report(run)
     if json_out:
         write_json(json_out, found.to_json())
-    lines = [*leaks.sentences(found), *_offer(folder, found, prepared), *_of_twins(audited, claim, twin, control)]
+    lines = [*leaks.sentences(found), *_offer(folder, found, prepared), *_of_twins(run, audited, control)]
+    lines += _no_price(folder, _usual(prepared)) if control and not planted else []
     lines += [f"Report: {run.folder / 'report.html'}"]
     return Result(EXCEEDED if canaries and canaries.broken else 0, tuple(lines), run.folder)
 
@@ -157,7 +161,7 @@ def claim_of(run: Run) -> Claim:
 
 
 def _price(prepared: Prepared, run: Run, plain: Run, progress: Progress) -> tuple[Comparison, ...]:
-    """The private run against its twin on the primary metrics, row by row."""
+    """The private run against its control, with as many canaries, on the primary metrics, row by row."""
     suite, metrics = suite_of(prepared)
     private, without = (
         suite.ask(open_tuned(one, prepared.dtype), prepared.test, progress, what)
@@ -178,14 +182,21 @@ def _offer(folder: Path, found: Leaks, prepared: Prepared) -> list[str]:
     ]
 
 
-def _of_twins(audited: Run, claim: Claim, twin: int, control: bool) -> list[str]:
+def _no_price(folder: Path, canaries: int) -> list[str]:
+    return [
+        f"What privacy costs was not measured: the control has {canaries} canaries and {folder} has none. With "
+        f"--twin {canaries} --control both sides have as many."
+    ]
+
+
+def _of_twins(run: Run, audited: Run, control: bool) -> list[str]:
     """What twins of a private run mean for its promise."""
-    lines = []
-    if claim.made and twin:
+    lines, own, other = [], claim_of(run), claim_of(audited)
+    if own.made and audited != run:
         lines.append(
             f"{audited.folder} was trained on the same rows under the same promise: keep it in the house. Whoever has "
-            f"both models knows what epsilon {rounded_up(2 * claim.epsilon, 3):.3g} at delta "
-            f"{rounded_up(2 * claim.delta, 2):.2g} allows."
+            f"both models knows what epsilon {rounded_up(own.epsilon + other.epsilon, 3):.3g} at delta "
+            f"{rounded_up(own.delta + other.delta, 2):.2g} allows."
         )
     if control:
         lines.append("The control, trained without privacy, was deleted again once it was measured.")

@@ -14,7 +14,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.files import require_writable
 from tunewright.core.progress import Progress, silent
 from tunewright.core.store import Run
-from tunewright.core.words import figure, interval, name_of, plural, signed
+from tunewright.core.words import figure, interval, name_of, plural, rounded_up, signed
 from tunewright.evaluate.bootstrap import Paired, estimate
 from tunewright.evaluate.bootstrap import compare as paired
 from tunewright.evaluate.kept import RowRecords
@@ -90,7 +90,7 @@ def compare(folders: Sequence[Path], out: Path | None = None, progress: Progress
     runs = [Run.open(folder) for folder in folders]
     _require_evaluated(runs)
     records = [RowRecords.by_metric(run) for run in runs]
-    told = _require_same_test(runs, records)
+    told = [*_require_same_test(runs, records), *_private_together(runs)]
     names = _names(runs)
     lines = []
     for number, run in enumerate(runs):
@@ -103,6 +103,19 @@ def compare(folders: Sequence[Path], out: Path | None = None, progress: Progress
         write_page(out, f"{len(runs)} runs on the same test rows", [_NOTE, *told], _blocks(lines, names, records))
         said.append(f"Written: {out}")
     return Result(0, tuple(said))
+
+
+def _private_together(runs: Sequence[Run]) -> list[str]:
+    """What private runs promise together, and that choosing among them is no part of it."""
+    found = [promise for run in runs if (promise := run.read("privacy.json")) and promise["private"]]
+    if len(found) < 2:
+        return []
+    epsilon, delta = (sum(values) for values in zip(*((p["epsilon"]["prv"], p["delta"]) for p in found), strict=True))
+    return [
+        f"{len(found)} of these runs are private. As far as they trained on the same rows, their promises add up: "
+        f"whoever sees them all is promised epsilon {rounded_up(epsilon, 3):.3g} at delta {rounded_up(delta, 2):.2g}. "
+        "A choice among them by this table depends on all of them, so it has that promise, not the one of the run chosen."
+    ]
 
 
 def _require_evaluated(runs: Sequence[Run]) -> None:

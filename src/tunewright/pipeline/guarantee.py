@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -154,8 +153,9 @@ def prove(job: Job) -> None:
         except ValueError as error:
             raise UserError(
                 f"privacy: the units' gradients cannot be told apart ({error}): the objective "
-                f"'{job.objective.plugin_name()}' reads more than the batch. "
-                "Use privacy.mode=reference (slow), or objective next_token."
+                f"'{job.objective.plugin_name()}' reads more than the batch, or a trained weight works on "
+                "something else than the rows' positions. Use privacy.mode=reference (slow); or objective next_token, "
+                "and method lora."
             ) from None
     agree = _AGREE.get(next(job.model.module.parameters()).dtype, _AGREE_ROUNDED)
     nothing = agree * _NOTHING * max(float(grad.abs().max()) for grad in slow.values())
@@ -285,24 +285,20 @@ def _sigma(privacy: PrivacySettings, delta: float, sampler: Poisson, steps: int)
             f"privacy: found {sampler.units} training units; noise that hides one of so few leaves nothing to learn. "
             f"Give {_FEWEST} or more, better some hundreds."
         )
-    try:
-        sigma = accountant.sigma_for(epsilon, delta, sampler.q, steps)
-    except UserError as error:
-        raise UserError(f"privacy.target_epsilon: {error} {_nearest(delta, sampler, steps)}") from None
-    most = sampler.expected_units
-    if sigma <= most:
-        return sigma
-    raise UserError(
-        f"privacy.target_epsilon: {epsilon:g} over {steps} steps needs noise {sigma:.3g} times the clipping norm, more "
-        f"than the {most:.3g} units that a step has on average can outweigh. {_nearest(delta, sampler, steps)}"
-    )
-
-
-def _nearest(delta: float, sampler: Poisson, steps: int) -> str:
-    """The strictest epsilon that these rows and steps allow, or that they allow none."""
-    most = sampler.expected_units
+    most = min(sampler.expected_units, accountant.SIGMAS[1])
     if most < accountant.SIGMAS[0]:
-        return "Give more rows, or larger steps (train.gradient_accumulation_steps)."
-    reached = accountant.spent(sampler.q, most, steps, delta).prv
-    shown = math.ceil(reached * 100) / 100
-    return f"The strictest here is about {shown:g}; or give more rows, fewer steps, or larger steps."
+        raise UserError(
+            f"privacy: a step has {most:.3g} units on average, too few to outweigh any noise that hides one. Give more "
+            "rows, or larger steps (train.gradient_accumulation_steps)."
+        )
+    strictest = accountant.strictest(sampler.q, most, steps, delta)
+    if epsilon < strictest:
+        raise UserError(
+            f"privacy.target_epsilon: {epsilon:g} over {steps} steps needs noise of more than {most:.3g} times the "
+            f"clipping norm, more than the {sampler.expected_units:.3g} units that a step has on average can outweigh. "
+            f"The strictest here is {strictest:g}; or give more rows, fewer steps, or larger steps."
+        )
+    try:
+        return accountant.sigma_for(epsilon, delta, sampler.q, steps)
+    except UserError as error:
+        raise UserError([f"privacy.target_epsilon: {problem}" for problem in error.problems]) from None

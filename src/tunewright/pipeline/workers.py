@@ -17,6 +17,7 @@ from tunewright.core.store import Run
 from tunewright.data.formats import HIDDEN
 from tunewright.pipeline import mitigate
 from tunewright.pipeline.discretion import rows_hidden
+from tunewright.pipeline.guarantee import prove
 from tunewright.pipeline.jobs import job_of
 from tunewright.pipeline.machine import peak_memory
 from tunewright.pipeline.reopen import reopen
@@ -42,7 +43,10 @@ def main(folder: str, rows: str, seat: str) -> None:
     def made() -> Job:
         run = Run(Path(folder))
         with rows_hidden() if rows == "hidden" else nullcontext():
-            return mitigate.referred(job_of(reopen(run, (), silent)), run, silent)
+            job = mitigate.referred(job_of(reopen(run, (), silent)), run, silent)
+            if job.private:
+                prove(job)  # what it sees of the weights, every step knows
+            return job
 
     serve(seat, made, peak_memory)
 

@@ -211,10 +211,19 @@ def _not_there(files: _Files, found: list[Block]) -> list[Block]:
     ]  # fmt: skip
 
 
+def _audited_twin(run: Run) -> Mapping[str, Any] | None:
+    """The promise of a twin that was trained on the same rows for an audit."""
+    twin = run.child("audited")
+    found: Mapping[str, Any] | None = twin.read("privacy.json") if twin.model.is_dir() else None
+    return found
+
+
 _CHAPTERS: dict[str, Callable[[_Files], list[Block]]] = {
     "evaluations/comparison.json": _comparison,
     "events.jsonl": lambda files: training_blocks(files.events),
-    "privacy.json": lambda files: privacy_blocks(files.read("privacy.json"), files.run.checkpoints.exists()),
+    "privacy.json": lambda files: privacy_blocks(
+        files.read("privacy.json"), files.run.checkpoints.exists(), _audited_twin(files.run)
+    ),
     "evaluations": _probes,
     "evaluations/audit.json": lambda files: blocks.validate_python(files.audit.get("blocks", [])),
     "verdict.json, gates": lambda files: gate_blocks((files.verdict or {}).get("gates") or []),

@@ -11,19 +11,20 @@ from tunewright.core.words import decimals, rounded_up
 Json = Mapping[str, Any]
 
 
-def privacy_blocks(found: Json | None, key_there: bool = False) -> list[Block]:
+def privacy_blocks(found: Json | None, key_there: bool = False, twin: Json | None = None) -> list[Block]:
     """The guarantee as a paragraph and a table; nothing for a run without privacy.
 
     Args:
         found: The content of privacy.json.
         key_there: Whether checkpoints are left, in which the key of the noise lies.
+        twin: The same of a twin with canaries, if one was trained on the same rows.
     """
     if not found:
         return []
     if not found["private"]:
         warning = f"This run is NOT private: {found['why_not']}. Its noise protects nobody; use it for tests alone."
         return [Text(title="Privacy", section="privacy", tone="bad", paragraphs=[warning]), _table(found)]
-    paragraphs = _paragraphs(found, _KEY_THERE if key_there else _KEY_GONE)
+    paragraphs = [*_paragraphs(found, _KEY_THERE if key_there else _KEY_GONE), *_of_both(found, twin)]
     text = Text(title="Privacy", section="privacy", tone="bad" if key_there else "plain", paragraphs=paragraphs)
     return [text, _table(found)]
 
@@ -33,6 +34,18 @@ _KEY_THERE = (
     "and is STILL THERE, in checkpoints/: whoever has it can take the noise away. Nothing is promised until that "
     "folder is deleted, which `tunewright resume` does."
 )
+
+
+def _of_both(found: Json, twin: Json | None) -> list[str]:
+    if twin is None:
+        return []
+    epsilon = rounded_up(found["epsilon"]["prv"] + twin["epsilon"]["prv"], 3)
+    return [
+        "For the audit a twin with canaries was trained on the same rows (children/audited). The promise above is for "
+        "whoever gets one of the two models. Who gets both, or figures made from both, is promised "
+        f"({epsilon:.3g}, "
+        f"{rounded_up(found['delta'] + twin['delta'], 2):.1e})."
+    ]
 
 
 def _who(found: Json) -> str:
@@ -60,7 +73,7 @@ def _paragraphs(found: Json, key: str) -> list[str]:
         "The promise covers the model's weights, given the split and the rows taken for training (which rows stand "
         "together, are dropped as overlaps or taken up to a limit depends on all rows). It does not cover: figures on "
         "validation and test rows (exact, of rows that were not trained on); the number of rows and of units, the rows "
-        "of a unit on average, the sampling rate and the set of labels (taken as public); what was learnt from earlier "
+        "of a unit on average, the sampling rate and the set of labels (taken as public); what was learnt from other "
         "runs on the same rows (each adds its own epsilon; settings chosen by looking at such runs are not accounted "
         "for); people whose data stands in rows of others; that training stopped because a row's loss or gradient was "
         "no number, if it did; how long training took and how much memory it held (told in two digits). The base "

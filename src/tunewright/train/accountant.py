@@ -67,12 +67,13 @@ def sigma_for(epsilon: float, delta: float, q: float, steps: int) -> float:
         UserError: A value is out of its range, or no noise that is looked at reaches the target.
     """
     _check(q, 1.0, steps, delta)
+    strictest = _epsilon("prv", q, SIGMAS[1], steps, delta)
+    least = f"the least that can be claimed here is {rounded_up(strictest, 2):g}."
     if not (math.isfinite(epsilon) and epsilon > 0):
-        raise UserError(f"epsilon: found {epsilon:g}; must be above 0.")
-    if (strictest := _epsilon("prv", q, SIGMAS[1], steps, delta)) > epsilon:
+        raise UserError(f"epsilon: found {epsilon:g}; must be above 0; {least}")
+    if strictest > epsilon:
         raise UserError(
-            f"epsilon {epsilon:g}: not reached with any noise up to {SIGMAS[1]:g} times the clipping norm; the least "
-            f"that can be claimed here is {rounded_up(strictest, 2):g}."
+            f"epsilon {epsilon:g}: not reached with any noise up to {SIGMAS[1]:g} times the clipping norm; {least}"
         )
     ratio = 1.0  # of RDP to PRV: nearly the same wherever one looks, so few of the slow answers are needed
     for _ in range(6):
@@ -84,6 +85,11 @@ def sigma_for(epsilon: float, delta: float, q: float, steps: int) -> float:
     if _epsilon("prv", q, sigma, steps, delta) > epsilon:
         sigma = _by_halves(epsilon, delta, q, steps, sigma)
     return min(SIGMAS[1], rounded_up(sigma, _DIGITS))
+
+
+def strictest(q: float, sigma: float, steps: int, delta: float) -> float:
+    """The least target, in hundredths, for which no more than this noise is chosen."""
+    return math.ceil(100 * spent(q, sigma, steps, delta).prv * (1 + 2 * _SLACK)) / 100
 
 
 def _by_halves(epsilon: float, delta: float, q: float, steps: int, low: float) -> float:

@@ -350,9 +350,9 @@ def _order_fault(kept: list[_Record], record: _Record) -> Flaw | None:
         return None
     same = next((other for other in kept if other.year == record.year), None)
     if same is not None:
-        found = f"{record.year} of person {shown(record.person)} again (first: line {same.line})"
+        found = f"{shown(record.year)} of person {shown(record.person)} again (first: line {same.line})"
         return Flaw("year", found, "one row for each person and year", "delete one of them, or make it one row")
-    found = f"{record.year} after {kept[-1].year} (line {kept[-1].line})"
+    found = f"{shown(record.year)} after {shown(kept[-1].year)} (line {kept[-1].line})"
     return Flaw("year", found, "a person's years in rising order", "sort the table by person and year")
 
 

@@ -21,6 +21,7 @@ from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.core.seeds import key
 from tunewright.data.encoder import Encoded, Unencodable
+from tunewright.data.formats import shown
 from tunewright.models.contracts import Batch, EncodeSettings, Generation, LoadedModel, Origin, Segment, Targets
 
 _ARCHITECTURE = "GroupNormCNN"
@@ -115,7 +116,7 @@ class PictureEncoder:
         """
         answer = example.answer
         if answer.text not in self.shape.labels:
-            raise Unencodable(f"label '{answer.text}'; the model knows {', '.join(self.shape.labels)}")
+            raise Unencodable(f"as label {shown(answer.text)}; the model knows {', '.join(self.shape.labels)}")
         image, last = self.picture(example), np.array([_POSITIONS - 1])
         target, weight = np.array([self.shape.labels.index(answer.text)]), np.array([answer.weight], np.float32)
         return [Encoded(example, {"image": image}, _POSITIONS, last, target, weight)]
