@@ -114,7 +114,7 @@ def _private_together(runs: Sequence[Run]) -> list[str]:
     return [
         f"{len(found)} of these runs are private. As far as they trained on the same rows, their promises add up: "
         f"whoever sees them all is promised epsilon {rounded_up(epsilon, 3):.3g} at delta {rounded_up(delta, 2):.2g}. "
-        "A choice among them by this table depends on all of them, so it has that promise, not the one of the run chosen."
+        "A choice among them by this table depends on all of them, so it has that promise and no better one."
     ]
 
 
