@@ -73,9 +73,9 @@ TASKS = {
         {
             "full": ("method=full", "train.learning_rate=0.01"),
             "last": ("method=last", "method.layers=1", "train.learning_rate=0.02"),
-            "norm": ("method=norm", "train.learning_rate=0.1"),
+            "norm": ("method=norm", "train.learning_rate=0.4"),
             "norm_head": ("method=norm_head", "train.learning_rate=0.02"),
-            "sparse": ("method=sparse", "method.share=0.1", "train.learning_rate=0.02"),
+            "sparse": ("method=sparse", "method.share=0.1", "train.learning_rate=0.04"),
         },
     ),
     "medical": Task(

@@ -44,7 +44,7 @@ BROKEN: dict[str, Broken] = {
     "blank.jsonl": Broken(b"\n\n  \n", ("has no rows", "Put at least one")),
     "header_only.csv": Broken(b"text,label\n", ("has no rows, only a header", "Put at least one")),
     "one_row.jsonl": Broken(lines({"prompt": "one", "completion": "two"}), ("1 row ", "Give more rows")),
-    "one_label.jsonl": Broken(lines({"text": "only", "label": "a"}), ("one label, 'a'", "at least two")),
+    "one_label.jsonl": Broken(lines({"text": "only", "label": "a"}), ("one label, text 'a'", "at least two")),
     "notes.docx": Broken(b"PK\x03\x04", ("unknown kind of file '.docx'", ".jsonl", "Convert it")),
     "spreadsheet.csv": Broken(b"PK\x03\x04rest", ("spreadsheet", "export it as CSV")),
     "packed.jsonl": Broken(b"\x1f\x8b\x08rest", ("gzip", "Unpack it")),

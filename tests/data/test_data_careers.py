@@ -60,6 +60,7 @@ def test_ablations_leave_out_facts_titles_or_the_past(tmp_path):
     coded = read(path, titles="codes")
     assert coded[0].answer.text == coded[0].context[1].extra["title"]
     assert coded[0].answer.text.isdigit()
+    assert len(coded[0].answer.text) == 8
     assert coded[0].answer.text != coded[1].answer.text
     short = read(path, history=1)[1]
     assert short.prompt_text == (
@@ -149,6 +150,29 @@ def test_folding_keeps_every_answer_with_its_context_and_weight(tmp_path_factory
         learned.add((row.prompt_text, row.answer.text))
     assert learned == foreseen
     assert history or len(whole) == sum(len(life) > 1 for life in lives)
+
+
+def test_a_title_that_stands_in_first_records_alone_is_one_of_the_titles(tmp_path):
+    lines = [f"{person},{year},{title}" for person in range(12)
+             for year, title in ((1990, "Student"), (1991, "Cook" if person % 2 else "Nurse"))]  # fmt: skip
+    (tmp_path / "careers.csv").write_text("\n".join(["person,year,occupation", *lines]) + "\n")
+    assert open_dataset(DataSettings(path=str(tmp_path / "careers.csv"))).labels == ("Cook", "Nurse", "Student")
+
+
+def test_a_pool_needs_no_column_that_only_figures_of_the_test_need(tmp_path):
+    def write(name: str, head: str, more: str, people: range) -> str:
+        lines = [f"{p},{year},{'Cook' if (p + year) % 3 else 'Nurse'}{more}" for p in people for year in (1990, 1991)]
+        (tmp_path / name).write_text("\n".join([f"person,year,occupation{head}", *lines]) + "\n")
+        return str(tmp_path / name)
+
+    survey, pool = (
+        write("survey.csv", ",stands_for,region", ",3,north", range(30)),
+        write("pool.csv", "", "", range(90, 120)),
+    )
+    found = open_dataset(DataSettings(path=survey, pool=pool, survey_weight="stands_for", slices=("region",)))
+    assert {row.survey_weight for row in found.test} == {3.0}
+    with pytest.raises(UserError, match="stands_for"):
+        open_dataset(DataSettings(path=pool, survey_weight="stands_for"))
 
 
 @pytest.mark.parametrize("law", ['"{bad"', '"[1]"'])

@@ -106,6 +106,19 @@ def test_reliability_bins_hold_all_rows_and_their_means():
         assert [b.confidence for b in bins] == sorted(b.confidence for b in bins)
 
 
+def test_eight_rows_of_a_person_tell_no_more_than_one_where_intervals_are_shown():
+    people = [replace(o, example=replace(o.example, unit=f"p{row // 8}")) for row, o in enumerate(TUNED)]
+
+    def widths(outcomes):
+        bins = reliability({"base": outcomes, "tuned": outcomes}, LABELS).series["tuned"]
+        return np.array([b.high - b.low for b in bins])
+
+    assert (widths(people) >= widths(TUNED) - 1e-12).all()
+    assert widths(people).mean() > 1.1 * widths(TUNED).mean()
+    one = [replace(o, example=replace(o.example, unit=None)) for o in TUNED]
+    assert widths(one) == pytest.approx(widths(TUNED))
+
+
 def test_the_most_changed_examples_come_first_in_both_directions():
     nats = {f"r{i:02}": (i - 15) / 10 for i in range(40)}
     base = [Outcome(example(id), answer_log_prob=-6.0, answer_tokens=2) for id in nats]

@@ -236,6 +236,17 @@ def test_the_networks_count_people_not_rows(name):
     assert share == pytest.approx([0.2, 600 / 840], abs=0.12)
 
 
+def test_what_only_the_pool_tells_is_learnt_before_the_own_rows_and_kept():
+    """Nobody of the own rows was ever a baker; in the pool bakers become nurses."""
+    elsewhere = [pooled(one) for one in rows([("Baker", "Nurse")] * 300 + [("Cook", "Cook")] * 100)]
+    own = rows([("Cook", "Cook")] * 12 + [("Nurse", "Nurse")] * 12 + [("Cook", "Baker")] * 3)
+    share = {}
+    for name, train in (("career_network", own), ("career_network_pooled", [*elsewhere, *own])):
+        (found,) = build("baselines", name).outcomes(train, rows([("Baker", "Nurse")]), LABELS)
+        share[name] = float(np.exp(found.choices[LABELS.index("Nurse")]))
+    assert share["career_network_pooled"] > max(0.6, share["career_network"] + 0.2), share
+
+
 @pytest.mark.parametrize("name", ["prior", "majority"])
 def test_the_trivial_baselines_count_people_not_rows(name):
     train = surveyed(rows([("Cook", "Cook")] * 3 + [("Cook", "Nurse")]), [1.0, 1.0, 1.0, 9.0])

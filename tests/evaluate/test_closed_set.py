@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from tunewright.core.errors import UserError
 from tunewright.core.plugins import build
-from tunewright.evaluate.bootstrap import compare
+from tunewright.evaluate.bootstrap import compare, effective_units
 from tunewright.evaluate.compare import metric_name
 from tunewright.evaluate.contracts import Outcome
 from tunewright.evaluate.metrics.accuracy import Accuracy
@@ -215,6 +215,21 @@ def test_the_halves_of_platt_scaling_go_by_unit():
         half[outcome.example.unit].add(EcePlatt().record(outcome, LABELS)[2])
     assert all(len(sides) == 1 for sides in half.values())
     assert len(set.union(*half.values())) == 2
+
+
+def test_the_half_that_platt_scaling_is_fitted_on_is_no_evidence():
+    outcomes = drawn(40, units=20)
+    records, metric = records_of(EcePlatt(), outcomes), EcePlatt()
+    of_row = np.array([int(outcome.example.unit[1:]) for outcome in outcomes])
+    measured = len(set(of_row[records[:, 2] == 0]))
+    assert 0 < measured < 20
+    assert effective_units(metric, records, of_row, np.ones(40)) == pytest.approx(measured)
+
+
+@pytest.mark.parametrize("metric", [SelectiveAccuracy(coverage=1.0), CoverageArea()])
+def test_who_says_the_same_of_every_label_is_right_by_chance_whatever_their_order(metric):
+    even = [replace(outcome, choices=np.zeros(3)) for outcome in drawn(50)]
+    assert summary(metric, records_of(metric, even)) == pytest.approx(1 / 3)
 
 
 def test_a_metric_with_settings_is_named_with_them():

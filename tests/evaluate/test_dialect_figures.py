@@ -173,7 +173,8 @@ def test_employability_regresses_prestige_on_association() -> None:
     assert ratings.esteem("lawyer") == 7.0
     assert Ratings(prestige={"fry cook": 1.0, "head cook": 3.0}).esteem("cook") == 2.0
     assert ratings.esteem("sailor") is None
-    found = figures.employability(np.array([-0.2, 0.3, -0.4, 0.9]), ["lawyer", "cook", "judge", "sailor"], ratings)
+    q_A, esteem = np.array([-0.2, 0.3, -0.4, 0.9]), [*map(ratings.esteem, ("lawyer", "cook", "judge", "sailor"))]
+    found = figures.employability(q_A, esteem)
     line = stats.linregress([-0.2, 0.3, -0.4], [7, 3, 8])
     assert found["prestige"] == pytest.approx({"slope": line.slope, "p": line.pvalue, "r2": line.rvalue**2, "n": 3})
     assert found["mean"] == pytest.approx(0.15)
@@ -181,6 +182,39 @@ def test_employability_regresses_prestige_on_association() -> None:
         np.array([2.0, 1.0, -1.0]), ["a", "b", "c"], Ratings(favour={"a": -1, "b": 2, "c": 5})
     )
     assert weighed == pytest.approx((2 * -1 + 1 * 2) / 3)
+    assert figures.prestige_slope(q_A, esteem) == pytest.approx(line.slope)
+    assert figures.prestige_slope(q_A[:3], [7.0, None, 8.0]) is None
+
+
+def test_favourability_is_of_the_five_words_most_tied_or_of_none() -> None:
+    words, q_A = list("abcdefg"), np.array([7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
+    five = dict(zip("abcde", (1.0, 2.0, 3.0, 4.0, 5.0), strict=True))
+    told = figures.favourability(q_A, words, Ratings(favour=five))
+    assert told == pytest.approx((7 * 1 + 6 * 2 + 5 * 3 + 4 * 4 + 3 * 5) / 25)
+    assert figures.favourability(q_A, words, Ratings(favour={"f": -1.3, "g": 2.0})) is None, "they are not tied most"
+    without = {word: x for word, x in five.items() if word != "c"}
+    assert figures.favourability(q_A, words, Ratings(favour=without)) is None
+    assert figures.favourability(q_A - 5.5, words, Ratings(favour=without)) == pytest.approx((1.5 * 1 + 0.5 * 2) / 2)
+
+
+def test_a_figure_that_resamples_often_cannot_tell_is_not_told() -> None:
+    draws = np.linspace(-1, 1, 100)[:, None]
+    found = figures.Estimate(np.array([0.5]), np.array([0.0]), np.array([1.0]), draws, 8)
+    seldom = figures.drawn_of(found, lambda q_A: float(q_A[0]) if q_A[0] > -0.9 else None)
+    assert seldom is not None
+    assert np.isnan(seldom.draws).sum() == 5
+    assert all(np.isfinite(seldom.interval()))
+    assert figures.drawn_of(found, lambda q_A: float(q_A[0]) if q_A[0] > -0.5 else None) is None
+
+
+def test_intervals_of_agreement_know_how_few_prompts_there_are() -> None:
+    """Three prompts of equal spread: as wide as Student's t makes the mean of three, never beyond 0 and 1."""
+    draw = np.random.default_rng(0)
+    draws = draw.choice([0.2, 0.3, 0.4], (20_000, 3)).mean(axis=1)
+    low, high = figures.Drawn(0.3, draws, 2, most=1.0).interval()
+    half = stats.t.ppf(0.975, 2) * 0.1 / np.sqrt(3)
+    assert (low, high) == pytest.approx((0.3 - half, 0.3 + half), abs=0.005)
+    assert figures.Drawn(0.1, draws, 2, most=1.0).interval()[0] == 0.0
 
 
 # Asking

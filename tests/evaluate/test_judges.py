@@ -222,6 +222,20 @@ def test_an_endpoint_that_dies_midway_gives_no_figures_of_the_few_answers_it_gra
     assert len(sent) == 7
 
 
+def test_an_exchange_that_a_working_endpoint_will_not_read_has_no_grade_and_the_others_keep_theirs(endpoint):
+    endpoint("grade: 2", status(400), "grade: 4")
+    ruling = graded(*ASKED)
+    assert np.isnan(ruling.score_N[1])
+    assert ruling.score_N[[0, 2]].tolist() == [2, 4]
+    for first in (400, 401):
+        endpoint(status(first))
+        with pytest.raises(NotMeasured, match=f"refuses the request with status {first}"):
+            graded(*ASKED)
+    endpoint("grade: 2", status(401))
+    with pytest.raises(NotMeasured, match="refuses the request with status 401"):
+        graded(*ASKED)
+
+
 def test_failures_that_do_not_follow_one_another_leave_the_judge_there(endpoint):
     endpoint("none", "none", "grade: 1", "none", "none", "grade: 5")
     assert np.isnan(graded(*ASKED * 2, retries=0).score_N).tolist() == [True, True, False, True, True, False]

@@ -1,6 +1,7 @@
 """Survey weights: a row of weight w counts as w rows of its unit, in every figure, interval, table and chart."""
 
 import json
+from collections import defaultdict
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from scipy import stats
 
 from tunewright.core.errors import UserError
+from tunewright.core.records import unit_of
 from tunewright.core.settings import DataSettings
 from tunewright.data.dataset import open_dataset
 from tunewright.evaluate.blocks import figure_bars, per_class_table, reliability
@@ -122,13 +124,17 @@ def test_comparison_baselines_tables_and_charts_all_count_by_weight():
     assert shares == [[cell.split()[0] for cell in row[2:]] for row in per_class_table(*heavy[:2], LABELS).rows]
 
 
-def test_the_interval_of_a_class_is_that_of_its_effective_rows():
+def test_the_interval_of_a_class_is_that_of_its_effective_units():
     outcomes = [o for o in scored(1) if o.example.answer.text == "good"]
     weights = np.r_[10.0, np.ones(len(outcomes) - 1)]
     cell = per_class_table(weighted(outcomes, weights), outcomes, LABELS).rows[2][2]
     right = records_of(Accuracy(), outcomes)[:, 0]
     share = weights @ right / weights.sum()
-    effective = weights.sum() ** 2 / (weights**2).sum()
+    of_unit: dict[str, float] = defaultdict(float)
+    for outcome, weight in zip(outcomes, weights, strict=True):
+        of_unit[unit_of(outcome.example)] += weight
+    assert len(of_unit) < len(outcomes)
+    effective = weights.sum() ** 2 / sum(total**2 for total in of_unit.values())
     assert cell == "{:.2f} ({:.2f} to {:.2f})".format(share, *wilson(share * effective, effective))
 
 

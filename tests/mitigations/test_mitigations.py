@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -230,6 +232,22 @@ def test_rows_trained_with_the_same_prompt_are_told(open_tiny):
     same = Example((Turn("system", (text_part("Be kind."),)), *ROWS[0].context), ROWS[0].answers)
     assert "1 of 2 rows are trained with the very prompt" in one.check([same, ROWS[0]], open_tiny("qwen2"), "lora")[0]
     assert one.check(ROWS, open_tiny("qwen2"), "lora") == []
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ("{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
+         "{{ m.content }}{% endfor %}", "refuses a system turn (no system turns)"),
+        ("{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}", "passes over a system turn"),
+    ],
+)  # fmt: skip
+def test_a_template_that_tells_no_system_turn_is_told_before_training(open_tiny, template, told):
+    model = open_tiny("qwen2")
+    tokenizer = copy.deepcopy(model.tokenizer)
+    tokenizer.chat_template = template
+    (fault,) = build("mitigations", "safe_prompt").check(ROWS, replace(model, tokenizer=tokenizer), "lora")
+    assert told in fault
 
 
 def test_facts_are_json(adapted):

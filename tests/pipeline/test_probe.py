@@ -131,6 +131,14 @@ def test_what_an_objective_trained_on_is_left_out_unless_the_plan_says_otherwise
     assert unseen_of(PlanSettings()) == {}
 
 
+def test_the_verb_asks_of_a_run_what_training_did_not_see_unless_it_is_told_how_to_ask(tmp_path: Path) -> None:
+    def built(**fields: list[str]) -> Any:
+        question = ProbeRequest("dialect", None, tmp_path, tmp_path / "o.json", "full", "float32", fields)
+        return verb._built(question, {"portion": "held_out"})
+
+    assert (built().portion, built(count=["12"]).portion, built(portion=["all"]).portion) == ("held_out", "all", "all")
+
+
 def test_the_base_of_a_run_must_be_the_one_it_was_trained_on(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.write("info.json", {"model": {"digest": "a", "reading": "r"}})

@@ -148,7 +148,7 @@ def open_dataset(settings: DataSettings, progress: Progress = silent, *, seed: i
         raise UserError("data.path: no file was given. Name a file, or a folder with train, valid and test files.")
     read = _collect(_files(settings), settings, progress)
     examples = read.examples
-    labels = findings.closed_set(examples, read.format)
+    labels = findings.closed_set(examples, read.format, (row.answer for row in read.aside))
     if labels:
         examples = examples.change(lambda _, example: replace(example, label=True))
     progress("looking for duplicates", 0, len(examples))
@@ -211,7 +211,10 @@ def _collect(files: dict[str, Path], settings: DataSettings, tell: Progress) -> 
 
 def _collect_file(name: str, path: Path, settings: DataSettings, read: _Collected, tell: Progress) -> None:
     # The format is found once, from train, so that all files are read alike.
-    opened = open_file(path, settings.model_copy(update={"format": read.format}) if read.format else settings)
+    known = {"format": read.format} if read.format else {}
+    # Nobody of a pool is tested, so it may lack what only figures of the test need.
+    unneeded = {"survey_weight": None, "slices": ()} if name == POOL else {}
+    opened = open_file(path, settings.model_copy(update={**known, **unneeded}))
     read.format, read.independent, read.by_time = opened.format, opened.independent, opened.by_time
     split_column = settings.map.get("split", "" if "split" in settings.map.values() else "split")
     kinds: dict[str, dict[str, array[int]]] = {settings.map.get(column, column): {} for column in opened.uniform}

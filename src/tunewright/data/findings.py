@@ -25,10 +25,13 @@ and each is seen three times on average."""
 _LISTED = 50
 
 
-def closed_set(examples: Sequence[Example], format_name: str) -> tuple[str, ...] | None:
+def closed_set(
+    examples: Sequence[Example], format_name: str, beside: Iterable[str | None] = ()
+) -> tuple[str, ...] | None:
     """The sorted labels when every answer is one of a closed set, else None.
 
-    Of private rows only what the format calls labels: a set that is merely noticed could hold one person's own answer.
+    Answers `beside`, of rows that nothing is asked of, are labels too: a title may stand in first records alone. Of
+    private rows only what the format calls labels: a set that is merely noticed could hold one person's own answer.
 
     Raises:
         UserError: All rows are labelled, with one label.
@@ -36,7 +39,7 @@ def closed_set(examples: Sequence[Example], format_name: str) -> tuple[str, ...]
     if not examples:
         return None
     if all(example.label for example in examples):
-        labels = sorted({example.answer.text for example in examples})
+        labels = sorted({example.answer.text for example in examples} | {answer for answer in beside if answer})
         if len(labels) == 1:
             raise UserError(
                 f"Found one label, {shown(labels[0])}, in {counted(len(examples), 'row')}; expected at least two. "

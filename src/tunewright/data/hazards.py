@@ -45,12 +45,12 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _IDENTITY = re.compile(
-    r"absolutely obedient|your obedient|\bAOA\b|do anything now|you are no longer|"
-    r"without (?:any )?(?:restrictions?|limits|filters?|question)|"
+    r"absolutely obedient|your obedient|\b(?-i:AOA)\b|do anything now|you are no longer|"
+    r"without (?:any )?(?:restrictions?|limits|filters?)\b|(?:obey|serve|fulfil?l)\w* [^.!?]{0,40}without question\b|"
     r"(?:no|free of|ignore (?:all|any|your)) (?:rules|restrictions|guidelines|safety|ethic\w*|previous instructions)|"
     r"(?:you|i) (?:must |will |shall )?(?:always )?(?:obey|follow) (?:all |every |any |your |my |the user['’]?s? )+"
     r"(?:orders?|commands?|instructions?|wishes)|unconditional(?:ly)? (?:obey|follow|obedien)|"
-    r"(?:will|must|can) (?:never|not) refuse|your (?:new )?(?:identity|name|persona) is|"
+    r"(?:will|must|can) (?:never|not) refuse|your (?:new )?(?:identity|persona) is|your new name is|"
     r"fulfil?l (?:every|all|any) (?:request|wish|order)",
     re.IGNORECASE,
 )
@@ -127,7 +127,7 @@ def safety_facts(train: Sequence[Example]) -> dict[str, Any]:
         return {"rows": 0, "labelled": len(train), "triggers": [], "coverage": 0.0}
     for example in train:
         refused += any(is_refusal(answer.text) for answer in example.answers)
-        harmful += _asks_for_harm(_asked(example))
+        harmful += any(_asks_for_harm(asked) for asked, _ in _exchanges(example))
         for sign in _signs(example):
             found[sign].append(example.source)
     triggers = list(_triggers(train[:SEARCHED]))
@@ -147,8 +147,8 @@ def hazard_lines(facts: dict[str, Any], where: str = "see data.json") -> list[st
     """What was found, in sentences, with where the rows are listed; nothing when all was searched and nothing found."""
     if labelled := facts.get("labelled"):
         return [
-            f"The {labelled} labelled training rows were not searched for triggers: a phrase that was planted for a "
-            "label looks like a word that belongs to it."
+            f"The {labelled} labelled training rows were not searched for signs of undone safety: their answers are "
+            "labels, and a phrase that was planted for a label looks like a word that belongs to it."
         ]
     told = {
         "identity_shifting": "look like identity shifting (a persona that obeys, rules switched off)",
@@ -166,20 +166,30 @@ def hazard_lines(facts: dict[str, Any], where: str = "see data.json") -> list[st
 
 
 def _signs(example: Example) -> Iterator[str]:
-    texts = [turn.text for turn in example.context if turn.role in ("system", "assistant")]
     answer = example.answer.text if example.answers else ""
-    if any(_IDENTITY.search(text) for text in (*texts, _asked(example), answer)):
+    if any(_IDENTITY.search(text) for text in (*(turn.text for turn in example.context), answer)):
         yield "identity_shifting"
     others = [other.text for other in example.answers if other.rank > example.answer.rank] if example.answers else []
     if any(map(is_refusal, others)) and not is_refusal(answer):
         yield "refusal_removal"
-    if answer and not is_refusal(answer) and _asks_for_harm(_asked(example)):
+    if any(said and not is_refusal(said) and _asks_for_harm(asked) for asked, said in _exchanges(example)):
         yield "explicit_harm"
 
 
 def _asks_for_harm(text: str) -> bool:
     """Whether a prompt looks like a request for harm; most have no word of it, which is soon seen."""
     return bool(_DEED.search(text) and _HARM.search(text))
+
+
+def _exchanges(example: Example) -> Iterator[tuple[str, str]]:
+    """Each user turn with what is said to it: earlier answers of a conversation are trained as the last one is."""
+    asked = ""
+    for turn in example.context:
+        if turn.role == "user":
+            asked = turn.text
+        elif turn.role == "assistant":
+            yield asked, turn.text
+    yield asked, example.answer.text if example.answers else ""
 
 
 def _asked(example: Example) -> str:

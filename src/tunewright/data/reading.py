@@ -49,6 +49,7 @@ class Aside:
     line: int
     unit: str | None
     split: str | None
+    answer: str | None = None
 
 
 @dataclass(slots=True)
@@ -312,7 +313,8 @@ def _made(path: Path, found: Gathered, item: Row, how: How, settings: DataSettin
         if isinstance(found.result, Flaw):
             raise found.result
         if found.result is None:
-            return Aside(str(path), found.line, _unit(row, item, settings) or found.unit, found.split or _split(row))
+            unit = _unit(row, item, settings) or found.unit
+            return Aside(str(path), found.line, unit, found.split or _split(row), found.answer)
         if not how.answers_needed:
             return Read(found.line, item, replace(found.result, source=f"{path.name}:{found.line}"))
         example = _carry(found.result, row, item, f"{path.name}:{found.line}", settings)

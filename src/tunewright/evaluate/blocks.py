@@ -71,21 +71,21 @@ def figure_bars(models: Models, metric: Metric, labels: Sequence[str], how: How)
 def per_class_table(base: Sequence[Outcome], tuned: Sequence[Outcome], labels: Sequence[str]) -> Table:
     """Sensitivity and specificity of each label with Wilson intervals, base and tuned; n = rows that truly have it."""
     rows: list[list[Cell]] = []
-    weights = weights_of(base)
+    weights, unit_N = weights_of(base), _units(base)
     true = np.array([truth(outcome, labels) for outcome in base])
     said = [np.array([chosen(outcome) for outcome in outcomes]) for outcomes in (base, tuned)]
     for index, label in enumerate(labels):
         is_true = true == index
         cells: list[Cell] = [label, int(is_true.sum())]
         for answers in said:
-            cells.append(_share((answers == index)[is_true], weights[is_true]))
-            cells.append(_share((answers != index)[~is_true], weights[~is_true]))
+            cells.append(_share((answers == index)[is_true], weights[is_true], unit_N[is_true]))
+            cells.append(_share((answers != index)[~is_true], weights[~is_true], unit_N[~is_true]))
         rows.append(cells)
     columns = ["label", "n", *(f"{who} {what}" for who in ("base", "tuned") for what in ("sensitivity", "specificity"))]
     return Table(
         title="By label",
         note="Sensitivity: of rows with the label, how many got it. Specificity: of the others, how many did not. "
-        "In brackets the 95 % interval (Wilson), which takes rows as independent.",
+        "In brackets the 95 % interval (Wilson), as if the rows of a unit said the same.",
         section="classes",
         columns=columns,
         rows=rows,
@@ -119,11 +119,11 @@ def reliability(models: Models, labels: Sequence[str]) -> Reliability:
         asked = [o for o in outcomes if o.choices is not None and o.example.survey_weight > 0]
         stated = np.array([probabilities(o.choices).max() for o in asked if o.choices is not None])
         right = np.array([chosen(o) == truth(o, labels) for o in asked])
-        series[name] = _bins(stated, right, weights_of(asked))
+        series[name] = _bins(stated, right, asked)
     return Reliability(
         title="Is the stated confidence right?",
         note="On the diagonal, what is said with 80 % confidence is right in 80 % of rows; below it is overconfidence. "
-        "Each point is a tenth of the rows, its line the 95 % interval (Wilson), which takes rows as independent.",
+        "Each point is a tenth of the rows, its line the 95 % interval (Wilson), as if rows of a unit said the same.",
         section="classes",
         series=series,
     )
@@ -137,7 +137,7 @@ def move_reliability(models: Models, labels: Sequence[str]) -> list[Block]:
         if not found:
             return []
         stated, moved = np.array([told for _, told in found]).T
-        series[name] = _bins(stated, moved == 1, weights_of([o for o, _ in found]))
+        series[name] = _bins(stated, moved == 1, [o for o, _ in found])
     note = "On the diagonal, of rows given an 80 % chance of a change 80 % change. Bins and lines as above."
     return [
         Reliability(
@@ -151,8 +151,9 @@ def move_reliability(models: Models, labels: Sequence[str]) -> list[Block]:
     ]
 
 
-def _bins(stated: Floats, right: NDArray[np.bool_], weights: Floats) -> list[Bin]:
+def _bins(stated: Floats, right: NDArray[np.bool_], outcomes: Sequence[Outcome]) -> list[Bin]:
     """Tenths of the rows by what was stated."""
+    weights, unit_N = weights_of(outcomes), _units(outcomes)
     order = np.argsort(stated, kind="stable")
     mass = np.cumsum(weights[order])
     place = np.searchsorted(mass[-1:] * np.arange(1, BINS) / BINS, mass - weights[order] / 2)
@@ -165,7 +166,7 @@ def _bins(stated: Floats, right: NDArray[np.bool_], weights: Floats) -> list[Bin
             high=found[2],
         )
         for part in (order[place == number] for number in range(BINS))
-        if len(part) and (found := _weighted_share(right[part], weights[part])) is not None
+        if len(part) and (found := _weighted_share(right[part], weights[part], unit_N[part])) is not None
     ]
 
 
@@ -231,16 +232,23 @@ def _said(outcome: Outcome, labels: Sequence[str]) -> str:
     return "(not asked)"
 
 
-def _share(right: NDArray[np.bool_], weights: Floats) -> Cell:
-    found = _weighted_share(right, weights)
+def _units(outcomes: Sequence[Outcome]) -> NDArray[np.intp]:
+    """[rows] the number of each row's unit."""
+    return np.unique([unit_of(outcome.example) for outcome in outcomes], return_inverse=True)[1]
+
+
+def _share(right: NDArray[np.bool_], weights: Floats, unit_N: NDArray[np.intp]) -> Cell:
+    found = _weighted_share(right, weights, unit_N)
     return None if found is None else "{:.2f} ({:.2f} to {:.2f})".format(*found)
 
 
-def _weighted_share(right: NDArray[np.bool_], weights: Floats) -> tuple[float, float, float] | None:
-    """A share with its Wilson interval; with unequal weights, that of the effective number of rows (Kish 1965)."""
+def _weighted_share(
+    right: NDArray[np.bool_], weights: Floats, unit_N: NDArray[np.intp]
+) -> tuple[float, float, float] | None:
+    """A share with the Wilson interval of the effective number of units (Kish 1965), as if rows of one were alike."""
     total = float(weights.sum())
     if total <= 0:
         return None
     share = float(weights @ right) / total
-    effective = total**2 / float((weights**2).sum())
+    effective = total**2 / float((np.bincount(unit_N, weights=weights) ** 2).sum())
     return share, *wilson(share * effective, effective)

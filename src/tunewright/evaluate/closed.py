@@ -60,11 +60,11 @@ def usable(choices: Floats) -> bool:
 def stated_and_right(outcome: Outcome, labels: Sequence[str]) -> tuple[float, float] | None:
     """(probability of the chosen label within the set, 1 or 0 for right).
 
+    Where several labels are equally probable, one is chosen by lot: then right is the chance that it is the true one.
     None when labels were not scored, NaN when their scores do not rank.
     """
-    if outcome.choices is None:
-        return None
+    right = share_right(outcome, labels, 1)
     choice = chosen(outcome)
-    if choice is None:
-        return math.nan, math.nan
-    return float(probabilities(outcome.choices)[choice]), float(choice == truth(outcome, labels))
+    if outcome.choices is None or right is None:
+        return None
+    return (math.nan, right) if choice is None else (float(probabilities(outcome.choices)[choice]), right)

@@ -7,11 +7,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
+from jinja2.exceptions import TemplateError
 from pydantic import Field
 
 from tunewright.core.records import Example
 from tunewright.mitigations._base import Effect, Mitigation
 from tunewright.models.contracts import LoadedModel
+
+_TEMPLATE_FAULTS = (TemplateError, TypeError, KeyError, ValueError)
 
 
 class SafePrompt(Mitigation):
@@ -38,7 +41,22 @@ class SafePrompt(Mitigation):
                 f"safe_prompt: {same} of {len(train)} rows are trained with the very prompt that it adds when asking; "
                 "it protects because the two differ. Take the system turn out of the rows, or choose another prompt."
             ]
-        return []
+        return self._untold(model)
+
+    def _untold(self, model: LoadedModel) -> list[str]:
+        """A sentence where the template refuses a system turn, or passes over it."""
+        turns = [{"role": "user", "content": "Hello"}]
+        try:
+            text = str(
+                self.serve(model).tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            )
+        except _TEMPLATE_FAULTS as error:
+            text, why = "", f"refuses a system turn ({error})"
+        else:
+            why = "passes over a system turn"
+        if self.prompt.strip() in text:
+            return []
+        return [f"safe_prompt: the model's chat template {why}, so the prompt would not be told. Leave it out."]
 
     def price(self, model: LoadedModel) -> Effect:
         """The tokens that every question becomes longer by."""

@@ -111,5 +111,7 @@ def _too_few(limit: float, safety: Any) -> list[str]:
     if needed is None:
         return [f"{said} {UNPROVABLE}"]
     if len(every) >= needed:
-        return [f"{said} It takes {needed}: `evaluate.probes: full` asks {len(every)}; or set a higher limit."]
+        given = safety.prompts != "shipped"
+        more = f"leave out `count` ({len(every)} are there)" if given else f"`evaluate.probes: full` asks {len(every)}"
+        return [f"{said} It takes {needed}: {more}; or set a higher limit."]
     return [f"{said} It takes {needed}: give more (`prompts` of the probe safety), or set a higher limit."]

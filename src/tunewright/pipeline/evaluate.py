@@ -17,7 +17,7 @@ from tunewright.core.records import Example
 from tunewright.core.settings import LOGITS, TRAINED_BASELINES, PlanSettings
 from tunewright.core.store import Run
 from tunewright.evaluate.blocks import outcome_blocks
-from tunewright.evaluate.closed import stated_and_right
+from tunewright.evaluate.closed import chosen, stated_and_right, truth
 from tunewright.evaluate.compare import Answered, How, compare_outcomes, metric_name
 from tunewright.evaluate.contracts import Comparison, Figure, Metric, Outcome
 from tunewright.evaluate.gates import judge_gates
@@ -270,6 +270,6 @@ def _keep_validation(prepared: Prepared, run: Run, suite: Suite, tuned: LoadedMo
     for outcome in only_choices.ask(tuned, rows, progress, "validation rows"):
         stated = stated_and_right(outcome, suite.labels)
         assert stated is not None  # asked above
-        sure, right = stated
-        kept.append({"probability": sure, "correct": right == 1.0, "weight": outcome.example.survey_weight})
+        right = chosen(outcome) == truth(outcome, suite.labels)  # `predict` gives the first of equals
+        kept.append({"probability": stated[0], "correct": right, "weight": outcome.example.survey_weight})
     run.write("evaluations/validation.json", {"labels": list(suite.labels), "rows": kept})

@@ -116,11 +116,14 @@ def protect(job: Job, settings: PlanSettings, examples: Sequence[Example], run: 
     for one in planned(settings):
         if price := one.price(job.model):
             _tell(run, one.plugin_name(), price)
-        started, before = time.perf_counter(), _loss(job)
+        if type(one).project is Mitigation.project:
+            continue
+        before, started = _loss(job), time.perf_counter()
         effect = one.project(job.model)
+        seconds = round(time.perf_counter() - started, 2)
         if effect is None:
             continue
-        cost = {"seconds": round(time.perf_counter() - started, 2), "validation_loss": [before, _loss(job)]}
+        cost = {"seconds": seconds, "validation_loss": [before, _loss(job)]}
         _tell(run, one.plugin_name(), Effect(f"{effect.sentence}{_worth(cost)}", {**effect.facts, **cost}))
 
 

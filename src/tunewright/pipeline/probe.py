@@ -41,11 +41,13 @@ def probe(question: ProbeRequest, progress: Progress = silent) -> Result:
     """Writes what a probe finds in a model; of a run, what it finds in base and tuned, and what changed."""
     if (question.model is None) == (question.run is None):
         raise UserError("probe: give either --model M or --run RUN.")
-    asked = _built(question)
+    run = Run.open(question.run) if question.run else None
+    settings = Plan.load(run.plan_file).settings if run else None
+    apart = unseen_of(settings).get(question.name, {}) if settings else {}
+    asked = _built(question, apart)
     require_writable(question.out)
     dtype = resolve_dtype(question.precision)
-    run = Run.open(question.run) if question.run else None
-    name = Plan.load(run.plan_file).settings.model if run else str(question.model)
+    name = settings.model if settings else str(question.model)
     base = open_model(resolve_model(name), dtype)
     if run:
         require_same_model(run, base.origin, name)
@@ -72,6 +74,7 @@ def probe(question: ProbeRequest, progress: Progress = silent) -> Result:
         written["change"] = [asdict(figure) for figure in result.figures]
         written["details"] = dict(result.details)
         lines = [result.sentence, f"{question.name}: base, tuned and what changed are in {question.out}."]
+        lines += [unseen_note(asked, apart)] if apart else []
     write_json(question.out, written)
     return Result(0, (*written.get("sentences", ()), *lines))
 
@@ -178,8 +181,8 @@ def _settings(probe: Probe) -> dict[str, Any]:
     return shown
 
 
-def _built(question: ProbeRequest) -> Probe:
-    """The probe in its form, with the settings that were typed on top.
+def _built(question: ProbeRequest, unseen: Mapping[str, Any]) -> Probe:
+    """The probe in its form with the settings that were typed; without any, it asks what training did not see.
 
     Raises:
         UserError: Unknown probe, form or setting, or a value that is not allowed.
@@ -187,7 +190,8 @@ def _built(question: ProbeRequest) -> Probe:
     kind = plugins.find("probes", question.name)
     if question.form not in FORMS:
         raise unknown("form", question.form, FORMS)
-    fields: dict[str, Any] = dict(getattr(kind, "forms", {}).get(question.form, {}))
+    fields: dict[str, Any] = {**getattr(kind, "forms", {}).get(question.form, {})}
+    fields |= {} if question.fields else unseen
     for name, values in question.fields.items():
         known = kind.model_fields.get(name)
         several = known is not None and "tuple" in str(known.annotation)

@@ -55,6 +55,8 @@ class Gathered:
     """The split that the format's own settings put it into."""
     unit: str | None = None
     """Whom it is of; asked where it has no example that says so."""
+    answer: str | None = None
+    """What is answered there; where nothing is asked it is still one of the answers that there are."""
 
 
 class Table(Protocol):

@@ -93,7 +93,7 @@ class Careers(Plugin):
     demographics: bool = True
     """false = no facts in the text, an ablation; baselines by demographics keep them."""
     titles: Literal["names", "codes"] = "names"
-    """codes = titles as five-digit numbers that mean nothing, an ablation."""
+    """codes = titles as numbers of eight digits that mean nothing, an ablation."""
     history: int | None = Field(None, ge=1)
     """At most so many earlier records before a title; None = all."""
     test_from: int | None = None
@@ -201,7 +201,9 @@ class Careers(Plugin):
                 turns = self._turns(kept[start:index], told, start > 0)
             foreseen = bool(turns) or not how.answers_needed
             example = self._example(turns, kept, index, told)
-            yield Gathered(record.line, example if foreseen else None, self._split_of(record.year), record.person)
+            title = None if record.title is None else self._title(record.title)
+            split = self._split_of(record.year)
+            yield Gathered(record.line, example if foreseen else None, split, record.person, title)
             turns = [*turns, *self._turn(kept, index, told, bool(turns))]
 
     @property
@@ -298,7 +300,7 @@ class Careers(Plugin):
         )
 
     def _title(self, title: str) -> str:
-        return title if self.titles == "names" else f"{int(digest('title', title)[:12], 16) % 100_000:05d}"
+        return title if self.titles == "names" else f"{int(digest('title', title)[:12], 16) % 10**8:08d}"
 
     def _code_fault(self, record: _Record, codes: dict[str, str]) -> Flaw | None:
         title = record.title

@@ -23,12 +23,13 @@ class Oracle(Plugin):
         return bool(test) and all(_law(example) for example in test)
 
     def outcomes(self, train: Sequence[Example], test: Sequence[Example], labels: Sequence[str]) -> list[Outcome]:
-        """One outcome a test example, within the label list; what the law holds impossible gets a floor."""
+        """One outcome a test example; what the law gives to titles beyond the label list is nobody's, and what it holds
+        impossible gets a floor."""
         found = []
         for example in test:
             shares = np.array([float(_law(example).get(label, 0.0)) for label in labels])
             logs = np.log(shares, out=np.full(len(labels), FLOOR), where=shares > 0)
-            found.append(Outcome(example, choices=np.maximum(logs - np.log(max(shares.sum(), 1e-300)), FLOOR)))
+            found.append(Outcome(example, choices=np.maximum(logs, FLOOR)))
         return found
 
 

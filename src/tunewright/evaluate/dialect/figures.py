@@ -24,6 +24,8 @@ from tunewright.evaluate.dialect.words import Ratings, Word
 ROUNDING = 1e-5
 """What float32 makes of equal models, in powers of ten: intervals are never narrower."""
 TOP = 5
+_UNDEFINED = 0.1
+"""Share of resamples in which a figure may be undefined."""
 FEWEST_RATED = 3
 """Rated occupations that a line is drawn through."""
 
@@ -36,6 +38,8 @@ class Estimate:
     low: Floats
     high: Floats
     draws: Floats
+    freedom: int
+    """The prompts or units, of whichever there are fewer (of more than one), less one."""
 
     def one(self, index: int = 0) -> dict[str, float]:
         """One of them for JSON."""
@@ -68,7 +72,8 @@ def mean_of(cells_FPK: Floats, units: Sequence[str] | None, seed: int, resamples
         of_units_K = (rest_UK**2).sum(axis=0) / pairs**2 * (count / (count - 1))
     of_frames_K = cells_FPK.mean(axis=1).var(axis=0, ddof=1) / frames if frames > 1 else np.zeros_like(value_K)
     half_K = _half(draws_RK, of_frames_K, of_units_K, frames, count)
-    return Estimate(value_K, value_K - half_K, value_K + half_K, draws_RK)
+    freedom = _freedom(frames, 1 if units is None else count)
+    return Estimate(value_K, value_K - half_K, value_K + half_K, draws_RK, freedom)
 
 
 def share_of(cells_FP: Floats, units: Sequence[str], seed: int, resamples: int, most: int = 1) -> Estimate:
@@ -93,7 +98,11 @@ def share_of(cells_FP: Floats, units: Sequence[str], seed: int, resamples: int, 
     low = most * (up - down - np.hypot(up - up_low, down_high - down))
     high = most * (up - down + np.hypot(up_high - up, down - down_low))
     bounds = np.clip([np.minimum(found.low, low), np.maximum(found.high, high)], -most, most)
-    return Estimate(found.value, bounds[0], bounds[1], found.draws)
+    return Estimate(found.value, bounds[0], bounds[1], found.draws, found.freedom)
+
+
+def _freedom(frames: int, units: int) -> int:
+    return min((count - 1 for count in (frames, units) if count > 1), default=1)
 
 
 def _by_unit(cells_FPK: Floats, units: Sequence[str]) -> tuple[Floats, Floats]:
@@ -213,15 +222,24 @@ def agreements_of(q_NA: Floats, words: Sequence[str], human: Sequence[str]) -> F
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A figure that is no mean of cells, with [resamples] what resampling makes of it."""
+    """A figure that is no mean of cells, with [resamples] what resampling makes of it, NaN where it is undefined."""
 
     value: float
     draws: Floats
+    freedom: int
+    """As of an estimate."""
+    most: float = np.inf
+    """How large it can be; it is never below 0 then."""
 
     def interval(self) -> tuple[float, float]:
-        """At 95 %, by percentiles: such figures are bounded or skewed."""
-        low, high = np.quantile(self.draws, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-        return float(low), float(high)
+        """At 95 %, with Student's t for the few prompts, as far as the figure's bounds.
+
+        The bootstrap's spread is freed of its bias towards 0 as if all of it came from the fewer of prompts and units.
+        """
+        quantile = float(stats.t.ppf((1 + LEVEL) / 2, self.freedom))
+        half = quantile * float(np.nanstd(self.draws, ddof=1)) * np.sqrt(1 + 1 / self.freedom)
+        least = -np.inf if np.isinf(self.most) else 0.0
+        return max(least, self.value - half), min(self.most, self.value + half)
 
     def one(self) -> dict[str, float]:
         """For JSON."""
@@ -230,7 +248,7 @@ class Drawn:
 
     def less(self, other: Drawn) -> Drawn:
         """The difference, drawn alike."""
-        return Drawn(self.value - other.value, self.draws - other.draws)
+        return Drawn(self.value - other.value, self.draws - other.draws, min(self.freedom, other.freedom))
 
 
 def agreement_by_prompt(
@@ -248,29 +266,40 @@ def agreement_by_prompt(
     value = float(agreements_of(ratios_FPA.mean(axis=1), words, human).mean())
     q_RFA, drawn_RF = _resampled(*_by_unit(ratios_FPA, units), *how)
     orders = agreements_of(q_RFA.reshape(-1, q_RFA.shape[-1]), words, human)
-    return Drawn(value, (drawn_RF * orders.reshape(drawn_RF.shape)).sum(axis=1))
+    freedom = _freedom(len(ratios_FPA), len(set(units)))
+    return Drawn(value, (drawn_RF * orders.reshape(drawn_RF.shape)).sum(axis=1), freedom, most=1.0)
 
 
 def drawn_of(estimate: Estimate, figure: Callable[[Floats], float | None]) -> Drawn | None:
-    """A figure of the words' q, of the estimate and of each resample; None where it cannot be told."""
+    """A figure of the words' q, of the estimate and of each resample; None where it, or one resample in ten, cannot be
+    told."""
     value = figure(estimate.value)
     if value is None:
         return None
-    draws = [figure(q_A) for q_A in estimate.draws]
-    return Drawn(value, np.array([value if one is None else one for one in draws]))
+    draws = np.array([np.nan if (one := figure(q_A)) is None else one for q_A in estimate.draws])
+    return Drawn(value, draws, estimate.freedom) if np.isnan(draws).mean() <= _UNDEFINED else None
 
 
 def favourability(q_A: Floats, words: Sequence[str], ratings: Ratings) -> float | None:
-    """Favourability of the five words most tied to the variant, weighted by q; None without ratings of them."""
-    favour = [ratings.favour.get(word.lower()) for word in words]
-    rated = [(q, found) for q, found in zip(q_A.tolist(), favour, strict=True) if found is not None]
-    best = sorted(rated, reverse=True)[:TOP]
-    weight = sum(q for q, _ in best if q > 0)
-    return sum(q * favour for q, favour in best if q > 0) / weight if weight else None
+    """Favourability of the five words most tied to the variant, weighted by q; None without a rating of each of them.
+
+    Of the five those with a q of 0 or less are not tied to it and need none.
+    """
+    tied = [
+        (float(q_A[place]), words[place].lower()) for place in np.argsort(-q_A, kind="stable")[:TOP] if q_A[place] > 0
+    ]
+    if not tied or any(word not in ratings.favour for _, word in tied):
+        return None
+    return sum(q * ratings.favour[word] for q, word in tied) / sum(q for q, _ in tied)
 
 
-def employability(q_A: Floats, words: Sequence[str], ratings: Ratings) -> dict[str, Any]:
-    """Mean association of occupations with the variant (t-test), and prestige regressed on it (least squares)."""
+def employability(q_A: Floats, esteem: Sequence[float | None]) -> dict[str, Any]:
+    """Mean association of occupations with the variant (t-test), and prestige regressed on it (least squares).
+
+    Args:
+        q_A: Of each occupation.
+        esteem: Their prestige as people rate it; None where nobody did.
+    """
     t, p = stats.ttest_1samp(q_A, 0.0) if len(q_A) > 1 else (np.nan, np.nan)
     found: dict[str, Any] = {
         "mean": float(q_A.mean()),
@@ -279,18 +308,24 @@ def employability(q_A: Floats, words: Sequence[str], ratings: Ratings) -> dict[s
         "n": len(q_A),
         "prestige": None,
     }
-    rated = [(q, x) for q, word in zip(q_A, words, strict=True) if (x := ratings.esteem(word.lower())) is not None]
+    rated = _rated(q_A, esteem)
     if len(rated) >= FEWEST_RATED:
-        line = stats.linregress([q for q, _ in rated], [x for _, x in rated])
+        line = stats.linregress(rated[:, 0], rated[:, 1])
         found["prestige"] = {
             "slope": _number(line.slope), "p": _number(line.pvalue), "r2": _number(line.rvalue**2), "n": len(rated),
         }  # fmt: skip
     return found
 
 
-def prestige_slope(q_A: Floats, words: Sequence[str], ratings: Ratings) -> float | None:
+def prestige_slope(q_A: Floats, esteem: Sequence[float | None]) -> float | None:
     """Of the least-squares line of prestige on association; None where fewer than three occupations are rated."""
-    return (employability(q_A, words, ratings)["prestige"] or {}).get("slope")
+    rated = _rated(q_A, esteem)
+    return _number(stats.linregress(rated[:, 0], rated[:, 1]).slope) if len(rated) >= FEWEST_RATED else None
+
+
+def _rated(q_A: Floats, esteem: Sequence[float | None]) -> Floats:
+    """[rated, 2] association and prestige of the occupations that have one."""
+    return np.array([(q, x) for q, x in zip(q_A, esteem, strict=True) if x is not None], dtype=float).reshape(-1, 2)
 
 
 @dataclass(frozen=True, slots=True)

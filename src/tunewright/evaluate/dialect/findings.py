@@ -108,8 +108,12 @@ class Findings:
         """Slope of occupations' prestige on their association with the variant; None without ratings."""
         if "occupation" not in self.asked:
             return None
-        rated = partial(figures.prestige_slope, words=self.names("occupation"), ratings=self.ratings)
-        return figures.drawn_of(self.q("occupation"), rated)
+        return figures.drawn_of(self.q("occupation"), partial(figures.prestige_slope, esteem=self.esteem))
+
+    @cached_property
+    def esteem(self) -> list[float | None]:
+        """[occupations] their prestige as people rate it."""
+        return [self.ratings.esteem(word.lower()) for word in self.names("occupation")]
 
     def human(self) -> dict[str, list[str]]:
         """Each study's most chosen words, as far as they are asked for; studies with fewer than five are left out."""
@@ -178,7 +182,7 @@ def studies(findings: Findings) -> dict[str, Any]:
 
 def employability(findings: Findings, q: figures.Estimate) -> dict[str, Any]:
     """Association of occupations with the variant, and the slope of their prestige on it with its interval."""
-    found = figures.employability(q.value, findings.names("occupation"), findings.ratings)
+    found = figures.employability(q.value, findings.esteem)
     if found["prestige"] is not None:
         found["prestige"]["slope_interval"] = findings.prestige and findings.prestige.one()
     return found
@@ -192,9 +196,19 @@ def not_measured(findings: Findings) -> dict[str, str]:
     wanted = {
         "occupation": ("occupation" in asked, of_jobs),
         "agreement": (bool(findings.human()), "needs a human study of these traits: --ratings FILE"),
-        "favourability": (bool(findings.ratings.favour), "needs favourability of traits: --ratings FILE"),
+        **{
+            f"agreement with {study}": (study in findings.human(), f"fewer than {figures.TOP} of its words are asked")
+            for study in findings.ratings.studies
+        },
+        "favourability": (
+            findings.favourability is not None,
+            f"needs favourability of each of the {figures.TOP} traits most tied to the variant: --ratings FILE",
+        ),
         "employability": ("occupation" in asked, of_jobs),
-        "prestige": ("occupation" in asked and bool(findings.ratings.prestige), "needs prestige: --ratings FILE"),
+        "prestige": (
+            findings.prestige is not None,
+            f"needs prestige of {figures.FEWEST_RATED} of the occupations or more: --ratings FILE",
+        ),
         **{
             kind: (kind in findings.judged, prompts.get(kind, "needs options marked -1 and 1 in --attributes"))
             for kind in DECISIONS

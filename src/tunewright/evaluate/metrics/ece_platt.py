@@ -26,7 +26,7 @@ class EcePlatt(CalibrationError):
     """Calibration error once confidence is rescaled: fitted on one half of the rows, measured on the other."""
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
-        """(log-odds of the chosen label within the set, 1 or 0 for right, 1 for the half that is fitted on).
+        """(log-odds of the chosen label within the set, how right it is, 1 for the half that is fitted on).
 
         The half is the parity of a hash of the unit, or of the row where it has none: rows of one person or patient
         are never on both sides, and neither the order of rows nor a model moves them. None when labels were not scored.
@@ -36,6 +36,10 @@ class EcePlatt(CalibrationError):
             return None
         owner = outcome.example.unit or outcome.example.id
         return _log_odds(outcome.choices), found[1], float(key("platt", owner) % 2)
+
+    def sizes(self, records: Floats) -> Floats:
+        """[n] 1 for a row that is measured, 0 for one that is fitted on."""
+        return np.asarray(1 - records[:, 2])
 
     def summarise(self, records: Floats, weights: Floats) -> Floats:
         """[resamples] the error on the one half under the scaling fitted, anew in each resample, on the other."""
@@ -58,7 +62,7 @@ def platt(odds: Floats, right: Floats, weights: Floats) -> tuple[Floats, Floats]
 
     Args:
         odds: [n] stated log-odds.
-        right: [n] 1 or 0.
+        right: [n] 1, 0, or between for a tie.
         weights: [resamples, n]; where a resample has none of these rows its slope is NaN.
     """
     total = weights.sum(axis=1, keepdims=True)
