@@ -87,7 +87,7 @@ TASKS = {
         {
             "full": ("method=full", "method.tied=freeze", "train.learning_rate=1e-4"),
             "lora": ("method=lora", "method.r=16", "train.learning_rate=1e-3"),
-            "norm": ("method=norm", "train.learning_rate=5e-3"),
+            "norm": ("method=norm", "train.learning_rate=1e-2"),
             "sparse": ("method=sparse", "train.learning_rate=1e-3"),
         },
     ),
