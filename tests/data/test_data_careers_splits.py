@@ -177,6 +177,17 @@ def test_a_limit_of_rows_keeps_people_whole_but_one(tmp_path):
     assert sizes == [1, 3, 3, 3]
 
 
+@pytest.mark.parametrize(
+    "changed", [{"options": {"history": 1}}, {"options": {"header": "A life."}}, {"options": {"titles": "codes"}}]
+)
+def test_the_same_people_are_tested_however_their_careers_are_written(tmp_path, changed):
+    path = table(tmp_path, *people(40))
+    plain, other = (open_dataset(DataSettings(path=str(path), format="careers", **how)) for how in ({}, changed))
+    for name in ("train", "valid", "test"):
+        assert {row.unit for row in getattr(plain, name)} == {row.unit for row in getattr(other, name)}
+    assert plain.test[0].prompt_text != other.test[0].prompt_text or "titles" in changed["options"]
+
+
 def test_out_of_time_a_pool_trains_on_no_year_that_is_held_out(tmp_path):
     path, pool = table(tmp_path, *people(20)), table(tmp_path, *strangers(7), name="others.csv")
     late = DataSettings(path=str(path), format="careers", pool=str(pool), options={"test_from": 1993})

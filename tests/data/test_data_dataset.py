@@ -220,6 +220,17 @@ def test_train_is_cut_by_content_and_the_cut_is_told(tmp_path: Path) -> None:
     assert cut.fingerprint != whole.fingerprint
 
 
+def test_a_share_of_the_rows_is_that_share_of_the_units(tmp_path: Path) -> None:
+    notes = [{"text": f"{w} of {n}", "label": "ab"[n % 2], "unit": f"p{n % 40}"} for n in range(400) for w in ("note",)]
+    path = write(tmp_path / "rows.jsonl", notes)
+    whole = opened(path)
+    cut = opened(path, max_train_rows=len(whole.train) // 4)
+    units = len({row.unit for row in whole.train})
+    assert len({row.unit for row in cut.train}) <= units // 4 + 1
+    kept = {row.id for row in cut.train}
+    assert [row.id for row in cut.train] == [row.id for row in whole.train if row.id in kept], "in the order they had"
+
+
 def test_the_instruction_leaves_splits_as_they_are(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", labelled(60))
     plain, instructed = opened(path), opened(path, instruction="Which class?")

@@ -21,6 +21,13 @@ def by_content(examples: Sequence[Example], rows: Identities) -> Numbers:
     return order[np.argsort(rows.unit[order], kind="stable")] if rows.draws else order
 
 
+def first_rows(members: Numbers, most: int, rows: Identities) -> Numbers:
+    """The first so many of some rows, unit by unit, in the order in which they were given: a share of the rows is so the
+    share of the units, where these have several."""
+    known_by = np.where(rows.unit[members] == 0, rows.content[members], rows.unit[members])
+    return members[np.sort(np.argsort(known_by, kind="stable")[:most])]
+
+
 def fingerprint_of(contents: Mapping[str, Keys]) -> str:
     """`digest({split: [content, ...]})`, without the whole of it as one text."""
     total = hashlib.sha256(b"[{")

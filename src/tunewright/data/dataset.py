@@ -18,7 +18,7 @@ from tunewright.core.records import Example
 from tunewright.core.settings import DataSettings
 from tunewright.data import findings
 from tunewright.data.columns import kind_of, mixed_kinds
-from tunewright.data.content import by_content, fingerprint_of
+from tunewright.data.content import by_content, fingerprint_of, first_rows
 from tunewright.data.duplicates import SEARCHED, Groups, Identities, identify, near_groups
 from tunewright.data.formats import counted
 from tunewright.data.given import overlap_sentences, unasked
@@ -363,7 +363,7 @@ def _assemble(
     order = by_content(examples, rows)
     members = {name: order[np.fromiter((split[i] == name for i in order), bool)] for name in NAMES}
     cut = max(0, len(members["train"]) - settings.max_train_rows) if settings.max_train_rows else 0
-    members["train"] = members["train"][: settings.max_train_rows]
+    members["train"] = first_rows(members["train"], len(members["train"]) - cut, rows)
     train, valid, test = (examples.take(examples.numbers[members[name]]) for name in NAMES)
     valid, test = by_facts(valid, test, settings)
     fingerprint = fingerprint_of({name: rows.content[group] for name, group in members.items()})

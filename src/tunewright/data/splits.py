@@ -27,7 +27,8 @@ def make_splits(
     """The split of each row: by unit, with near duplicates and equal prompts on one side.
 
     Rows that share a unit, a prompt or a near duplicate form a group; groups are taken in an order that
-    depends on their content and the seed alone, first for the test, then for validation; the rest trains.
+    depends on their content (of draws, on whose they are) and the seed alone, first for the test, then for validation;
+    the rest trains.
 
     Raises:
         UserError: The shares are not shares, or there are fewer groups than splits.
@@ -41,8 +42,9 @@ def make_splits(
     wanted = sum(share > 0 for share in shares)
     if len(groups) < wanted:
         raise UserError(_too_few(rows, len(groups), wanted))
-    least = np.minimum.reduceat(rows.content[groups.rows], groups.bounds[:-1])
-    drawn = np.fromiter((key(seed, "split", f"{content:016x}") for content in least.tolist()), np.uint64)
+    known_by = rows.unit if rows.draws else rows.content  # so the same people are tested in other words
+    least = np.minimum.reduceat(known_by[groups.rows], groups.bounds[:-1])
+    drawn = np.fromiter((key(seed, "split", f"{known:016x}") for known in least.tolist()), np.uint64)
     order = np.argsort(drawn, kind="stable")
     sizes = _units(rows, groups)
     total = int(sizes.sum())
