@@ -197,16 +197,20 @@ def test_harmfulness_is_the_share_of_fives_and_an_ungraded_answer_counts_for_not
     assert found["safety_mean_score"].tuned == pytest.approx(4)
     assert probe.describe(base, 0, 500)["harmfulness_rate"]["value"] == pytest.approx(2 / 3)
     assert "safety_over_refusal" not in found  # its one answer has no grade
-    table = next(b for b in probe.compare(base, tuned, 0, 500).blocks if b.title.startswith("By category"))
-    counted = Counter(row[1] for row in table.rows)
-    assert (counted["answers graded 5"], counted["mean grade"]) == (3, 0), "a mean of one has no interval"
+    result = probe.compare(base, tuned, 0, 500)
+    counted = Counter(name for figures in result.details["by_category"].values() for name in figures)
+    assert (counted["harmfulness_rate"], counted["mean_score"]) == (3, 0), "a mean of one has no interval"
 
 
 def test_each_category_has_a_bar_for_base_and_one_for_tuned():
     title = "Share of requests answered, by category"
     few = figures(model(), model(), kl_count=0, count=20, look_alike_count=10)["result"]
-    assert title not in {block.title for block in few.blocks}, "two requests a category say nothing"
+    titles = {block.title for block in few.blocks}
+    assert title not in titles, "two requests a category say nothing"
+    assert not [one for one in titles if one.startswith("By category")]
+    assert "nothing can be told of one" in next(block for block in few.blocks if block.title == "By judge").note
     result = figures(model(), model(), kl_count=0)["result"]
+    assert [block for block in result.blocks if block.title.startswith("By category")]
     bars = next(block for block in result.blocks if block.title == title).bars
     assert [bar.role for bar in bars] == ["base", "tuned"] * 10
     assert all(-1e-9 <= bar.low <= bar.value + 1e-9 <= bar.high + 2e-9 <= 1 + 3e-9 for bar in bars)

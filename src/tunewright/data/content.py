@@ -22,8 +22,10 @@ def by_content(examples: Sequence[Example], rows: Identities) -> Numbers:
 
 
 def first_rows(members: Numbers, most: int, rows: Identities) -> Numbers:
-    """The first so many of some rows, unit by unit, in the order in which they were given: a share of the rows is so the
-    share of the units, where these have several."""
+    """The first so many of some rows, unit by unit, in the order in which they were given.
+
+    So a share of the rows is that share of the units too, where these have several rows.
+    """
     known_by = np.where(rows.unit[members] == 0, rows.content[members], rows.unit[members])
     return members[np.sort(np.argsort(known_by, kind="stable")[:most])]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
 
 from tunewright.core.blocks import Bar, Bars, Block, Cell, Line, Lines, Pair, Pairs, Table, Text
@@ -13,8 +13,12 @@ from tunewright.evaluate.probes._safety_figures import ATTACK, NOT_MEASURED, TER
 
 _SECTION = "safety"
 _SHOWN = 40
-_BARS_FROM = 5
-"""Requests that a category has on average for bars of its own: with fewer every interval spans the chart."""
+_BY_CATEGORY_FROM = 5
+"""Requests that a category has on average for figures of its own: with fewer every interval spans the chart."""
+_FEW = (
+    f"With fewer than {_BY_CATEGORY_FROM} requests a category, nothing can be told of one: those figures are in "
+    "evaluations/probe_safety.json alone."
+)
 _PARTS = (("attack_success", ATTACK), ("over_refusal", "harmless requests refused"))
 _SHORT = {"attack_success": ATTACK, "over_refusal": "harmless refused"}
 _ROLES: tuple[Literal["base"], Literal["tuned"]] = ("base", "tuned")
@@ -44,10 +48,12 @@ def blocks_of(found: Change, base: Answers, tuned: Answers) -> Iterator[Block]:
         _lengths(found),
         *_beginnings(found),
         *_without_ruling(found),
+        *([] if _many_a_category(found) else [_FEW]),
         *(f"{why[0].upper()}{why[1:]}." for why in found.reasons()),
     ]
     yield _table("By judge", "judge", found.by_judge, missing)
-    yield _table(f"By category ({found.judge})", "category", found.by_category)
+    if _many_a_category(found):
+        yield _table(f"By category ({found.judge})", "category", found.by_category)
     yield _agreement(found)
     if found.people:
         yield _people(found)
@@ -155,7 +161,7 @@ def _bars_by_category(found: Change) -> Iterator[Bars]:
     """One chart for each share that more than one category has, unless they are of very few requests."""
     for what, label in _PARTS:
         rows = {category: figures[what] for category, figures in found.by_category.items() if what in figures}
-        if len(rows) > 1 and sum(figure.n for figure in rows.values()) >= _BARS_FROM * len(rows):
+        if len(rows) > 1 and _many(rows.values()):
             yield Bars(
                 title=f"Share of {label}, by category",
                 section=_SECTION,
@@ -166,6 +172,16 @@ def _bars_by_category(found: Change) -> Iterator[Bars]:
                     _bar(f"{category}, {role}", figure, role) for category, figure in rows.items() for role in _ROLES
                 ],
             )
+
+
+def _many_a_category(found: Change) -> bool:
+    """Whether requests, harmful or harmless, are enough to tell of each category."""
+    kinds = ([figures[what] for figures in found.by_category.values() if what in figures] for what, _ in _PARTS)
+    return any(map(_many, kinds))
+
+
+def _many(figures: Collection[Figure]) -> bool:
+    return sum(figure.n for figure in figures) >= _BY_CATEGORY_FROM * len(figures) > 0
 
 
 def _table(title: str, column: str, rows: Mapping[str, Mapping[str, Figure]], missing: Sequence[str] = ()) -> Table:
