@@ -82,7 +82,7 @@ TASKS = {
         _medical,
         "privacy.unit=unit",
         ("data.instruction=Name the ICD-10-CM chapter of this diagnosis.", "train.per_device_train_batch_size=16",
-         "train.gradient_accumulation_steps=16", "train.max_steps=16", "train.save_steps=16", "train.eval_steps=16",
+         "train.gradient_accumulation_steps=16", "train.max_steps=8", "train.save_steps=8", "train.eval_steps=8",
          "evaluate.probes=[]", "evaluate.generated_rows=0"),
         {
             "full": ("method=full", "method.tied=freeze", "train.learning_rate=1e-4"),
