@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from tunewright.data.encoder import Encoded
 from tunewright.models.contracts import Gradients, LoadedModel
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
+from tunewright.pipeline.machine import peak_memory
 from tunewright.train.optimiser import Optimiser
 
 METHODS: Mapping[str, Any] = {
@@ -128,7 +128,7 @@ def main() -> None:
         model, optimiser = opened(name)
         for _ in range(2):
             step(model, optimiser, build("gradients", GRADIENTS[gradients]), rows_of(asked.rows, asked.tokens, 40000))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        print(peak_memory())  # not ru_maxrss, which a process takes over from the one that started it
         return
     found = [compare(name, asked.rows, asked.tokens, asked.rounds) for name in asked.names or METHODS]
     if "BENCH_PEER" in os.environ:

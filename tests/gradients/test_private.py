@@ -322,6 +322,20 @@ def test_ghost_norms_and_written_out_gradients_are_the_same():
     assert isinstance(outer(out[:, :2], into[:, :2], owner), Dense)
 
 
+def test_products_of_positions_are_made_once_for_what_several_layers_read_and_never_for_another():
+    draw = torch.Generator().manual_seed(0)
+    owner = Owner(torch.tensor([0, 0, 1, 1, 1]), 2)
+    into = torch.randn(5, 40, generator=draw)
+    halves = into[:, :20]  # begins where the whole does
+    first, again, half = (
+        outer(torch.randn(5, 50, generator=draw), one, owner) for one in (into, into.reshape(1, 5, 40), halves)
+    )
+    for ghost in (first, again, half):
+        assert isinstance(ghost, Ghost)
+        assert torch.allclose(ghost.squares(), ghost.dense().squares(), rtol=1e-4)
+    assert len(owner._pairs) == 2
+
+
 def exact_norms(out, into, owner):
     return torch.stack([(out[at].double().t() @ into[at].double()).norm() for at in owner.places])
 

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from tunewright.core.plugins import build
 from tunewright.models import fused
 from tunewright.models.fused import GatedLora, LoraLinear, RmsNorm, Swiglu, fuse
+from tunewright.models.per_unit import Units, Watch
 
 RMS_NORMED = {"gemma3": False, "gpt2": False, **dict.fromkeys(("llama", "qwen2", "qwen3", "mamba", "mamba2"), True)}
 
@@ -55,7 +56,7 @@ def test_a_gated_part_with_adapters_is_the_formula_and_so_is_its_gradient():
 
     def fused_form(x, *matrices):
         pairs = zip(weights, matrices[::2], matrices[1::2], strict=True)
-        return GatedLora.apply(x, scales, *(tensor for layer in pairs for tensor in layer))
+        return GatedLora.apply(x, (scales, None), *(tensor for layer in pairs for tensor in layer))
 
     gate, up, down = (
         lambda x, w=w, a=a, b=b, scale=scale: x @ w.T + scale * (x @ a.T) @ b.T
@@ -64,6 +65,28 @@ def test_a_gated_part_with_adapters_is_the_formula_and_so_is_its_gradient():
     assert torch.allclose(fused_form(x, *matrices), down(silu(gate(x)) * up(x)), rtol=1e-12)
     assert torch.autograd.gradcheck(fused_form, (x, *matrices))
     assert torch.autograd.gradcheck(lambda *matrices: fused_form(x.detach(), *matrices), tuple(matrices))
+
+
+def test_a_watched_gated_part_gives_each_units_gradients_and_the_same_answer():
+    x, along = drawn(1, 5, 4), drawn(1, 5, 6, seed=30).detach()
+    weights = [drawn(*shape, seed=n).detach() for n, shape in enumerate([(5, 4), (5, 4), (6, 5)])]
+    matrices = [drawn(*shape, seed=9 + n) for n, shape in enumerate([(2, 4), (5, 2), (3, 4), (5, 3), (1, 5), (6, 1)])]
+    layers = [t for n, w in enumerate(weights) for t in (w, matrices[2 * n], matrices[2 * n + 1])]
+    whose = torch.tensor([0, 0, 1, 1, 1])
+
+    def answered(x, along, watch):
+        return (GatedLora.apply(x, ((0.5, 1.5, 2.5), watch), *layers) * along).sum()
+
+    watch = Watch()
+    watch.begin(Units(("a", "b"), torch.tensor([0, 1]), whose, torch.tensor([0, 1]), True))
+    (watched,) = torch.autograd.grad(answered(x, along, watch), x)
+    found = watch.end()
+    assert torch.allclose(watched, torch.autograd.grad(answered(x, along, None), x)[0], rtol=1e-12)
+    for unit in (0, 1):
+        there = whose == unit
+        wanted = torch.autograd.grad(answered(x.detach()[:, there], along[:, there], None), matrices)
+        for matrix, grad in zip(matrices, wanted, strict=True):
+            assert torch.allclose(found[id(matrix)].dense().value_UW[unit], grad, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", RMS_NORMED)

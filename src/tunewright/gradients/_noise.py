@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -52,10 +53,18 @@ class Clipped(Plugin):
 
     def release(self, sums: Mapping[str, Tensor], trained: Mapping[str, nn.Parameter], secret: str, step: int) -> None:
         """Sets each weight's gradient: clipped sum plus noise, over the expected number of units."""
-        for name, weight in trained.items():
-            noise = standard_normal(secret, step, name, weight.shape).to(sums[name].dtype)
-            noisy = sums[name].add(noise, alpha=self.sigma * self.sensitivity) if self.sigma else sums[name]
-            weight.grad = (noisy / self.expected).to(weight.dtype)
+
+        def released(name: str) -> Tensor:
+            total = sums[name]
+            if self.sigma:
+                noise = standard_normal(secret, step, name, trained[name].shape).to(total.dtype)
+                total = total.add(noise, alpha=self.sigma * self.sensitivity)
+            return (total / self.expected).to(trained[name].dtype)
+
+        # Each weight has a stream of its own, so nothing depends on which is drawn first.
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            for weight, grad in zip(trained.values(), pool.map(released, trained), strict=True):
+                weight.grad = grad
 
 
 @dataclass(slots=True)

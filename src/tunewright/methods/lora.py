@@ -177,13 +177,14 @@ class _Fused(Linear):  # type: ignore[misc]
         return LoraLinear.apply(x, (own.weight, own.bias), own.a_RI, own.b_OR, how)  # type: ignore[no-untyped-call]
 
     def plain_adapter(self, dtype: torch.dtype) -> Adapter | None:
-        """The layer as a larger fused form can compute it; None where PEFT must, or a unit's gradient is wanted."""
-        return self._own() if self.watch is None and self._plain(dtype) else None
+        """The layer as a larger fused form can compute it; None where PEFT must."""
+        return self._own() if self._plain(dtype) else None
 
     def _own(self) -> Adapter:
         (name,) = self.active_adapters
         base = self.base_layer
-        return Adapter(base.weight, base.bias, self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name])
+        a_RI, b_OR = self.lora_A[name].weight, self.lora_B[name].weight
+        return Adapter(base.weight, base.bias, a_RI, b_OR, self.scaling[name], self.watch)
 
     def _plain(self, dtype: torch.dtype) -> bool:
         """Whether the answer is W x + scale B A x and nothing else, in one dtype (beside a bf16 base it is not)."""

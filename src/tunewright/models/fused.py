@@ -8,7 +8,7 @@ norms scale by 1 + weight) keeps its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from types import MethodType
@@ -107,6 +107,8 @@ class Adapter:
     a_RI: Tensor
     b_OR: Tensor
     scale: float
+    watch: Watch | None = None
+    """Takes each unit's gradient instead of their sum, in private training."""
 
 
 class GatedLora(torch.autograd.Function):
@@ -116,8 +118,10 @@ class GatedLora(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scales: tuple[float, float, float], *layers: Tensor) -> Tensor:
-        """[..., out] of x [..., in]; `layers` are the weight, a and b of gate, then of up, then of down."""
+    def forward(ctx: Any, x: Tensor, how: tuple[Sequence[float], Watch | None], *layers: Tensor) -> Tensor:
+        """[..., out] of x [..., in]; `layers` are the weight, a and b of gate, then of up, then of down; `how` their
+        scales, and who watches."""
+        scales, watch = how
         gate_w, gate_a, gate_b, up_w, up_a, up_b, down_w, down_a, down_b = layers
         x_NI = x.reshape(-1, x.shape[-1])
         low_NR = x_NI @ torch.cat((gate_a, up_a)).t()
@@ -128,7 +132,7 @@ class GatedLora(torch.autograd.Function):
         down_low = product_NM @ down_a.t()
         out_NO = linear(product_NM, down_w).addmm_(down_low, down_b.t(), alpha=scales[2])
         ctx.save_for_backward(x_NI, low_NR, gate_NM, up_NM, down_low, *layers)
-        ctx.scales, ctx.shape = scales, x.shape
+        ctx.scales, ctx.shape, ctx.watch, ctx.layers = scales, x.shape, watch, layers
         return out_NO.view(*x.shape[:-1], -1)
 
     @staticmethod
@@ -141,23 +145,39 @@ class GatedLora(torch.autograd.Function):
         down_back = (grad_NO @ down_b).mul_(down_scale)
         product_grad = (grad_NO @ down_w).addmm_(down_back, down_a)
         opened_NM = silu(gate_NM)
-        down_a_grad = down_back.t() @ (opened_NM * up_NM)
+        product_NM = opened_NM * up_NM
         up_grad = opened_NM.mul_(product_grad)
         gate_grad = torch.ops.aten.silu_backward(product_grad.mul_(up_NM), gate_NM)
         back_NR = torch.cat(((gate_grad @ gate_b).mul_(gate_scale), (up_grad @ up_b).mul_(up_scale)), 1)
         ranks = [len(gate_a), len(up_a)]
         gate_low, up_low = torch.split(low_NR, ranks, 1)
-        gate_a_grad, up_a_grad = torch.split(back_NR.t() @ x_NI, ranks)
         x_grad = None
         if ctx.needs_input_grad[0]:
             x_grad = (gate_grad @ gate_w).addmm_(up_grad, up_w)
             x_grad = x_grad.addmm_(back_NR, torch.cat((gate_a, up_a))).view(ctx.shape)
+        if ctx.watch is not None:
+            gate_back, up_back = torch.split(back_NR, ranks, 1)
+            sides = (
+                (gate_back, x_NI), (gate_grad, gate_low * gate_scale), (up_back, x_NI), (up_grad, up_low * up_scale),
+                (down_back, product_NM), (grad_NO, down_low * down_scale),
+            )  # fmt: skip
+            _watched(ctx, sides)
+            return x_grad, None, *[None] * len(layers)
+        gate_a_grad, up_a_grad = torch.split(back_NR.t() @ x_NI, ranks)
+        down_a_grad = down_back.t() @ product_NM
         return (
             x_grad, None,
             None, gate_a_grad, (gate_grad.t() @ gate_low).mul_(gate_scale),
             None, up_a_grad, (up_grad.t() @ up_low).mul_(up_scale),
             None, down_a_grad, (grad_NO.t() @ down_low).mul_(down_scale),
         )  # fmt: skip
+
+
+def _watched(ctx: Any, sides: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Gives each unit's gradients of the adapters, a and b of each layer in turn, each the product of two sides."""
+    adapters = [one for place, one in enumerate(ctx.layers) if place % 3]  # all but the frozen weights
+    for weight, (out_NO, in_NI) in zip(adapters, sides, strict=True):
+        ctx.watch.take(weight, ctx.shape[:-1], lambda owner, out=out_NO, into=in_NI: outer(out, into, owner))
 
 
 def fuse(module: nn.Module) -> None:
@@ -192,15 +212,15 @@ def _gated(self: Any, x: Tensor) -> Tensor:
     adapted = [one for layer in layers if (one := _adapter(layer, x.dtype)) is not None and one.bias is None]
     if len(adapted) == len(layers):
         given = [tensor for one in adapted for tensor in (one.weight, one.a_RI, one.b_OR)]
-        scales = tuple(one.scale for one in adapted)
-        whole: Tensor = GatedLora.apply(x, scales, *given)  # type: ignore[no-untyped-call]
+        how = (tuple(one.scale for one in adapted), adapted[0].watch)  # one watches all
+        whole: Tensor = GatedLora.apply(x, how, *given)  # type: ignore[no-untyped-call]
         return whole
     down: Tensor = self.down_proj(Swiglu.apply(self.gate_proj(x), self.up_proj(x)))  # type: ignore[no-untyped-call]
     return down
 
 
 def _adapter(layer: nn.Module, dtype: torch.dtype) -> Adapter | None:
-    """The layer's plain adapter, where it has one that nobody watches."""
+    """The layer's plain adapter, where it has one."""
     found: Callable[[torch.dtype], Adapter | None] | None = getattr(layer, "plain_adapter", None)
     return None if found is None else found(dtype)
 

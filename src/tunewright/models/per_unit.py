@@ -40,6 +40,8 @@ class Owner:
     units: int
     axis: int | None = None
     """Of the tensor's dimensions before its features, the one that its positions lie along; None: not told by shape."""
+    _pairs: dict[tuple[Any, ...], tuple[Tensor, list[Tensor]]] = field(default_factory=dict)
+    """Where a tensor lies -> it, so that nothing else comes to lie there, and the products of its units' positions."""
 
     @cached_property
     def places(self) -> list[slice | Tensor]:
@@ -55,6 +57,13 @@ class Owner:
     def lengths(self) -> list[int]:
         """[units] how many positions each has."""
         return torch.bincount(self.unit_M[self.unit_M >= 0], minlength=self.units).tolist()
+
+    def pairs(self, values_MD: Tensor) -> list[Tensor]:
+        """[units][positions, positions] products of each unit's positions; once, where several layers read a tensor."""
+        at = (values_MD.data_ptr(), values_MD.shape, values_MD.stride())
+        if at not in self._pairs:
+            self._pairs[at] = values_MD, [values_MD[place] @ values_MD[place].t() for place in self.places]
+        return self._pairs[at][1]
 
     @cached_property
     def member_UM(self) -> Tensor:
@@ -183,13 +192,15 @@ class Ghost:
         Where a unit's positions nearly cancel, what float32 leaves of the products says nothing about what is left of
         the gradient, and the unit could be added at many times the clipping norm.
         """
-        products, most = [], []
-        for place in self.owner.places:
-            out, into = self.out_MO[place], self.in_MI[place]
-            products.append(((out @ out.t()) * (into @ into.t())).sum())
-            most.append((out.norm(dim=1) @ into.norm(dim=1)).square())  # no product of pairs can add up to more
-        square_U = torch.stack(products)
-        cancelled = torch.nonzero(square_U < _CANCELLED * torch.stack(most))[:, 0].tolist()
+        products = []
+        for place, into_pairs in zip(self.owner.places, self.owner.pairs(self.in_MI), strict=True):
+            out = self.out_MO[place]
+            products.append((out @ out.t()).flatten() @ into_pairs.flatten())
+        square_U, owned = torch.stack(products), self.owner.unit_M >= 0
+        # No product of pairs can add up to more than the squared sum of these.
+        largest_M = (self.out_MO.norm(dim=1) * self.in_MI.norm(dim=1))[owned]
+        most_U = torch.zeros_like(square_U).index_add_(0, self.owner.unit_M[owned], largest_M).square_()
+        cancelled = torch.nonzero(square_U < _CANCELLED * most_U)[:, 0].tolist()
         for unit in cancelled:
             square_U[unit] = self._of(unit).square().sum()
         return square_U, cancelled
