@@ -211,10 +211,12 @@ def test_intervals_of_agreement_know_how_few_prompts_there_are() -> None:
     """Three prompts of equal spread: as wide as Student's t makes the mean of three, never beyond 0 and 1."""
     draw = np.random.default_rng(0)
     draws = draw.choice([0.2, 0.3, 0.4], (20_000, 3)).mean(axis=1)
-    low, high = figures.Drawn(0.3, draws, 2, most=1.0).interval()
+    low, high = figures.Drawn(0.3, draws, 2, (0.0, 1.0)).interval()
     half = stats.t.ppf(0.975, 2) * 0.1 / np.sqrt(3)
     assert (low, high) == pytest.approx((0.3 - half, 0.3 + half), abs=0.005)
-    assert figures.Drawn(0.1, draws, 2, most=1.0).interval()[0] == 0.0
+    assert figures.Drawn(0.1, draws, 2, (0.0, 1.0)).interval()[0] == 0.0
+    far = figures.Drawn(0.9, draws, 1, (0.0, 1.0)).less(figures.Drawn(0.1, -draws, 1, (0.0, 1.0)))
+    assert far.interval()[1] == 1.0, "two shares differ by 1 at most"
 
 
 # Asking

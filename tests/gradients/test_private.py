@@ -13,8 +13,9 @@ from tunewright.core.errors import UserError
 from tunewright.core.plugins import build
 from tunewright.core.records import Answer, Example, text_part
 from tunewright.data.encoder import Encoded
+from tunewright.gradients._noise import standard_normal
 from tunewright.models.contracts import Batch, LoadedModel, Loss, Segment, Targets
-from tunewright.models.per_unit import Dense, Ghost, Owner, Units, Watch, looked_up, outer
+from tunewright.models.per_unit import Dense, Ghost, Owner, Units, Watch, looked_up, outer, squares_of
 
 METHODS = ["lora", "norm", {"name": "last", "layers": 1}, "full", "sparse", "norm_head"]
 DTYPES = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
@@ -152,6 +153,26 @@ def test_noise_has_the_stated_size_and_is_keyed_by_secret_step_and_weight(open_t
     assert abs(float(torch.corrcoef(torch.stack([noise, others]))[0, 1])) < 0.05
     shapes = [name for name in one if one[name].shape == next(iter(one.values())).shape][:2]
     assert not torch.equal(one[shapes[0]] - quiet[shapes[0]], one[shapes[1]] - quiet[shapes[1]])
+
+
+def test_noise_is_the_same_whatever_draws_it_and_however_many_weights_there_are():
+    weights = {f"w{n}": nn.Parameter(torch.zeros(50, 3 + n)) for n in range(12)}
+    how, before, drawn = (
+        build("gradients", {"name": "private", "sigma": 1.5, "expected": 2.0}),
+        torch.get_num_threads(),
+        [],
+    )
+    try:
+        for threads in (1, 5):
+            torch.set_num_threads(threads)
+            how.release({name: torch.ones_like(weight) for name, weight in weights.items()}, weights, "s", 4)
+            drawn.append({name: weight.grad.clone() for name, weight in weights.items()})
+    finally:
+        torch.set_num_threads(before)
+    for name, weight in weights.items():
+        wanted = (1 + 1.5 * standard_normal("s", 4, name, weight.shape)) / 2
+        assert torch.equal(drawn[0][name], drawn[1][name])
+        assert torch.allclose(drawn[0][name], wanted)
 
 
 @pytest.mark.parametrize("clip", ["automatic", 0.01])
@@ -334,6 +355,8 @@ def test_products_of_positions_are_made_once_for_what_several_layers_read_and_ne
         assert isinstance(ghost, Ghost)
         assert torch.allclose(ghost.squares(), ghost.dense().squares(), rtol=1e-4)
     assert len(owner._pairs) == 2
+    squares_of([first, again, half])
+    assert not owner._pairs
 
 
 def exact_norms(out, into, owner):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tunewright.core.config import resolve
 from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.store import Run
 from tunewright.pipeline import resume as module
@@ -75,6 +76,36 @@ def test_a_verb_that_ends_meanwhile_does_not_make_another_forgotten(run, monkeyp
     monkeypatch.setattr(module, "audit", lambda *_: Result(0, ("no breach",)))
     ended = resume(run.folder)
     assert (ended.exit_code, ended.lines) == (3, ("not better", "no breach"))
+
+
+def test_what_cannot_be_asked_again_now_keeps_no_other_from_it(run, monkeypatch):
+    for verb, how in (("audit", {"twin": 0, "control": False, "json": "/gone/x.json"}), ("evaluate", {"set": []})):
+        with pytest.raises(Interrupted), under_way(run, verb, **how):
+            raise Interrupted("Stopped.")
+
+    def gone(*_):
+        raise UserError("/gone is not there")
+
+    done = []
+    monkeypatch.setattr(module, "audit", gone)
+    monkeypatch.setattr(module, "evaluate", lambda *_: done.append("evaluate") or Result())
+    with pytest.raises(UserError, match="/gone is not there"):
+        resume(run.folder)
+    assert done == ["evaluate"]
+
+
+def test_runs_of_an_older_version_are_gone_on_with(run, monkeypatch):
+    run.write("evaluations/asked.json", {"verb": "evaluate", "set": ["seed=3"]})
+    monkeypatch.setattr(module, "evaluate", lambda folder, sets, _: Result(3, tuple(sets)))
+    assert resume(run.folder).lines == ("seed=3",)
+    (run.folder / "evaluations" / "asked.json").unlink()
+    monkeypatch.setattr(module, "pending", lambda run: False)
+    monkeypatch.setattr(module, "write_report", lambda run: [])
+    run.write("info.json", {"verb": "tune", "capabilities": []})
+    run.write("data.json", {"facts": {"format": "label"}})
+    run.write("verdict.json", {"verdict": "cannot_tell", "sentences": ["Nothing."], "gates": []})
+    resolve({"gates.require": "not_worse"}).write(run.plan_file)
+    assert resume(run.folder).exit_code == 0
 
 
 def test_a_run_that_was_judged_anew_keeps_that_judgement_when_it_is_resumed(run, monkeypatch):

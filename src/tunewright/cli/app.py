@@ -219,7 +219,9 @@ def _agreed(question: str, folder: Path) -> bool:
 def predict(
     run: RunFolder,
     rows: Annotated[Path, typer.Argument(metavar="ROWS", help="CSV or jsonl.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The same rows with prediction, probability, abstain.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The same rows with prediction, probability, abstain, a note.")
+    ],
     min_accuracy: Annotated[
         float | None,
         typer.Option(metavar="SHARE", min=0, max=1, help="Abstain where so many right answers cannot be expected."),

@@ -50,7 +50,7 @@ class DataSettings(Section):
     max_test_units: int = Field(1000, gt=0)
     """Most units in a test that is made of the rows; more would buy little."""
     max_train_rows: int | None = Field(None, gt=0)
-    """Take at most so many training rows (by content hash)."""
+    """Take at most so many training rows (by content hash; where rows have units, unit by unit)."""
     unit: str | None = None
     """Column that says whom a row belongs to; `unit` is found by itself."""
     slices: tuple[str, ...] = ()

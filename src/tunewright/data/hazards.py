@@ -127,7 +127,7 @@ def safety_facts(train: Sequence[Example]) -> dict[str, Any]:
         return {"rows": 0, "labelled": len(train), "triggers": [], "coverage": 0.0}
     for example in train:
         refused += any(is_refusal(answer.text) for answer in example.answers)
-        harmful += any(_asks_for_harm(asked) for asked, _ in _exchanges(example))
+        harmful += any(_asks_for_harm(turn.text) for turn in example.context if turn.role == "user")
         for sign in _signs(example):
             found[sign].append(example.source)
     triggers = list(_triggers(train[:SEARCHED]))
@@ -182,12 +182,12 @@ def _asks_for_harm(text: str) -> bool:
 
 
 def _exchanges(example: Example) -> Iterator[tuple[str, str]]:
-    """Each user turn with what is said to it: earlier answers of a conversation are trained as the last one is."""
+    """What is asked with what is said to it, where that is trained: earlier answers may be as the last one is."""
     asked = ""
     for turn in example.context:
         if turn.role == "user":
             asked = turn.text
-        elif turn.role == "assistant":
+        elif turn.role == "assistant" and turn.weight:
             yield asked, turn.text
     yield asked, example.answer.text if example.answers else ""
 

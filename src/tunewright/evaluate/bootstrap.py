@@ -197,7 +197,7 @@ def effective_units(metric: Metric, records: Floats, of_row: NDArray[np.intp], r
     """
     sizes = metric.sizes(records) if isinstance(metric, Sized) else np.ones(len(records))
     totals = np.bincount(of_row, weights=sizes * row_weights)
-    return float(totals.sum() ** 2 / (totals**2).sum())
+    return float(totals.sum() ** 2 / (totals**2).sum()) if totals.any() else 0.0
 
 
 def draws_of(

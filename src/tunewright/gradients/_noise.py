@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Literal
 
 import numpy as np
@@ -17,6 +19,8 @@ from tunewright.core.plugins import Plugin
 from tunewright.core.seeds import secret_stream
 
 _TINY, _GAMMA = 1e-6, 0.01
+_DRAWING = 8
+"""Threads that draw noise at most."""
 
 
 class Clipped(Plugin):
@@ -53,18 +57,12 @@ class Clipped(Plugin):
 
     def release(self, sums: Mapping[str, Tensor], trained: Mapping[str, nn.Parameter], secret: str, step: int) -> None:
         """Sets each weight's gradient: clipped sum plus noise, over the expected number of units."""
-
-        def released(name: str) -> Tensor:
+        noises = _drawn(secret, step, trained) if self.sigma else repeat(None)
+        for (name, weight), noise in zip(trained.items(), noises, strict=False):
             total = sums[name]
-            if self.sigma:
-                noise = standard_normal(secret, step, name, trained[name].shape).to(total.dtype)
-                total = total.add(noise, alpha=self.sigma * self.sensitivity)
-            return (total / self.expected).to(trained[name].dtype)
-
-        # Each weight has a stream of its own, so nothing depends on which is drawn first.
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            for weight, grad in zip(trained.values(), pool.map(released, trained), strict=True):
-                weight.grad = grad
+            if noise is not None:
+                total = total.add(noise.to(total.dtype), alpha=self.sigma * self.sensitivity)
+            weight.grad = (total / self.expected).to(weight.dtype)
 
 
 @dataclass(slots=True)
@@ -92,6 +90,19 @@ class ClippedSum:
             self.sums.setdefault(name, torch.zeros_like(weight))
         self.how.release(self.sums, self.trained, self.secret, step)
         self.sums = {}
+
+
+def _drawn(secret: str, step: int, trained: Mapping[str, nn.Parameter]) -> Iterator[Tensor]:
+    """The noise of each weight in turn, drawn a little ahead; each has a stream of its own, so threads change nothing."""
+    at_once = min(_DRAWING, torch.get_num_threads())
+    with ThreadPoolExecutor(at_once) as pool:
+        coming: deque[Future[Tensor]] = deque()
+        for name, weight in trained.items():
+            coming.append(pool.submit(standard_normal, secret, step, name, weight.shape))
+            if len(coming) > at_once:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def standard_normal(secret: str, step: int, name: str, shape: torch.Size) -> Tensor:

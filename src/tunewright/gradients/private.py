@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from tunewright.core.errors import UserError
@@ -15,7 +14,7 @@ from tunewright.gradients._noise import Clipped, ClippedSum
 from tunewright.gradients._rules import refusals, watch_module
 from tunewright.gradients._units import require_gradients, unit_losses
 from tunewright.models.contracts import Batch, LoadedModel, Loss
-from tunewright.models.per_unit import Gradient, Units, Watch
+from tunewright.models.per_unit import Gradient, Units, Watch, squares_of
 
 
 class Private(Clipped):
@@ -73,7 +72,7 @@ class Watched(ClippedSum):
                 f"privacy: {missing[0]} trains but no unit's gradient reached it ({len(missing)} such weights). "
                 "It may be used outside of its module; use method lora or norm."
             )
-        square_U = torch.stack([gradient.squares().double() for gradient in found.values()]).sum(0)
+        square_U = squares_of(found.values())
         require_gradients(square_U, loss_U)
         factor_U = self.how.factors(square_U)
         for name, weight in self.trained.items():

@@ -8,7 +8,7 @@ running any row alone. Where that would be larger than what it is made from, onl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -64,6 +64,10 @@ class Owner:
         if at not in self._pairs:
             self._pairs[at] = values_MD, [values_MD[place] @ values_MD[place].t() for place in self.places]
         return self._pairs[at][1]
+
+    def forget_pairs(self) -> None:
+        """Lets go what `pairs` made, once all norms are known."""
+        self._pairs.clear()
 
     @cached_property
     def member_UM(self) -> Tensor:
@@ -265,6 +269,15 @@ class Looked:
     def dense(self) -> Dense:
         """[units, entries, width]"""
         return Dense(torch.stack([self.weighted(one) for one in torch.eye(self.owner.units)]))
+
+
+def squares_of(gradients: Collection[Gradient]) -> Tensor:
+    """[units] float64 squared norm of each unit's gradient over all weights; what was only for it is let go."""
+    square_U = torch.stack([gradient.squares().double() for gradient in gradients]).sum(0)
+    for gradient in gradients:
+        if isinstance(gradient, Ghost):
+            gradient.owner.forget_pairs()
+    return square_U
 
 
 def outer(out: Tensor, into: Tensor, owner: Owner, shape: Sequence[int] | None = None) -> Gradient:

@@ -11,6 +11,7 @@ import torch
 
 from tunewright.core import plugins
 from tunewright.core.blocks import dumped
+from tunewright.core.config import Plan
 from tunewright.core.files import write_atomic
 from tunewright.core.progress import Progress, silent
 from tunewright.core.records import Example
@@ -170,7 +171,9 @@ def standing(run: Run) -> Result:
     asks = data["facts"]["format"] != "text"  # plain texts have no question that could be answered
     if asks and {"choices", "generate"} & set(run.must_read("info.json")["capabilities"]):
         lines.append(f"Use it: tunewright predict {run.folder} rows.csv --out predictions.csv")
-    return Result(verdict["exit_code"], tuple(lines), run.folder)
+    if (code := verdict.get("exit_code")) is None:  # judged by an older version
+        code = exit_code(verdict, (), Plan.load(run.plan_file).settings.gates.require)
+    return Result(code, tuple(lines), run.folder)
 
 
 def further_runs(prepared: Prepared, run: Run, base: Base, progress: Progress) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -285,20 +286,23 @@ def _sigma(privacy: PrivacySettings, delta: float, sampler: Poisson, steps: int)
             f"privacy: found {sampler.units} training units; noise that hides one of so few leaves nothing to learn. "
             f"Give {_FEWEST} or more, better some hundreds."
         )
-    most = min(sampler.expected_units, accountant.SIGMAS[1])
+    most = sampler.expected_units
     if most < accountant.SIGMAS[0]:
         raise UserError(
             f"privacy: a step has {most:.3g} units on average, too few to outweigh any noise that hides one. Give more "
             "rows, or larger steps (train.gradient_accumulation_steps)."
         )
-    strictest = accountant.strictest(sampler.q, most, steps, delta)
-    if epsilon < strictest:
-        raise UserError(
-            f"privacy.target_epsilon: {epsilon:g} over {steps} steps needs noise of more than {most:.3g} times the "
-            f"clipping norm, more than the {sampler.expected_units:.3g} units that a step has on average can outweigh. "
-            f"The strictest here is {strictest:g}; or give more rows, fewer steps, or larger steps."
-        )
     try:
-        return accountant.sigma_for(epsilon, delta, sampler.q, steps)
+        sigma = accountant.sigma_for(epsilon, delta, sampler.q, steps)
+        needs = f"needs noise of {sigma:.3g} times the clipping norm"
+    except accountant.Unreachable as error:
+        sigma, needs = math.inf, f"needs more noise than is looked at ({error.most:g} times the clipping norm)"
     except UserError as error:
         raise UserError([f"privacy.target_epsilon: {problem}" for problem in error.problems]) from None
+    if sigma <= most:
+        return sigma
+    strictest = accountant.strictest(sampler.q, min(most, accountant.SIGMAS[1]), steps, delta)
+    raise UserError(
+        f"privacy.target_epsilon: {epsilon:g} over {steps} steps {needs}; a step has {most:.3g} units on average to "
+        f"outweigh it. The strictest here is {strictest:g}; or give more rows, fewer steps, or larger steps."
+    )

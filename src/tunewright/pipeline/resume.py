@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.progress import Progress, silent
 from tunewright.core.store import Run
 from tunewright.pipeline.audit import audit
@@ -26,7 +28,7 @@ def resume(folder: Path, progress: Progress = silent) -> Result:
     if run.model.is_dir():
         forget_noise_key(run)  # it may have been stopped between saving and deleting
         if asked := asked_of(run):
-            return together([_ask_again(folder, one, progress) for one in asked])
+            return _ask_again(folder, asked, progress)
         if verb == "train":
             return Result(0, (f"{folder} is finished: the model is in {run.model}.",), folder)
         if run.read("verdict.json") is None:
@@ -44,7 +46,22 @@ def resume(folder: Path, progress: Progress = silent) -> Result:
     return Result(0, (f"Trained. The model is in {run.model}.",), folder)
 
 
-def _ask_again(folder: Path, asked: dict[str, Any], progress: Progress) -> Result:
+def _ask_again(folder: Path, requests: Sequence[dict[str, Any]], progress: Progress) -> Result:
+    """Each in turn; one that cannot be done now is told once the others are."""
+    results, faults = list[Result](), list[str]()
+    for asked in requests:
+        try:
+            results.append(_again(folder, asked, progress))
+        except Interrupted:
+            raise
+        except UserError as error:
+            faults += error.problems
+    if faults:
+        raise UserError(faults)
+    return together(results)
+
+
+def _again(folder: Path, asked: dict[str, Any], progress: Progress) -> Result:
     if asked["verb"] == "audit":
         json_out = Path(asked["json"]) if asked["json"] else None
         return audit(folder, json_out, asked["twin"], asked["control"], progress)

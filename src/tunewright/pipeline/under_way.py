@@ -38,7 +38,8 @@ def under_way(run: Run, verb: str, **how: Any) -> Iterator[None]:
 
 def asked_of(run: Run) -> list[dict[str, Any]]:
     """The verbs that are under way, each with its arguments, in the order in which they were asked."""
-    return list(run.read(_ASKED) or ())
+    found = run.read(_ASKED) or ()
+    return [found] if isinstance(found, dict) else list(found)  # an older version knew one alone
 
 
 def _leave(run: Run, asked: list[dict[str, Any]]) -> None:

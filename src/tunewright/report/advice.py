@@ -60,7 +60,7 @@ def use_blocks(
         Code(
             title="Answer a table of rows", section="use",
             code=f"tunewright predict {quoted} rows.csv --out predictions.csv",
-            note="The same rows come back with prediction, probability and abstain. Where answers are labels, "
+            note="The same rows come back with prediction, probability, abstain and a note. Where answers are labels, "
             "--min-accuracy 0.9 abstains on rows that the model is too unsure about.",
         ),
         Code(

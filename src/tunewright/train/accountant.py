@@ -29,6 +29,12 @@ _ERROR = 0.01
 """How far the claimed bound lies above PRV's own estimate."""
 
 
+class Unreachable(UserError):
+    """No noise that is looked at reaches the target."""
+
+    most = SIGMAS[1]
+
+
 @dataclass(frozen=True, slots=True)
 class Spent:
     """Epsilon at a delta by two accountants: both are upper bounds, PRV is the tighter one and is claimed."""
@@ -72,7 +78,7 @@ def sigma_for(epsilon: float, delta: float, q: float, steps: int) -> float:
     if not (math.isfinite(epsilon) and epsilon > 0):
         raise UserError(f"epsilon: found {epsilon:g}; must be above 0; {least}")
     if strictest > epsilon:
-        raise UserError(
+        raise Unreachable(
             f"epsilon {epsilon:g}: not reached with any noise up to {SIGMAS[1]:g} times the clipping norm; {least}"
         )
     ratio = 1.0  # of RDP to PRV: nearly the same wherever one looks, so few of the slow answers are needed

@@ -228,8 +228,8 @@ class Drawn:
     draws: Floats
     freedom: int
     """As of an estimate."""
-    most: float = np.inf
-    """How large it can be; it is never below 0 then."""
+    bounds: tuple[float, float] = (-np.inf, np.inf)
+    """Between which it lies whatever the answers are."""
 
     def interval(self) -> tuple[float, float]:
         """At 95 %, with Student's t for the few prompts, as far as the figure's bounds.
@@ -238,8 +238,7 @@ class Drawn:
         """
         quantile = float(stats.t.ppf((1 + LEVEL) / 2, self.freedom))
         half = quantile * float(np.nanstd(self.draws, ddof=1)) * np.sqrt(1 + 1 / self.freedom)
-        least = -np.inf if np.isinf(self.most) else 0.0
-        return max(least, self.value - half), min(self.most, self.value + half)
+        return max(self.bounds[0], self.value - half), min(self.bounds[1], self.value + half)
 
     def one(self) -> dict[str, float]:
         """For JSON."""
@@ -248,7 +247,8 @@ class Drawn:
 
     def less(self, other: Drawn) -> Drawn:
         """The difference, drawn alike."""
-        return Drawn(self.value - other.value, self.draws - other.draws, min(self.freedom, other.freedom))
+        bounds = self.bounds[0] - other.bounds[1], self.bounds[1] - other.bounds[0]
+        return Drawn(self.value - other.value, self.draws - other.draws, min(self.freedom, other.freedom), bounds)
 
 
 def agreement_by_prompt(
@@ -267,7 +267,7 @@ def agreement_by_prompt(
     q_RFA, drawn_RF = _resampled(*_by_unit(ratios_FPA, units), *how)
     orders = agreements_of(q_RFA.reshape(-1, q_RFA.shape[-1]), words, human)
     freedom = _freedom(len(ratios_FPA), len(set(units)))
-    return Drawn(value, (drawn_RF * orders.reshape(drawn_RF.shape)).sum(axis=1), freedom, most=1.0)
+    return Drawn(value, (drawn_RF * orders.reshape(drawn_RF.shape)).sum(axis=1), freedom, (0.0, 1.0))
 
 
 def drawn_of(estimate: Estimate, figure: Callable[[Floats], float | None]) -> Drawn | None:

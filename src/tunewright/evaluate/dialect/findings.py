@@ -202,7 +202,8 @@ def not_measured(findings: Findings) -> dict[str, str]:
         },
         "favourability": (
             findings.favourability is not None,
-            f"needs favourability of each of the {figures.TOP} traits most tied to the variant: --ratings FILE",
+            f"needs a rating of each trait that is among the {figures.TOP} most tied to the variant, in nine of ten "
+            "resamples too (--ratings FILE), and a trait that is tied to it",
         ),
         "employability": ("occupation" in asked, of_jobs),
         "prestige": (

@@ -48,7 +48,7 @@ def blocks_of(found: Change, base: Answers, tuned: Answers) -> Iterator[Block]:
         _lengths(found),
         *_beginnings(found),
         *_without_ruling(found),
-        *([] if _many_a_category(found) else [_FEW]),
+        *([_FEW] if any(found.by_category.values()) and not _many_a_category(found) else []),
         *(f"{why[0].upper()}{why[1:]}." for why in found.reasons()),
     ]
     yield _table("By judge", "judge", found.by_judge, missing)
