@@ -93,7 +93,7 @@ class ClippedSum:
 
 
 def _drawn(secret: str, step: int, trained: Mapping[str, nn.Parameter]) -> Iterator[Tensor]:
-    """The noise of each weight in turn, drawn a little ahead; each has a stream of its own, so threads change nothing."""
+    """The noise of each weight in turn, drawn a little ahead; each has its own stream, so threads change nothing."""
     at_once = min(_DRAWING, torch.get_num_threads())
     with ThreadPoolExecutor(at_once) as pool:
         coming: deque[Future[Tensor]] = deque()
