@@ -363,7 +363,8 @@ def _assemble(
     order = by_content(examples, rows)
     members = {name: order[np.fromiter((split[i] == name for i in order), bool)] for name in NAMES}
     cut = max(0, len(members["train"]) - settings.max_train_rows) if settings.max_train_rows else 0
-    members["train"] = first_rows(members["train"], len(members["train"]) - cut, rows)
+    if cut:
+        members["train"] = first_rows(members["train"], len(members["train"]) - cut, rows)
     train, valid, test = (examples.take(examples.numbers[members[name]]) for name in NAMES)
     valid, test = by_facts(valid, test, settings)
     fingerprint = fingerprint_of({name: rows.content[group] for name, group in members.items()})

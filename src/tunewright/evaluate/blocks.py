@@ -17,6 +17,7 @@ from tunewright.evaluate.closed import chosen, probabilities, truth
 from tunewright.evaluate.compare import Answered, How, metric_name, weights_of
 from tunewright.evaluate.contracts import Floats, Metric, Outcome
 from tunewright.evaluate.metrics._moves import move
+from tunewright.evaluate.units import effective, units_of
 
 Models = Mapping[str, Sequence[Outcome]]
 """Outcomes by who answered: `base`, `tuned`; the same examples in the same order."""
@@ -71,7 +72,7 @@ def figure_bars(models: Models, metric: Metric, labels: Sequence[str], how: How)
 def per_class_table(base: Sequence[Outcome], tuned: Sequence[Outcome], labels: Sequence[str]) -> Table:
     """Sensitivity and specificity of each label with Wilson intervals, base and tuned; n = rows that truly have it."""
     rows: list[list[Cell]] = []
-    weights, unit_N = weights_of(base), _units(base)
+    weights, unit_N = weights_of(base), units_of(base)
     true = np.array([truth(outcome, labels) for outcome in base])
     said = [np.array([chosen(outcome) for outcome in outcomes]) for outcomes in (base, tuned)]
     for index, label in enumerate(labels):
@@ -153,7 +154,7 @@ def move_reliability(models: Models, labels: Sequence[str]) -> list[Block]:
 
 def _bins(stated: Floats, right: NDArray[np.bool_], outcomes: Sequence[Outcome]) -> list[Bin]:
     """Tenths of the rows by what was stated."""
-    weights, unit_N = weights_of(outcomes), _units(outcomes)
+    weights, unit_N = weights_of(outcomes), units_of(outcomes)
     order = np.argsort(stated, kind="stable")
     mass = np.cumsum(weights[order])
     place = np.searchsorted(mass[-1:] * np.arange(1, BINS) / BINS, mass - weights[order] / 2)
@@ -232,11 +233,6 @@ def _said(outcome: Outcome, labels: Sequence[str]) -> str:
     return "(not asked)"
 
 
-def _units(outcomes: Sequence[Outcome]) -> NDArray[np.intp]:
-    """[rows] the number of each row's unit."""
-    return np.unique([unit_of(outcome.example) for outcome in outcomes], return_inverse=True)[1]
-
-
 def _share(right: NDArray[np.bool_], weights: Floats, unit_N: NDArray[np.intp]) -> Cell:
     found = _weighted_share(right, weights, unit_N)
     return None if found is None else "{:.2f} ({:.2f} to {:.2f})".format(*found)
@@ -250,5 +246,5 @@ def _weighted_share(
     if total <= 0:
         return None
     share = float(weights @ right) / total
-    effective = total**2 / float((np.bincount(unit_N, weights=weights) ** 2).sum())
-    return share, *wilson(share * effective, effective)
+    units = effective(unit_N, weights)
+    return share, *wilson(share * units, units)

@@ -22,6 +22,7 @@ from scipy import optimize, stats
 from tunewright.core.errors import NotMeasured, UserError
 from tunewright.core.seeds import stream
 from tunewright.evaluate.contracts import Floats, Metric
+from tunewright.evaluate.units import effective
 
 LEVEL = 0.95
 POWER = 0.8
@@ -196,8 +197,7 @@ def effective_units(metric: Metric, records: Floats, of_row: NDArray[np.intp], r
         row_weights: [n] how much each row counts by itself.
     """
     sizes = metric.sizes(records) if isinstance(metric, Sized) else np.ones(len(records))
-    totals = np.bincount(of_row, weights=sizes * row_weights)
-    return float(totals.sum() ** 2 / (totals**2).sum()) if totals.any() else 0.0
+    return effective(of_row, sizes * row_weights)
 
 
 def draws_of(

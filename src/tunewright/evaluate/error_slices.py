@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.blocks import Block, Table
-from tunewright.core.records import unit_of
 from tunewright.core.seeds import stream
 from tunewright.core.words import name_of
 from tunewright.evaluate.baselines._text import question
 from tunewright.evaluate.bootstrap import LEVEL, Multiplicative, Sized
 from tunewright.evaluate.compare import metric_name, weights_of
 from tunewright.evaluate.contracts import Floats, Metric, Outcome
+from tunewright.evaluate.units import units_of
 from tunewright.evaluate.words import words
 
 MIN_LOOKED = 30
@@ -97,7 +97,7 @@ def find_error_slices(outcomes: Sequence[Outcome], metric: Metric, labels: Seque
     loss = np.log(loss) if isinstance(metric, Multiplicative) else loss
     loss = -loss if metric.higher_is_better else loss
     weights, counted = weights_of(asked), metric.sizes(records) if isinstance(metric, Sized) else np.ones(len(asked))
-    _, unit = np.unique([unit_of(o.example) for o in asked], return_inverse=True)
+    unit = units_of(asked)
     sizes = np.bincount(unit)
     of_units = [
         Candidate(f"unit {asked[np.flatnonzero(unit == u)[0]].example.unit}", unit == u)

@@ -7,14 +7,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from jinja2.exceptions import TemplateError
 from pydantic import Field
 
 from tunewright.core.records import Example
 from tunewright.mitigations._base import Effect, Mitigation
+from tunewright.models.chat import TEMPLATE_FAULTS
 from tunewright.models.contracts import LoadedModel
-
-_TEMPLATE_FAULTS = (TemplateError, TypeError, KeyError, ValueError)
 
 
 class SafePrompt(Mitigation):
@@ -50,7 +48,7 @@ class SafePrompt(Mitigation):
             text = str(
                 self.serve(model).tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
             )
-        except _TEMPLATE_FAULTS as error:
+        except TEMPLATE_FAULTS as error:
             text, why = "", f"refuses a system turn ({error})"
         else:
             why = "passes over a system turn"

@@ -19,7 +19,7 @@ from tunewright.core.records import Example, Turn
 from tunewright.data.encoder import Unencodable
 
 _PLAIN_JOIN = "\n"
-_TEMPLATE_FAULTS = (TemplateError, TypeError, KeyError, ValueError)
+TEMPLATE_FAULTS = (TemplateError, TypeError, KeyError, ValueError)
 """What templates raise on turns they were not written for."""
 
 
@@ -166,7 +166,7 @@ class Chat:
             try:
                 texts = self._render([asked[index] for index in group])
                 found |= {index: _complete(text, asked[index]) for index, text in zip(group, texts, strict=True)}
-            except _TEMPLATE_FAULTS:
+            except TEMPLATE_FAULTS:
                 found |= {index: self._alone(asked[index]) for index in group}
         return [found[index] for index in range(len(asked))]
 
@@ -174,7 +174,7 @@ class Chat:
         """One of those that could not be rendered together."""
         try:
             return _complete(self._render([asked])[0], asked)
-        except _TEMPLATE_FAULTS as own:
+        except TEMPLATE_FAULTS as own:
             roles = ", ".join(turn.role for turn in asked.turns)
             return Unencodable(f"the model's chat template cannot render turns of roles {roles}: {own}")
 

@@ -40,7 +40,7 @@ class LoraLinear(torch.autograd.Function):
         out = linear(x, weight, bias)
         out.view(-1, out.shape[-1]).addmm_(low_NR, b_OR.t(), alpha=scale)
         ctx.save_for_backward(x_NI, weight, a_RI, b_OR, low_NR)
-        ctx.scale, ctx.shape, ctx.watch, ctx.adapter = scale, x.shape, watch, (a_RI, b_OR)
+        ctx.scale, ctx.shape, ctx.watch, ctx.adapters = scale, x.shape, watch, (a_RI, b_OR)
         return out
 
     @staticmethod
@@ -54,9 +54,7 @@ class LoraLinear(torch.autograd.Function):
             x_grad = (grad_NO @ weight).addmm_(low_grad_NR, a_RI).view(ctx.shape)
         if ctx.watch is None:
             return x_grad, None, low_grad_NR.t() @ x_NI, (grad_NO.t() @ low_NR).mul_(ctx.scale), None
-        scaled_NR, leading = low_NR * ctx.scale, ctx.shape[:-1]
-        ctx.watch.take(ctx.adapter[0], leading, lambda owner: outer(low_grad_NR, x_NI, owner))
-        ctx.watch.take(ctx.adapter[1], leading, lambda owner: outer(grad_NO, scaled_NR, owner))
+        _watched(ctx, ((low_grad_NR, x_NI), (grad_NO, low_NR * ctx.scale)))
         return x_grad, None, None, None, None
 
 
@@ -132,7 +130,8 @@ class GatedLora(torch.autograd.Function):
         down_low = product_NM @ down_a.t()
         out_NO = linear(product_NM, down_w).addmm_(down_low, down_b.t(), alpha=scales[2])
         ctx.save_for_backward(x_NI, low_NR, gate_NM, up_NM, down_low, *layers)
-        ctx.scales, ctx.shape, ctx.watch, ctx.layers = scales, x.shape, watch, layers
+        ctx.scales, ctx.shape, ctx.watch = scales, x.shape, watch
+        ctx.adapters = (gate_a, gate_b, up_a, up_b, down_a, down_b)
         return out_NO.view(*x.shape[:-1], -1)
 
     @staticmethod
@@ -174,9 +173,8 @@ class GatedLora(torch.autograd.Function):
 
 
 def _watched(ctx: Any, sides: Sequence[tuple[Tensor, Tensor]]) -> None:
-    """Gives each unit's gradients of the adapters, a and b of each layer in turn, each the product of two sides."""
-    adapters = [one for place, one in enumerate(ctx.layers) if place % 3]  # all but the frozen weights
-    for weight, (out_NO, in_NI) in zip(adapters, sides, strict=True):
+    """Gives each unit's gradients of the adapters' matrices, each the product of two sides."""
+    for weight, (out_NO, in_NI) in zip(ctx.adapters, sides, strict=True):
         ctx.watch.take(weight, ctx.shape[:-1], lambda owner, out=out_NO, into=in_NI: outer(out, into, owner))
 
 

@@ -295,8 +295,8 @@ def _sigma(privacy: PrivacySettings, delta: float, sampler: Poisson, steps: int)
     try:
         sigma = accountant.sigma_for(epsilon, delta, sampler.q, steps)
         needs = f"needs noise of {sigma:.3g} times the clipping norm"
-    except accountant.Unreachable as error:
-        sigma, needs = math.inf, f"needs more noise than is looked at ({error.most:g} times the clipping norm)"
+    except accountant.Unreachable:
+        sigma, needs = math.inf, f"needs noise of more than {accountant.SIGMAS[1]:g} times the clipping norm"
     except UserError as error:
         raise UserError([f"privacy.target_epsilon: {problem}" for problem in error.problems]) from None
     if sigma <= most:

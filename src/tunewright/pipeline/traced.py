@@ -20,6 +20,7 @@ from tunewright.evaluate.contracts import Floats
 from tunewright.evaluate.in_batch import Floats32, scores, step_ratios
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
+from tunewright.models.per_unit import squares_of
 from tunewright.models.stored import chunks
 from tunewright.pipeline.prepare import Prepared
 from tunewright.runs import trace
@@ -128,7 +129,7 @@ class _Watcher:
                 batch = self.model.family.collate(self.model, part)
                 loss = self.prepared.objective.loss(self.model, batch, seed)
                 _, by_weight = making.by_unit(loss, batch)
-                factor_U = self.private.factors(sum(one.squares().double() for one in by_weight.values()))
+                factor_U = self.private.factors(squares_of(by_weight.values()))
                 for name in self.names:
                     value_UD = by_weight[id(self.trained[name])].dense().value_UW.flatten(1)
                     found[name][start : start + len(part)] = (value_UD * factor_U[:, None]).numpy()

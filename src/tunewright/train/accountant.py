@@ -32,8 +32,6 @@ _ERROR = 0.01
 class Unreachable(UserError):
     """No noise that is looked at reaches the target."""
 
-    most = SIGMAS[1]
-
 
 @dataclass(frozen=True, slots=True)
 class Spent:
@@ -73,11 +71,11 @@ def sigma_for(epsilon: float, delta: float, q: float, steps: int) -> float:
         UserError: A value is out of its range, or no noise that is looked at reaches the target.
     """
     _check(q, 1.0, steps, delta)
-    strictest = _epsilon("prv", q, SIGMAS[1], steps, delta)
-    least = f"the least that can be claimed here is {rounded_up(strictest, 2):g}."
+    reached = _epsilon("prv", q, SIGMAS[1], steps, delta)
+    least = f"the least that can be claimed here is {rounded_up(reached, 2):g}."
     if not (math.isfinite(epsilon) and epsilon > 0):
         raise UserError(f"epsilon: found {epsilon:g}; must be above 0; {least}")
-    if strictest > epsilon:
+    if reached > epsilon:
         raise Unreachable(
             f"epsilon {epsilon:g}: not reached with any noise up to {SIGMAS[1]:g} times the clipping norm; {least}"
         )
@@ -95,7 +93,7 @@ def sigma_for(epsilon: float, delta: float, q: float, steps: int) -> float:
 
 def strictest(q: float, sigma: float, steps: int, delta: float) -> float:
     """The least target, in hundredths, for which no more than this noise is chosen."""
-    return math.ceil(100 * spent(q, sigma, steps, delta).prv * (1 + 2 * _SLACK)) / 100
+    return math.ceil(100 * _epsilon("prv", q, sigma, steps, delta) * (1 + 2 * _SLACK)) / 100
 
 
 def _by_halves(epsilon: float, delta: float, q: float, steps: int, low: float) -> float:

@@ -56,7 +56,7 @@ class Gathered:
     unit: str | None = None
     """Whom it is of; asked where it has no example that says so."""
     answer: str | None = None
-    """What is answered there; where nothing is asked it is still one of the answers that there are."""
+    """What would be answered there, where it has no example; it is one of the answers that there are."""
 
 
 class Table(Protocol):

@@ -201,9 +201,11 @@ class Careers(Plugin):
                 turns = self._turns(kept[start:index], told, start > 0)
             foreseen = bool(turns) or not how.answers_needed
             example = self._example(turns, kept, index, told)
-            title = None if record.title is None else self._title(record.title)
-            split = self._split_of(record.year)
-            yield Gathered(record.line, example if foreseen else None, split, record.person, title)
+            if foreseen:
+                yield Gathered(record.line, example, self._split_of(record.year), record.person)
+            else:
+                title = None if record.title is None else self._title(record.title)
+                yield Gathered(record.line, None, self._split_of(record.year), record.person, title)
             turns = [*turns, *self._turn(kept, index, told, bool(turns))]
 
     @property
