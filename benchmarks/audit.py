@@ -4,7 +4,7 @@
 control), a private run, and two private runs with a planted fault that training itself does not notice. What is asked:
 
 - the control's bound is 2 or more;
-- no private run's bound lies above its epsilon;
+- no private run's bound lies above its epsilon (at the delta of the test, where the claimed 1 is 1.04 or so);
 - each fault is caught (bound above epsilon) in 18 of 20 seeds or more.
 
 Few rows, so that 80 runs take minutes; the control has more canaries and is trained longer, since it is looked at from
@@ -32,7 +32,7 @@ from tunewright.gradients import _noise, private
 from tunewright.models import per_unit
 from tunewright.models.families.image_classifier import ImageClassifier
 from tunewright.pipeline import train as train_module
-from tunewright.pipeline.audit import canaried, claim_of
+from tunewright.pipeline.audit import canaried
 from tunewright.pipeline.digits import shape, write_digits
 from tunewright.pipeline.reopen import reopen
 
@@ -105,7 +105,7 @@ def measure(place: Path, kind: str, seed: int) -> dict[str, float]:
         train_module.train(request, silent)
     run = Run.open(out)
     found = canaried(reopen(run, (), silent), run, silent)
-    return {"bound": found.bound.epsilon, "claim": claim_of(run).epsilon, "noise": found.noise or 0.0}
+    return {"bound": found.bound.epsilon, "claim": found.tested.epsilon, "noise": found.noise or 0.0}
 
 
 def main() -> None:

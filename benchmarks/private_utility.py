@@ -7,8 +7,9 @@ digits: body trained on 0-4, tuned on 5-9, judged on a split that the seed moves
 96,000 weights. Each policy has a learning rate of its own, the best of three or four at epsilon 3 on the splits of
 seeds from 5 on, which are in no table.
 
-medical: SmolLM2 on the medical example's 1,600 diagnoses, one chapter of 22 each; what is protected is a category with
-its diagnoses. At most 300,000 tokens a run. Seeds move noise, order and adapters, never the rows.
+medical: SmolLM2 on the medical example's 1,600 diagnoses, one chapter of 22 each, without the instruction; what is
+protected is a category with its diagnoses. 8 steps of 256 of the 1,343 categories on average, about 60,000 tokens a
+run (300,000 at most). Seeds move noise, order and adapters, never the rows.
 """
 
 from __future__ import annotations
@@ -74,21 +75,21 @@ TASKS = {
             "full": ("method=full", "train.learning_rate=0.01"),
             "last": ("method=last", "method.layers=1", "train.learning_rate=0.02"),
             "norm": ("method=norm", "train.learning_rate=0.4"),
-            "norm_head": ("method=norm_head", "train.learning_rate=0.02"),
+            "norm_head": ("method=norm_head", "method.share=0.3", "train.learning_rate=0.01"),
             "sparse": ("method=sparse", "method.share=0.1", "train.learning_rate=0.04"),
         },
     ),
     "medical": Task(
         _medical,
         "privacy.unit=unit",
-        ("data.instruction=Name the ICD-10-CM chapter of this diagnosis.", "train.per_device_train_batch_size=16",
+        ("train.per_device_train_batch_size=16",
          "train.gradient_accumulation_steps=16", "train.max_steps=8", "train.save_steps=8", "train.eval_steps=8",
          "evaluate.probes=[]", "evaluate.generated_rows=0"),
         {
-            "full": ("method=full", "method.tied=freeze", "train.learning_rate=1e-4"),
-            "lora": ("method=lora", "method.r=16", "train.learning_rate=1e-3"),
-            "norm": ("method=norm", "train.learning_rate=1e-2"),
-            "sparse": ("method=sparse", "train.learning_rate=1e-3"),
+            "full": ("method=full", "method.tied=freeze", "train.learning_rate=3e-4"),
+            "lora": ("method=lora", "method.r=16", "train.learning_rate=4e-3"),
+            "norm": ("method=norm", "train.learning_rate=2e-2"),
+            "sparse": ("method=sparse", "train.learning_rate=4e-3"),
         },
     ),
 }  # fmt: skip

@@ -41,6 +41,7 @@ def public(file):
 
 
 CONSTANT = ("majority", "prior")
+AT_HOME = {"data.path": "~/records", "privacy.target_epsilon": 3}
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,10 @@ def test_of_a_recipes_baselines_those_stay_that_need_no_training_row(recipe, kep
         ({"privacy.target_epsilon": 3, "privacy.unit": "patient", "data.unit": "ward"}, "Name the same column"),
         ({"privacy.target_epsilon": 3, "data.options": {"test_from": 1986}}, "rows are split by person"),
         ({"privacy.noise_seed": 3}, "no privacy.target_epsilon"),
+        ({"privacy.unit": "patient"}, "no privacy.target_epsilon, so nothing would be promised"),
+        ({"privacy.delta": 1e-5}, "no privacy.target_epsilon, so nothing would be promised"),
+        ({**AT_HOME, "method": public("~/records/rows.csv")}, "among the private"),
+        ({**AT_HOME, "train.mitigations": [{"name": "safety_mix", "rows": "~/records/r.jsonl"}]}, "counts as nobody's"),
         ({"privacy.target_epsilon": 3, "privacy.clipping": "flat"}, "unknown key"),
     ],
 )

@@ -57,6 +57,20 @@ def test_nothing_found_breaks_nothing_and_is_no_proof() -> None:
     assert "proves nothing" in blocks(leaks)[1].note
 
 
+def test_a_claim_that_so_few_canaries_cannot_refute_is_not_called_tested() -> None:
+    claim, tested = Claim(8.0, 2.4e-3), Claim(13.1, 6.3e-6)
+    found = _canaried(3.0, tested, 80)
+    assert 2 < found.bound.epsilon <= found.bound.most < 13.1
+    leaks = Leaks(claim, found, None)
+    assert not found.broken
+    assert not found.able
+    said = sentences(leaks)[0]
+    assert "claimed: 8 at delta 0.0024, with the same noise 13.1 at delta 6.3e-06, where it is tested" in said
+    assert f"nor could be by so few canaries, which prove {found.bound.most:.2f} at most" in said
+    assert blocks(leaks)[0].tone == "unsure"
+    assert leaks.to_json()["canaries"]["tested"] == {"epsilon": 13.1, "delta": 6.3e-6}
+
+
 def test_a_run_without_a_claim_cannot_exceed_it() -> None:
     found = _canaried(3.0, Claim())
     assert found.bound.epsilon > 2
@@ -160,7 +174,7 @@ def test_every_part_is_in_the_blocks_and_they_can_be_read_again() -> None:
     made = blocks(leaks)
     assert as_blocks.validate_python(as_blocks.dump_python(made, mode="json")) == made
     names = [row[0] for row in made[1].rows]
-    assert len(names) == len(set(names)) == 13
+    assert len(names) == len(set(names)) == 14
     text = " ".join(sentences(leaks))
     for part in (
         "of a twin trained alike",

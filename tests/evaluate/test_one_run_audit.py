@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from tunewright.evaluate.one_run_audit import ERROR, audit, lower_bound, p_value, thresholds
+from tunewright.evaluate.one_run_audit import ERROR, audit, lower_bound, negligible, p_value, thresholds
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,18 @@ def test_a_delta_weakens_and_all_right_closed_form() -> None:
     share = ERROR ** (1 / 30)
     assert lower_bound(100, 30, 30, 0.0) == pytest.approx(math.log(share / (1 - share)), abs=1e-6)
     assert lower_bound(100, 30, 30, 1e-3) < lower_bound(100, 30, 30, 1e-5) < lower_bound(100, 30, 30, 0.0)
+
+
+@pytest.mark.parametrize("canaries", [40, 80, 500])
+def test_near_one_over_the_rows_delta_hides_every_leak_and_a_negligible_one_none(canaries: int) -> None:
+    coins = np.arange(canaries) % 2 == 0
+    by_heart = coins.astype(float)
+    found, exact = (audit(by_heart, coins, delta) for delta in (negligible(canaries), 0.0))
+    assert found.epsilon == found.most == pytest.approx(exact.epsilon, abs=0.02)
+    spoilt = audit(by_heart, coins, 0.0024 * 80 / canaries).epsilon
+    assert spoilt < exact.epsilon / 2, "all right, and little is proven"
+    guessed = audit(np.zeros(canaries), coins, negligible(canaries))
+    assert guessed.epsilon < guessed.most == found.most
 
 
 @given(st.integers(1, 120), st.data())

@@ -21,14 +21,18 @@ from tunewright.core.progress import silent
 from tunewright.core.store import Run
 from tunewright.data.canaries import Canaries, Mould
 from tunewright.data.formats import HIDDEN
+from tunewright.models.contracts import Generation
 from tunewright.models.families.image_classifier import ImageClassifier
 from tunewright.pipeline import audit as module
+from tunewright.pipeline import own_rows
 from tunewright.pipeline import train as pipeline_train
-from tunewright.pipeline.audit import audit, one_a_unit
+from tunewright.pipeline.audit import audit
 from tunewright.pipeline.digits import shape, write_digits
+from tunewright.pipeline.own_rows import one_a_unit
 from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.train import train
 from tunewright.pipeline.under_way import asked_of
+from tunewright.train import accountant
 from tunewright.train.stopping import StopRequest
 
 CANARIES = 120
@@ -119,7 +123,7 @@ def test_the_audit_is_in_the_report_and_shows_no_row(audited, place):
 
 def test_a_claim_below_the_bound_is_broken_and_exits_3(audited, monkeypatch):
     run, _, _ = audited
-    monkeypatch.setattr(module, "claim_of", lambda run: module.Claim(0.1, 1e-5))
+    monkeypatch.setattr(module, "claim_of", lambda run: module.Claim(0.1, 1e-6))
     result = audit(run.folder)
     assert result.exit_code == 3
     assert "BROKEN" in result.lines[0]
@@ -130,12 +134,20 @@ def test_a_claim_is_read_from_a_private_run_alone(tmp_path):
     assert not module.claim_of(run).made
     run.write("privacy.json", {"private": True, "epsilon": {"prv": 2.5, "rdp": 3.0}, "delta": 1e-4})
     assert (module.claim_of(run).epsilon, module.claim_of(run).delta) == (2.5, 1e-4)
+    noise = {"q": 0.2, "sigma": 1.5, "steps": 40}
+    run.write("privacy.json", {"private": True, "epsilon": {"prv": 2.5, "rdp": 3.0}, "delta": 1e-2, **noise})
+    tested = module.tested_claim(run, 80)
+    assert tested.delta == pytest.approx(1e-3 / 160)
+    assert tested.epsilon == accountant.spent(0.2, 1.5, 40, 1e-3 / 160).prv > 2.5, "a smaller delta, the same noise"
+    run.write("privacy.json", {"private": True, "epsilon": {"prv": 2.5, "rdp": 3.0}, "delta": 1e-7, **noise})
+    assert module.tested_claim(run, 80) == module.Claim(2.5, 1e-7)
     run.write("privacy.json", {"private": False, "epsilon": {"prv": 2.5, "rdp": 3.0}, "delta": 1e-4})
     assert not module.claim_of(run).made
+    assert module.tested_claim(run, 80).to_json() == {"epsilon": None, "delta": pytest.approx(1e-3 / 160)}
 
 
 def test_a_run_without_canaries_is_offered_a_twin_and_gets_it(place, monkeypatch):
-    monkeypatch.setattr(module, "MOST_SECRETS", 4)
+    monkeypatch.setattr(own_rows, "MOST_SECRETS", 4)
     few = "method=full", "train.max_steps=2", "evaluate.probes=[]"
     train(_request(place, "texts.jsonl", "model", "plain", *few), silent)
     offered = audit(place / "plain")
@@ -150,9 +162,38 @@ def test_a_run_without_canaries_is_offered_a_twin_and_gets_it(place, monkeypatch
     assert len(Canaries.read(twin.folder).coins) == 20
     assert not (place / "plain" / "canaries.json").exists()
     assert "of a twin trained alike" in made.lines[0]
+    said = Run.open(place / "plain").read("evaluations/audit.json")["extraction"]
+    assert [one["what"] for one in said] == ["canaries", "long answers of rows"], "the twin's secrets are asked too"
     weights = (twin.model / "model.safetensors").stat().st_mtime_ns
     audit(place / "plain", None, 20)
     assert (twin.model / "model.safetensors").stat().st_mtime_ns == weights  # used as it is
+
+
+def test_plain_texts_that_are_known_by_heart_are_said_outright(place, monkeypatch):
+    """By a stand-in for a model that goes on with every training text, and with no other."""
+    monkeypatch.setattr(own_rows, "MOST_SECRETS", 8)
+    draw = random.Random(1)
+    notes = [{"text": " ".join(str(draw.randrange(10_000)) for _ in range(24))} for _ in range(30)]
+    (place / "notes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in notes))
+    sets = "method=full", "train.max_steps=2", "audit.canaries=16", "evaluate.probes=[]"
+    train(_request(place, "notes.jsonl", "model", "notes", *sets), silent)
+    prepared = reopen(Run.open(place / "notes"), (), silent)
+    known = [row.inputs["input_ids"].tolist() for row in prepared.train]
+
+    def by_heart(tuned, befores, stop, most):
+        for ids in befores:
+            rest = next((text[len(ids) :] for text in known if text[: len(ids)] == ids), [])
+            yield Generation(tuned.tokenizer.decode(rest[:most], skip_special_tokens=True), False)
+
+    def said():
+        audit(place / "notes")
+        return Run.open(place / "notes").read("evaluations/audit.json")["extraction"]
+
+    untrained = said()
+    assert [one["what"] for one in untrained] == ["canaries", "second halves of rows"]
+    monkeypatch.setattr(own_rows, "greedy", by_heart)
+    assert [one["trained"]["value"] for one in untrained] == [0, 0]
+    assert [(one["trained"]["value"], one["unseen"]["value"]) for one in said()] == [(1, 0), (1, 0)]
 
 
 def test_what_makes_no_sense_is_refused(audited, place):

@@ -20,7 +20,7 @@ from tunewright.models import fused
 from tunewright.models.contracts import LoadedModel, Origin
 from tunewright.models.per_unit import Owner, Units, outer
 from tunewright.pipeline.forecast import dry_step
-from tunewright.pipeline.guarantee import _of_two_units, delta_of, private_job, prove
+from tunewright.pipeline.guarantee import _made_by, _of_two_units, delta_of, privacy_lines, private_job, prove
 from tunewright.pipeline.mitigate import faults
 from tunewright.train import accountant
 from tunewright.train.job import Job
@@ -155,6 +155,42 @@ def test_units_that_are_not_told_apart_are_found_though_the_first_rows_are_of_on
     )
     with pytest.raises(UserError, match="not those of the definition"):
         prove(proven(open_tiny, lambda number: "ab"[number > 5]))
+
+
+@pytest.mark.parametrize("name", ["private", "private_reference"])
+def test_rows_that_influence_one_another_are_found(open_tiny, name):
+    """Both ways share a forward pass, so they agree with one another about what no unit gave alone."""
+    mixed = proven(open_tiny, gradients=build("gradients", {"name": name, "sigma": 0.0, "expected": 1.0}))
+    prove(mixed)
+    (norm,) = (part for name, part in mixed.model.module.named_modules() if name.endswith("model.norm"))
+    norm.register_forward_hook(lambda part, given, out: out + out.mean(1, keepdim=True))
+    with pytest.raises(UserError, match="rows of a batch influence one another"):
+        prove(mixed)
+
+
+def test_a_loss_that_is_not_separable_is_refused_in_a_sentence(open_tiny):
+    class Batchwise:
+        def loss(self, model, batch, seed):
+            return replace(build("objectives", "next_token").loss(model, batch, seed), separable=False)
+
+    with pytest.raises(UserError, match=r"is not separable.*Use objective next_token"):
+        prove(proven(open_tiny, objective=Batchwise()))
+
+
+def test_what_will_not_be_private_is_told_before_training_and_so_is_a_base_that_a_run_made(tmp_path):
+    told = {
+        "private": False, "why_not": "privacy.noise_seed was given", "made_up_units": 0, "units": 200, "unit": "row",
+        "epsilon": {"prv": 2.9, "rdp": 3.3}, "delta": 1e-3, "sigma": 1.0, "q": 0.1, "steps": 9, "expected_units": 20.0,
+        "trained": 5, "base_run": "",
+    }  # fmt: skip
+    assert privacy_lines(told)[0].startswith("This run will NOT be private: privacy.noise_seed was given. Privacy: ")
+    (line,) = privacy_lines({**told, "private": True})
+    assert line.startswith("Privacy: epsilon 2.9 ")
+    (tmp_path / "first" / "model").mkdir(parents=True)
+    assert _made_by(tmp_path / "first" / "model") == ""
+    (tmp_path / "first" / "plan.yaml").write_text("")
+    assert _made_by(tmp_path / "first" / "model") == "first"
+    assert "the run first" in privacy_lines({**told, "base_run": "first"})[1]
 
 
 def test_the_rows_that_are_compared_are_some_of_each_of_two_units():

@@ -22,6 +22,7 @@ from tunewright.core.settings import DataSettings
 from tunewright.core.store import Run
 from tunewright.core.words import coarse
 from tunewright.data.dataset import open_dataset
+from tunewright.pipeline import tune as tune_module
 from tunewright.pipeline.check import check
 from tunewright.pipeline.discretion import hide
 from tunewright.pipeline.reopen import reopen
@@ -143,6 +144,28 @@ def test_likely_identifiers_are_counted_for_whoever_has_the_rows(made, tmp_path)
     assert "60" in next(line for line in told.splitlines() if "mail" in line)
     assert "example.org" not in told
     assert "mail" not in (tmp_path / "check.json").read_text()
+
+
+def test_copies_that_count_as_rows_of_their_own_are_told_of(made, tmp_path):
+    model, *_ = made
+    rows = tmp_path / "rows.csv"
+    notes = [f"note {n},{'xy'[n % 2]},p{n // 2}\n" for n in range(60)]
+    rows.write_text("".join(["text,label,patient\n", *notes, *notes[:7]]))
+    by_row, by_patient = (
+        "\n".join(check(Request(data=str(rows), model=model, sets=("privacy.target_epsilon=8", *unit))).lines)
+        for unit in ((), ("privacy.unit=patient",))
+    )
+    assert "7 rows say word for word what another one says" in by_row
+    assert "word for word" not in by_patient
+
+
+def test_a_promise_that_cannot_be_kept_is_refused_before_anything_is_asked_or_written(made, tmp_path, monkeypatch):
+    model, rows, _ = made
+    monkeypatch.setattr(tune_module, "ask_base", lambda *_: pytest.fail("the base was asked"))
+    sets = (*SETS, "privacy.delta=0.4")
+    with pytest.raises(UserError, match="too large for"):
+        tune(Request(data=rows, model=model, sets=sets, out=tmp_path / "never"))
+    assert not (tmp_path / "never").exists()
 
 
 def test_answers_that_merely_happen_to_repeat_are_no_closed_set(tmp_path):

@@ -40,6 +40,13 @@ def test_it_says_what_is_given_and_what_is_public():
         assert public in said
 
 
+def test_that_the_base_has_not_seen_the_rows_is_not_claimed():
+    said = privacy_blocks(FOUND)[0].paragraphs[1]
+    assert "none of these rows is taken as given. Noise" in said
+    by_run = privacy_blocks({**FOUND, "base_run": "first"})[0].paragraphs[1]
+    assert "taken as given; it is the result of the run first, whose rows are not covered" in by_run
+
+
 def test_that_the_key_is_deleted_is_said_only_when_it_is(tmp_path):
     (tmp_path / "privacy.json").write_text(json.dumps(FOUND))
     write(Run(tmp_path))

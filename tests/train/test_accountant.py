@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunewright.core.errors import UserError
+from tunewright.train import accountant
 from tunewright.train.accountant import LEAST_DELTA, _computable, sigma_for, spent
 
 VECTORS = [  # q, sigma, steps, delta, RDP, PRV: computed once by Opacus 1.5.4
@@ -74,6 +75,13 @@ def test_noise_whose_epsilon_would_take_all_memory_is_refused_with_the_least_tha
         spent(1.0, 1.0, 10**9, 1e-5)
     with pytest.raises(UserError, match=r"about 6|Give fewer"):  # there rounding, not memory, is what stops it
         spent(0.5, 5.0, 10_000, 1e-12)
+
+
+def test_a_claim_above_the_second_opinion_is_not_made(monkeypatch):
+    found = {"prv": 2.0, "rdp": 1.9}
+    monkeypatch.setattr(accountant, "_epsilon", lambda name, *_: found[name])
+    with pytest.raises(UserError, match=r"accountants disagree: PRV, the tighter one, finds 2 and RDP 1\.9"):
+        spent(0.031, 1.0, 77, 1e-5)
 
 
 def test_bad_values_are_told_all_at_once():

@@ -74,6 +74,22 @@ def test_a_secret_of_the_operating_system_is_kept_from_the_first_step_for_the_ow
     assert any(not torch.equal(results[0].trained[name], results[1].trained[name]) for name in results[0].trained)
 
 
+def test_a_family_that_loses_whose_a_row_is_stops_the_run(open_tiny, tmp_path):
+    job = private_job(open_tiny)
+    rows = [replace(row, example=replace(row.example, unit=f"p{n // 2}")) for n, row in enumerate(job.train)]
+    job = replace(job, train=rows, sampler=poisson(rows, 8, 4))
+    train(job, new_run(tmp_path / "kept"), quiet, StopRequest())
+
+    class Forgetful(type(job.model.family)):
+        def collate(self, model, rows):
+            batch = super().collate(model, rows)
+            return replace(batch, segments=tuple(replace(segment, unit=None) for segment in batch.segments))
+
+    lost = replace(job, model=replace(job.model, family=Forgetful()))
+    with pytest.raises(UserError, match="does not keep whose a row is"):
+        train(lost, new_run(tmp_path / "lost"), quiet, StopRequest())
+
+
 def test_events_tell_nothing_of_rows_and_validation_steers_nothing(open_tiny, tmp_path):
     job, run = private_job(open_tiny), new_run(tmp_path / "run")
     told = []

@@ -37,9 +37,13 @@ def faults(settings: PlanSettings) -> Iterator[str]:
     """A sentence for each setting that privacy cannot have, with the nearest that it can."""
     privacy = settings.privacy
     if not privacy.on:
-        given = [name for name in ("noise_seed", "rows_per_unit") if getattr(privacy, name) is not None]
-        for name in given:
-            yield f"privacy.{name}: is set, but no privacy.target_epsilon. Set it (3 is usual), or leave this out."
+        usual = PrivacySettings()
+        for name in PrivacySettings.model_fields:
+            if getattr(privacy, name) != getattr(usual, name):
+                yield (
+                    f"privacy.{name}: is set, but no privacy.target_epsilon, so nothing would be promised. Set it (3 "
+                    "is usual), or leave this out."
+                )
         return
     yield from _own(privacy)
     if settings.train.early_stopping_patience:
@@ -55,6 +59,12 @@ def faults(settings: PlanSettings) -> Iterator[str]:
             f"method.public: {method['public']} is among the private rows, and what it chooses is released "
             "without noise. Name texts that nobody has to be protected from, or use policy magnitude or random."
         )
+    for word in settings.train.mitigations:
+        if not isinstance(word, str) and _among_the_rows(word.get("rows"), settings.data):
+            yield (
+                f"train.mitigations: {word['rows']} is among the private rows, and what a mitigation adds counts as "
+                "nobody's. Name a file that nobody has to be protected from, or leave rows out."
+            )
     if method.get("lora_dropout"):
         yield (
             f"method.lora_dropout: found {method['lora_dropout']}; under privacy dropout is off, since its "
@@ -82,11 +92,12 @@ def faults(settings: PlanSettings) -> Iterator[str]:
 
 
 def _among_the_rows(public: str | None, data: DataSettings) -> bool:
-    """Whether the public texts are read from where the rows are."""
+    """Whether a public file is read from where the rows are."""
     if not public:
         return False
-    file = Path(public).resolve()
-    return any(given and Path(given).resolve() in (file, *file.parents) for given in (data.path, data.pool))
+    file = Path(public).expanduser().resolve()
+    places = [Path(given).expanduser().resolve() for given in (data.path, data.pool) if given]
+    return any(place in (file, *file.parents) for place in places)
 
 
 def _own(privacy: PrivacySettings) -> Iterator[str]:

@@ -39,6 +39,10 @@ class Claim:
         """Whether there is anything to test."""
         return math.isfinite(self.epsilon)
 
+    def to_json(self) -> dict[str, float | None]:
+        """Plain values; an infinite epsilon is None."""
+        return {"epsilon": self.epsilon if self.made else None, "delta": self.delta}
+
 
 @dataclass(frozen=True, slots=True)
 class Losses:
@@ -58,12 +62,14 @@ class Losses:
 class Canaried:
     """What the canaries of one run tell."""
 
+    tested: Claim
+    """What the bound is compared with: the claim at the delta of the test; epsilon is infinite where none is made."""
     bound: Bound
     exposure: float
     """Mean over the included canaries, in bits."""
     by_chance: float
     exceeds: bool
-    """Whether the bound lies above the claimed epsilon."""
+    """Whether the bound lies above the tested epsilon."""
     steps: int = 0
     """Steps that the attack watched; 0 = it saw the finished model alone."""
     noise: float | None = None
@@ -72,6 +78,11 @@ class Canaried:
     """Of each included canary among those left out and itself, sorted: in their own order they would tell coins."""
     left_out_ranks: tuple[float, ...] = ()
     """Of each canary left out among all of those, sorted."""
+
+    @property
+    def able(self) -> bool:
+        """Whether there are canaries enough to refute the claim."""
+        return self.bound.most > self.tested.epsilon
 
     @property
     def quiet(self) -> bool:
@@ -129,7 +140,10 @@ class Leaks:
     def to_json(self) -> dict[str, Any]:
         """Plain values; an infinite epsilon is None."""
         found = asdict(self)
-        found["claim"] = {"epsilon": self.claim.epsilon if self.claim.made else None, "delta": self.claim.delta}
+        found["claim"] = self.claim.to_json()
+        for name, one in (("canaries", self.canaries), ("control", self.control)):
+            if one:
+                found[name]["tested"] = one.tested.to_json()
         names = ("name", "base", "tuned", "difference", "low", "high", "n", "unit")
         found["price"] = [{name: getattr(one, name) for name in names} for one in self.price]
         if self.membership:
@@ -138,24 +152,25 @@ class Leaks:
         return found
 
 
-def of_canaries(losses: Losses, coins: Sequence[bool], claim: Claim, score_C: Floats | None = None) -> Canaried:
+def of_canaries(losses: Losses, coins: Sequence[bool], tested: Claim, score_C: Floats | None = None) -> Canaried:
     """The bound and the exposure that canaries show.
 
     Args:
         losses: Of all canaries.
         coins: Which were in.
-        claim: What is tested.
+        tested: What is claimed at the delta of the test.
         score_C: How surely each was in, to whom watched training; None = how far training brought its loss down.
     """
     included_C: NDArray[np.bool_] = np.array(coins, dtype=bool)
-    bound = audit(losses.fall if score_C is None else score_C, included_C, claim.delta if claim.made else 0.0)
+    bound = audit(losses.fall if score_C is None else score_C, included_C, tested.delta)
     included, left_out = losses.fall[included_C], losses.fall[~included_C]
     seen = exposures(included, left_out)
     return Canaried(
+        tested,
         bound,
         exposure=float(seen.mean()) if len(seen) else 0.0,
         by_chance=chance(len(left_out) + 1),
-        exceeds=bound.epsilon > claim.epsilon,
+        exceeds=bound.epsilon > tested.epsilon,
         ranks=tuple(sorted(ranks(included, left_out).tolist())),
         left_out_ranks=tuple(sorted(own_ranks(left_out).tolist())),
     )
@@ -219,8 +234,9 @@ def sentences(leaks: Leaks) -> list[str]:
 
 def _epsilon(leaks: Leaks) -> str:
     claim, found = leaks.claim, leaks.canaries
-    at_most = f"{rounded_up(claim.epsilon, 3):g} at delta {rounded_up(claim.delta, 2):g}"
-    claimed = f"claimed: {at_most}" if claim.made else "nothing is claimed"
+    claimed = f"claimed: {_at(claim)}" if claim.made else "nothing is claimed"
+    if found is not None and found.tested.made and found.tested != claim:
+        claimed += f", with the same noise {_at(found.tested)}, where it is tested"
     if found is None:
         return f"Epsilon was not bounded from below, since no canaries were trained on ({claimed})."
     bound = found.bound
@@ -242,14 +258,21 @@ def _epsilon(leaks: Leaks) -> str:
     verdict = "no breach of the claim was found" if claim.made else "so much can be proven to leak"
     if claim.made and found.noise is not None and found.noise < _ENOUGH:
         verdict = "no breach of it is proven, but there was less noise than it says"
+    elif claim.made and not found.able:
+        verdict += f", nor could be by so few canaries, which prove {found.bound.most:.2f} at most"
     return f"Epsilon is at least {bound.epsilon:.2f} ({proof}); {claimed}: {verdict}."
+
+
+def _at(claim: Claim) -> str:
+    return f"{rounded_up(claim.epsilon, 3):g} at delta {rounded_up(claim.delta, 2):g}"
 
 
 def blocks(leaks: Leaks) -> list[Block]:
     """The chapter of the report."""
     broken = bool(leaks.canaries and leaks.canaries.broken)
     proven = bool(leaks.canaries and leaks.canaries.bound.epsilon > 0)
-    tone = "bad" if broken or (proven and not leaks.claim.made) else "good" if leaks.canaries else "unsure"
+    able = bool(leaks.canaries and (leaks.canaries.able or leaks.canaries.noise or not leaks.claim.made))
+    tone = "bad" if broken or (proven and not leaks.claim.made) else "good" if able else "unsure"
     return [
         Text(title="What an attack finds", section="leaked", paragraphs=sentences(leaks), tone=tone),
         Table(
@@ -326,6 +349,10 @@ def _canary_rows(leaks: Leaks) -> list[list[Cell]]:
         )
     if leaks.canaries and leaks.canaries.noise is not None:
         rows.append(["Noise found over noise promised", round(leaks.canaries.noise, 3), "", "1", leaks.canaries.steps])
+    if leaks.canaries and leaks.canaries.tested.made:
+        tested = leaks.canaries.tested
+        promised = f"Epsilon promised at the delta of the test, {rounded_up(tested.delta, 2):g}"
+        rows.append([promised, rounded_up(tested.epsilon, 3), "", "", leaks.canaries.bound.canaries])
     return rows or [["Lower bound of epsilon", "not measured", "", "0", 0]]
 
 

@@ -23,6 +23,8 @@ _SHARES = (1, 2, 4, 8, 16)
 _FEWEST = 8
 """With fewer guesses not even all right ones prove anything once the error is shared out."""
 _STEP, _MOST = 0.25, 60.0
+_NEGLIGIBLE = 1e-3
+"""What delta may add to a chance that is compared with a share of `ERROR`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Bound:
     correct: int
     thresholds: int
     """How many were tried; the error is shared out among them (Bonferroni)."""
+    most: float = 0.0
+    """What would be proven had every guess been right: a larger epsilon cannot be refuted by so few canaries."""
 
 
 def audit(score_C: Floats, included_C: NDArray[np.bool_], delta: float) -> Bound:
@@ -46,7 +50,7 @@ def audit(score_C: Floats, included_C: NDArray[np.bool_], delta: float) -> Bound
         score_C: [canaries] how surely the model has seen each: higher is surer. What decides between equal scores is
             the canary's number, which knows nothing of the coins.
         included_C: [canaries] the coins.
-        delta: The delta of the claim that is tested; 0 for a run without one.
+        delta: The delta of the claim that is tested.
 
     Raises:
         ValueError: A score is not a number, or the arrays do not fit together.
@@ -55,13 +59,20 @@ def audit(score_C: Floats, included_C: NDArray[np.bool_], delta: float) -> Bound
         raise ValueError("every canary needs one score and one coin, and no score may be NaN")
     sure_first_C = included_C[np.argsort(-score_C, kind="stable")]
     count, sides = len(sure_first_C), thresholds(len(sure_first_C))
-    best = Bound(0.0, count, 0, 0, len(sides))
+    error = ERROR / max(1, len(sides))
+    most = max((lower_bound(count, sum(side), sum(side), delta, error) for side in sides), default=0.0)
+    best = Bound(0.0, count, 0, 0, len(sides), most)
     for top, bottom in sides:
         correct = int(sure_first_C[:top].sum() + (~sure_first_C[count - bottom :]).sum())
-        found = lower_bound(count, top + bottom, correct, delta, ERROR / len(sides))
+        found = lower_bound(count, top + bottom, correct, delta, error)
         if best.guesses == 0 or found > best.epsilon:
-            best = Bound(found, count, top + bottom, correct, len(sides))
+            best = Bound(found, count, top + bottom, correct, len(sides), most)
     return best
+
+
+def negligible(canaries: int) -> float:
+    """A delta that takes nothing from a bound by so many canaries: theorem 5.2 adds twice it for each of them."""
+    return _NEGLIGIBLE / (2 * canaries)
 
 
 def thresholds(canaries: int) -> list[tuple[int, int]]:

@@ -13,11 +13,13 @@ def unit_losses(loss: Loss, units: Units) -> Tensor:
     """[units] mean over the unit's own targets, so that clipping weighs units alike whatever their length.
 
     Raises:
-        ValueError: A row's loss depends on other rows, so it has no gradient of its own.
-        UserError: The loss is made without any weight that trains.
+        UserError: A row's loss depends on other rows, or is made without any weight that trains.
     """
     if not loss.separable:
-        raise ValueError("the objective's loss is not separable, so no unit has a gradient of its own")
+        raise UserError(
+            "privacy: the objective's loss is not separable: what a row adds depends on other rows, so no unit has a "
+            "gradient of its own. Use objective next_token."
+        )
     row_S = units.row_S.to(loss.sum_S.device)
     zero_U = wide(loss.sum_S).new_zeros(len(units.names))
     sum_U = zero_U.index_add(0, row_S, wide(loss.sum_S))

@@ -13,6 +13,7 @@ from pydantic import Field
 from tunewright.core.errors import UserError
 from tunewright.core.files import digest, lines_of
 from tunewright.core.records import Answer, Example, Turn, text_part
+from tunewright.data.formats import shown
 from tunewright.mitigations._base import Mitigation
 from tunewright.models.contracts import LoadedModel
 
@@ -97,7 +98,7 @@ def refusals(path: Path) -> list[tuple[str, str]]:
             pairs.append(pair)
         else:
             faults.append(
-                f'{path}, line {number}: found {line[:60]!r}; expected {{"prompt": text, "completion": text}}.'
+                f'{path}, line {number}: found {shown(line)}; expected {{"prompt": text, "completion": text}}.'
             )
     if not pairs and not faults:
         faults.append(f"safety_mix.rows: {path} holds no rows.")

@@ -30,6 +30,7 @@ class Segment:
 
     example: int
     unit: str | None
+    """The example's own: private training clips as one what has the same."""
     group: int
     start: int
     stop: int

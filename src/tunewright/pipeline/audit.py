@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.files import require_writable, write_json
 from tunewright.core.progress import Progress, silent
 from tunewright.core.records import Example
-from tunewright.core.seeds import key
+from tunewright.core.settings import PrivacySettings
 from tunewright.core.store import Run
 from tunewright.core.words import rounded_up
 from tunewright.data.canaries import Canaries
@@ -22,14 +21,11 @@ from tunewright.data.encoder import Encoded, Unencodable, encode_all
 from tunewright.evaluate import leaks
 from tunewright.evaluate.compare import Answered, compare_outcomes
 from tunewright.evaluate.contracts import Comparison
-from tunewright.evaluate.exposure import extracted
-from tunewright.evaluate.leaks import Canaried, Claim, Extraction, Leaks, Losses
-from tunewright.evaluate.membership import Share
-from tunewright.evaluate.suite import losses
-from tunewright.models.contracts import LoadedModel
-from tunewright.models.opening import open_model
+from tunewright.evaluate.leaks import Canaried, Claim, Leaks
+from tunewright.evaluate.one_run_audit import negligible
 from tunewright.pipeline.discretion import rows_hidden
 from tunewright.pipeline.evaluate import how_of, suite_of
+from tunewright.pipeline.own_rows import OwnRows, fallen
 from tunewright.pipeline.prepare import Prepared, mould_of
 from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import Result
@@ -38,15 +34,11 @@ from tunewright.pipeline.twins import twin_of
 from tunewright.pipeline.under_way import under_way
 from tunewright.report import write as write_report
 from tunewright.runs.opening import open_tuned
+from tunewright.train import accountant
 from tunewright.train.stopping import ending
 
 EXCEEDED = 3
-MOST_ROWS = 1_000
-"""Units of each side that membership is inferred of."""
-MOST_SECRETS = 32
-"""Secrets of each side that the model is asked to continue."""
-_SECRET_LETTERS, _SECRET_TOKENS = 48, 48
-_WITHOUT_PRIVACY = {"privacy.target_epsilon": None, "privacy.rows_per_unit": None, "privacy.noise_seed": None}
+_WITHOUT_PRIVACY = {f"privacy.{name}": value for name, value in PrivacySettings().model_dump().items()}
 
 
 def audit(
@@ -92,8 +84,8 @@ def audit(
                 beside = canaried(prepared, plain, progress)
                 # Canaries cost something, so only with equally many does the difference tell what privacy costs.
                 price = _price(prepared, audited, plain, progress) if planted else ()
-        asked = _Asked.of(prepared, run, progress)
-        found = Leaks(claim, canaries, asked.membership(), tuple(asked.extractions()), beside, price, bool(twin))
+        own = OwnRows.of(prepared, run, progress)
+        found = Leaks(claim, canaries, own.membership(), tuple(own.extractions(audited)), beside, price, bool(twin))
         run.write(
             "evaluations/audit.json",
             {**found.to_json(), "blocks": [block.model_dump(mode="json") for block in leaks.blocks(found)]},
@@ -160,6 +152,24 @@ def claim_of(run: Run) -> Claim:
     return Claim(float(found["epsilon"]["prv"]), float(found["delta"]))
 
 
+def tested_claim(run: Run, canaries: int) -> Claim:
+    """What a run's noise promises at a delta so small that the test loses nothing by it.
+
+    Noise keeps not one epsilon but one for every delta. At the delta of the claim, near 1/n, all right guesses of a
+    hundred canaries would prove nothing.
+    """
+    claim, small = claim_of(run), negligible(canaries)
+    if not claim.made:
+        return Claim(delta=small)
+    if claim.delta <= small:
+        return claim
+    found = run.must_read("privacy.json")
+    try:
+        return Claim(accountant.spent(found["q"], found["sigma"], found["steps"], small).prv, small)
+    except UserError:  # so little noise that its epsilon can't be computed there
+        return claim
+
+
 def _price(prepared: Prepared, run: Run, plain: Run, progress: Progress) -> tuple[Comparison, ...]:
     """The private run against its control, with as many canaries, on the primary metrics, row by row."""
     suite, metrics = suite_of(prepared)
@@ -221,25 +231,13 @@ def canaried(prepared: Prepared, run: Run, progress: Progress) -> Canaried:
     """
     canaries = Canaries.read(run.folder)
     pieces = [_pieces(prepared, row) for row in canaries.rows(mould_of(prepared))]
-    measured = _fallen(prepared, run, [pieces], progress)[0]
+    measured = fallen(prepared, run, [pieces], progress)[0]
+    tested = tested_claim(run, len(canaries.coins))
     inside = look_inside(prepared, run, [found[0] for found in pieces], progress)
     if inside is None:
-        return leaks.of_canaries(measured, canaries.coins, claim_of(run))
-    found = leaks.of_canaries(measured, canaries.coins, claim_of(run), inside.score_C)
+        return leaks.of_canaries(measured, canaries.coins, tested)
+    found = leaks.of_canaries(measured, canaries.coins, tested, inside.score_C)
     return replace(found, steps=inside.steps, noise=inside.noise)
-
-
-def _fallen(
-    prepared: Prepared, run: Run, groups: Sequence[Sequence[Sequence[Encoded]]], progress: Progress
-) -> list[Losses]:
-    """The loss of each row of each group under base and tuned, from the rows' pieces."""
-    tuned = open_tuned(run, prepared.dtype, open_model(prepared.model.origin, prepared.dtype))
-    seed = key(prepared.settings.seed, "audit")
-    base, after = (
-        [losses(prepared.objective, model, rows, seed, partial(progress, f"{what}: loss of rows")) for rows in groups]
-        for what, model in (("base", prepared.model), ("tuned", tuned))
-    )
-    return [Losses(before[0], now[0], now[1]) for before, now in zip(base, after, strict=True)]
 
 
 def _pieces(prepared: Prepared, row: Example) -> Sequence[Encoded]:
@@ -247,71 +245,3 @@ def _pieces(prepared: Prepared, row: Example) -> Sequence[Encoded]:
     if isinstance(found, Unencodable):
         raise UserError(f"{row.source}: {found}.")
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A run's own rows, seen and unseen, one of each unit so that they are independent."""
-
-    prepared: Prepared
-    run: Run
-    progress: Progress
-    members: tuple[Example, ...]
-    others: tuple[Example, ...]
-
-    @classmethod
-    def of(cls, prepared: Prepared, run: Run, progress: Progress) -> _Asked:
-        """As many of each as are asked; rows come in the order of their content, so these are any rows."""
-        seen, unseen = one_a_unit(prepared.dataset.train), one_a_unit(prepared.test)
-        return cls(prepared, run, progress, tuple(seen), tuple(unseen))
-
-    def membership(self) -> leaks.Membership | None:
-        """None when one side has no row."""
-        encoded = [
-            [pieces for pieces in encode_all(self.prepared.encoder, rows) if not isinstance(pieces, Unencodable)]
-            for rows in (self.members, self.others)
-        ]
-        if not all(encoded):
-            return None
-        return leaks.of_members(*_fallen(self.prepared, self.run, encoded, self.progress))
-
-    def extractions(self) -> list[Extraction]:
-        """Of canaries and of long answers, where the model answers freely."""
-        able = "generate" in self.prepared.model.family.capabilities and not self.prepared.dataset.labels
-        if not able or not self.prepared.dataset.train[0].context:
-            return []
-        canaries = self.prepared.canaries
-        rows = canaries.rows(mould_of(self.prepared)) if canaries.coins else ()
-        pairs = [
-            (
-                "canaries",
-                [row for row, coin in zip(rows, canaries.coins, strict=True) if coin],
-                [row for row, coin in zip(rows, canaries.coins, strict=True) if not coin],
-            ),
-            ("long answers of rows", [*filter(_long, self.members)], [*filter(_long, self.others)]),
-        ]
-        tuned = open_tuned(self.run, self.prepared.dtype)
-        return [
-            Extraction(what, self._said(tuned, seen[:MOST_SECRETS]), self._said(tuned, unseen[:MOST_SECRETS]))
-            for what, seen, unseen in pairs
-            if seen and unseen
-        ]
-
-    def _said(self, tuned: LoadedModel, rows: Sequence[Example]) -> Share:
-        answers = tuned.family.generate(tuned, rows, _SECRET_TOKENS, self.prepared.encode)
-        said = [answer.text for answer in answers]
-        return extracted([row.answer.text[:_SECRET_LETTERS] for row in rows], said)
-
-
-def one_a_unit(rows: Sequence[Example]) -> list[Example]:
-    """The first row of each unit, at most `MOST_ROWS`; a row without a unit stands for itself."""
-    found: dict[str, Example] = {}
-    for row in rows:
-        found.setdefault(row.unit or row.id, row)
-        if len(found) == MOST_ROWS:
-            break
-    return [*found.values()]
-
-
-def _long(row: Example) -> bool:
-    return len(row.answer.text) >= _SECRET_LETTERS

@@ -17,7 +17,7 @@ from tunewright.data.readers import BadRows
 from tunewright.pipeline.advice import gate_advice, safety_advice
 from tunewright.pipeline.asked import untested
 from tunewright.pipeline.forecast import by_formula
-from tunewright.pipeline.guarantee import guarantee, privacy_lines
+from tunewright.pipeline.guarantee import guarantee, privacy_lines, prove
 from tunewright.pipeline.inside import further_lines
 from tunewright.pipeline.jobs import job_of
 from tunewright.pipeline.machine import fix_threads
@@ -52,10 +52,10 @@ def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> 
     prepared = prepare(rows, progress)
     if problems := untested(prepared):
         raise UserError(problems)
-    promise = privacy_lines(guarantee(job_of(prepared), prepared)) if private else []
+    promise = _promise(prepared) if private else []
     advice = [*([] if private else safety_advice(prepared)), *gate_advice(prepared)]
     where = f"see {request.out}" if request.out else "--out FILE lists them"
-    advice += _identifiers(prepared) if private else []
+    advice += [*_identifiers(prepared), *_repeated(prepared)] if private else []
     lines = [*rows.plan.notes, *data_lines(prepared.data, where), *advice, *_facts(prepared.data), "", *promise]
     for row in prepared.train[:show_mask]:
         lines += [
@@ -67,6 +67,25 @@ def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> 
         write_json(request.out, prepared.data)
     lines.append("Nothing stands in the way of training.")
     return Result(0, tuple(lines))
+
+
+def _promise(prepared: Prepared) -> list[str]:
+    """What private training would promise, once its gradients have been compared with the definition."""
+    job = job_of(prepared)
+    prove(job)
+    return privacy_lines(guarantee(job, prepared))
+
+
+def _repeated(prepared: Prepared) -> list[str]:
+    """How many private rows stand there again, where each counts as somebody's only one."""
+    copies = (prepared.dataset.facts.get("duplicates") or {}).get("exact", 0)
+    if not copies or prepared.settings.privacy.unit != "row":
+        return []
+    return [
+        f"{copies} rows say word for word what another one says. With privacy.unit=row each copy counts as a row of "
+        "its own: whoever stands in k equal rows is promised k times epsilon. Delete copies of one record, or name "
+        "whose a row is with privacy.unit."
+    ]
 
 
 def _identifiers(prepared: Prepared) -> list[str]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from tunewright.core import plugins
 from tunewright.core.errors import UserError
 from tunewright.core.records import unit_of
 from tunewright.core.settings import PrivacySettings
+from tunewright.core.store import Run
 from tunewright.core.words import rounded_up
 from tunewright.data.encoder import Encoded
 from tunewright.data.pool import POOL
@@ -97,19 +99,34 @@ def guarantee(job: Job, prepared: Prepared) -> dict[str, Any]:
         "accountant": accountant.name(),
         "trained": sum(weight.numel() for weight in job.method.trained(job.model).values()),
         "method": job.method.plugin_name(),
+        "base_run": _made_by(prepared.model.origin.folder),
     }
 
 
+def _made_by(model: Path) -> str:
+    """Name of the run whose result a model folder is; empty for any other, and for a copy elsewhere."""
+    run = Run(model.resolve().parent)
+    return run.name if model.name == run.model.name and run.plan_file.is_file() else ""
+
+
 def privacy_lines(g: dict[str, Any]) -> list[str]:
-    """A guarantee in a line, before training."""
+    """A guarantee in a line or two, before training."""
     made_up = f" and {g['made_up_units']} made-up ones" if g["made_up_units"] else ""
     prv, rdp, delta = (rounded_up(value, 3) for value in (g["epsilon"]["prv"], g["epsilon"]["rdp"], g["delta"]))
-    return [
+    lines = [
         f"Privacy: epsilon {prv:.3g} at delta {delta:.3g} for each {g['unit']} of "
         f"{g['units'] - g['made_up_units']}{made_up} (RDP: {rdp:.3g}); noise {g['sigma']:.3g}, "
         f"sampling rate {g['q']:.3g}, {g['steps']} steps of {g['expected_units']:.3g} units on average, "
         f"{g['trained']:,} trained coordinates."
     ]
+    if not g["private"]:
+        lines = [f"This run will NOT be private: {g['why_not']}. {lines[0]}"]
+    if g["base_run"]:
+        lines.append(
+            f"The base model is the result of the run {g['base_run']}: what that run learned from its rows is not "
+            "covered."
+        )
+    return lines
 
 
 def delta_of(privacy: PrivacySettings, units: int) -> float:
@@ -138,19 +155,21 @@ def delta_of(privacy: PrivacySettings, units: int) -> float:
 def prove(job: Job) -> None:
     """Compares the units' gradients of a few training rows with the definition, on this very model.
 
-    With `privacy.mode: reference` the definition itself trains, and there is nothing to compare.
+    The definition takes each unit in a forward pass of its own. So with `privacy.mode: reference`, which shares that
+    pass, this shows that units do not change one another.
 
     Raises:
-        UserError: They differ: some weight is used in a way that its rule does not see.
+        UserError: They differ: some weight is used in a way that its rule does not see, or rows influence one another.
     """
-    if job.gradients.plugin_name() == "private_reference":
-        return
     rows, trained = _of_two_units(job.train), job.method.trained(job.model)
+    alone: dict[str, list[Encoded]] = {}
+    for row in rows:
+        alone.setdefault(unit_of(row.example), []).append(row)
     job.wake()  # as a step finds it
     with _awake(trained.values()):
-        slow = _gradients(job, rows, "private_reference")
+        slow = _gradients(job, [*alone.values()], "private_reference")
         try:
-            fast = _gradients(job, rows, "private")
+            fast = _gradients(job, [rows], job.gradients.plugin_name())
         except ValueError as error:
             raise UserError(
                 f"privacy: the units' gradients cannot be told apart ({error}): the objective "
@@ -168,7 +187,8 @@ def prove(job: Job) -> None:
     if apart:
         raise UserError(
             f"privacy: the per-unit gradients of {apart[0]} are not those of the definition ({len(apart)} such "
-            "weights), so nothing could be promised. Use privacy.mode=reference (slow), or method lora or norm."
+            "weights), so nothing could be promised: a weight is used in a way that its rule does not see, or rows of "
+            "a batch influence one another. For the first use privacy.mode=reference (slow), or method lora or norm."
         )
 
 
@@ -201,14 +221,15 @@ def _awake(weights: Iterable[nn.Parameter]) -> Iterator[None]:
                 weight.zero_()
 
 
-def _gradients(job: Job, rows: Sequence[Encoded], name: str) -> dict[str, Tensor]:
-    """What a step on these rows, without noise, leaves in the weights; nothing stays there."""
+def _gradients(job: Job, batches: Iterable[Sequence[Encoded]], name: str) -> dict[str, Tensor]:
+    """What a step on these micro-batches, without noise, leaves in the weights; nothing stays there."""
     trained = job.method.trained(job.model)
     making = plugins.build("gradients", {"name": name, "sigma": 0.0, "clip": "automatic", "expected": 1.0})
     with making.begin(job.model, trained, "") as one:
         torch.manual_seed(0)
-        batch = job.model.family.collate(job.model, rows)
-        one.accumulate(job.objective.loss(job.model, batch, 0), 1.0, batch)
+        for rows in batches:
+            batch = job.model.family.collate(job.model, rows)
+            one.accumulate(job.objective.loss(job.model, batch, 0), 1.0, batch)
         one.finish(0)
     found = {name: weight.grad.clone() for name, weight in trained.items() if weight.grad is not None}
     for weight in trained.values():

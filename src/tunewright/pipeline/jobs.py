@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tunewright.core import plugins
 from tunewright.data.formats import HIDDEN
+from tunewright.models.contracts import LoadedModel
 from tunewright.pipeline import mitigate
 from tunewright.pipeline.guarantee import private_job
 from tunewright.pipeline.prepare import Prepared
@@ -12,7 +13,20 @@ from tunewright.train.job import Job
 
 def job_of(prepared: Prepared) -> Job:
     """Attaches the method and makes the job."""
-    model = prepared.method.attach(prepared.model, prepared.settings.seed)
+    return _job(prepared, prepared.method.attach(prepared.model, prepared.settings.seed))
+
+
+def require_feasible(prepared: Prepared) -> None:
+    """Sees to it, before anything is asked, attached or written, that the rows can keep what the plan promises.
+
+    Raises:
+        UserError: They can't; the sentence names the nearest that they can.
+    """
+    if prepared.settings.privacy.on:
+        _job(prepared, prepared.model)
+
+
+def _job(prepared: Prepared, model: LoadedModel) -> Job:
     train, by = mitigate.with_more(prepared.settings, prepared.dataset.train, prepared.train, prepared.encoder)
     job = Job(
         model,

@@ -21,7 +21,7 @@ from tunewright.pipeline.discretion import mark_rows
 from tunewright.pipeline.forecast import by_dry_step
 from tunewright.pipeline.guarantee import guarantee, privacy_lines, prove
 from tunewright.pipeline.inside import further_lines
-from tunewright.pipeline.jobs import job_of
+from tunewright.pipeline.jobs import job_of, require_feasible
 from tunewright.pipeline.machine import fix_threads, folder_size, info, peak_memory
 from tunewright.pipeline.places import absolute
 from tunewright.pipeline.prepare import Prepared, Rows, prepare, read_rows
@@ -61,6 +61,7 @@ def set_up(rows: Rows, out: Path | None, verb: str, progress: Progress) -> Itera
     prepared = prepare(replace(rows, plan=absolute(rows.plan)), progress)
     if verb == "tune":
         needs_test(prepared)
+    require_feasible(prepared)
     method = prepared.method.plugin_name()
     with Run.create(out, f"{Path(prepared.settings.data.path).stem}-{method}") as run:
         if prepared.canaries.coins:

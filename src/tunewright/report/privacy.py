@@ -76,10 +76,15 @@ def _paragraphs(found: Json, key: str) -> list[str]:
         "of a unit on average, the sampling rate and the set of labels (taken as public); what was learnt from other "
         "runs on the same rows (each adds its own epsilon; settings chosen by looking at such runs are not accounted "
         "for); people whose data stands in rows of others; that training stopped because a row's loss or gradient was "
-        "no number, if it did; how long training took and how much memory it held (told in two digits). The base "
-        "model was trained by somebody else on other data. Noise is drawn in 32-bit numbers by a "
+        "no number, if it did; how long training took and how much memory it held (told in two digits). That the base "
+        f"model had seen none of these rows is taken as given{_base(found)}. Noise is drawn in 32-bit numbers by a "
         f"keyed generator; the key came from the operating system {key}",
     ]
+
+
+def _base(found: Json) -> str:
+    name = found.get("base_run")
+    return f"; it is the result of the run {name}, whose rows are not covered by this promise" if name else ""
 
 
 def _table(found: Json) -> Table:

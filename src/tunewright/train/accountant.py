@@ -57,10 +57,17 @@ def spent(q: float, sigma: float, steps: int, delta: float) -> Spent:
         delta: Chance that the guarantee fails.
 
     Raises:
-        UserError: A value is out of its range; all at once.
+        UserError: A value is out of its range; all at once. Or the accountants contradict one another.
     """
     _check(q, sigma, steps, delta)
-    return Spent(_epsilon("prv", q, sigma, steps, delta), _epsilon("rdp", q, sigma, steps, delta))
+    found = Spent(_epsilon("prv", q, sigma, steps, delta), _epsilon("rdp", q, sigma, steps, delta))
+    if not found.prv <= found.rdp + 2 * _ERROR:
+        raise UserError(
+            f"epsilon: the accountants disagree: PRV, the tighter one, finds {found.prv:.4g} and RDP {found.rdp:.4g} "
+            f"(q {q:g}, sigma {sigma:g}, {steps} steps, delta {delta:g}), so neither is claimed. Please report it, "
+            f"with these figures and {name()}."
+        )
+    return found
 
 
 @lru_cache(maxsize=64)

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from tunewright.core.errors import UserError
+from tunewright.core.records import unit_name, unit_of
 from tunewright.core.seeds import key
 from tunewright.data.encoder import Encoded
 from tunewright.models.contracts import Batch, Loss, Making
@@ -64,8 +66,25 @@ def compute(job: Job, making: Making, share: Share, below: Below | None = None) 
         found.append(Seen(number, _per_row(batch.ids, loss), batch.tokens, finite))
         if not finite:
             break
+        if job.private:
+            _same_units(rows, batch, job)
         making.accumulate(loss, share.count, batch)
     return found
+
+
+def _same_units(rows: Sequence[int], batch: Batch, job: Job) -> None:
+    """What is clipped as one must be what was drawn as one.
+
+    Raises:
+        UserError: The model's family lost whose a row is.
+    """
+    drawn = [unit_of(job.train[row].example) for row in rows]
+    clipped = [unit_name(name, segment.unit) for name, segment in zip(batch.ids, batch.segments, strict=True)]
+    if sorted(drawn) != sorted(clipped):
+        raise UserError(
+            "privacy: the model's family does not keep whose a row is (Segment.unit), so a unit's rows would be "
+            "clipped one by one and the promise would not hold. This is a fault of the family's collate."
+        )
 
 
 def loss_of(job: Job, rows: Sequence[Encoded], seed: int, below: Below | None) -> tuple[Batch, Loss]:
