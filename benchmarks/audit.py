@@ -4,7 +4,7 @@
 control), a private run, and two private runs with a planted fault that training itself does not notice. What is asked:
 
 - the control's bound is 2 or more;
-- no private run's bound lies above its epsilon (at the delta of the test, where the claimed 1 is 1.04 or so);
+- no private run's bound lies above its epsilon (at the delta of the test, see `tested_claim`);
 - each fault is caught (bound above epsilon) in 18 of 20 seeds or more.
 
 Few rows, so that 80 runs take minutes; the control has more canaries and is trained longer, since it is looked at from

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
@@ -209,6 +209,13 @@ def test_override_changes_what_is_asked_and_keeps_the_rest():
     }
     with pytest.raises(UserError, match=r"Did you mean 'evaluate\.resamples'"):
         override(plan, ["evaluate.resample=300"])
+
+
+def test_a_run_whose_plan_names_a_unit_without_a_promise_can_still_be_asked():
+    """As plans could before such a key was refused."""
+    plan = full_plan()
+    older = plan.settings.model_copy(update={"privacy": plan.settings.privacy.model_copy(update={"unit": "patient"})})
+    assert override(replace(plan, settings=older), ["evaluate.resamples=300"]).settings.evaluate.resamples == 300
 
 
 def test_schema_holds_every_key_and_the_fields_of_plugins():

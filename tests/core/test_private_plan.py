@@ -74,6 +74,8 @@ def test_of_a_recipes_baselines_those_stay_that_need_no_training_row(recipe, kep
         ({"privacy.delta": 1e-5}, "no privacy.target_epsilon, so nothing would be promised"),
         ({**AT_HOME, "method": public("~/records/rows.csv")}, "among the private"),
         ({**AT_HOME, "train.mitigations": [{"name": "safety_mix", "rows": "~/records/r.jsonl"}]}, "counts as nobody's"),
+        ({**AT_HOME, "train.mitigations": ["safety_mix(rows=~/records/r.jsonl)"]}, "counts as nobody's"),
+        ({**AT_HOME, "train.mitigations": [{"name": "safety_mix", "rows": 5}]}, "safety_mix|rows"),
         ({"privacy.target_epsilon": 3, "privacy.clipping": "flat"}, "unknown key"),
     ],
 )

@@ -59,13 +59,19 @@ def test_nothing_found_breaks_nothing_and_is_no_proof() -> None:
 
 def test_a_claim_that_so_few_canaries_cannot_refute_is_not_called_tested() -> None:
     claim, tested = Claim(8.0, 2.4e-3), Claim(13.1, 6.3e-6)
-    found = _canaried(3.0, tested, 80)
+    draw = np.random.default_rng(0)
+    coins = draw.random(80) < 0.5
+    found = of_canaries(_losses(coins * 3.0 + draw.normal(0, 0.1, 80)), coins.tolist(), Claim(7.9, 2e-3), None, tested)
     assert 2 < found.bound.epsilon <= found.bound.most < 13.1
     leaks = Leaks(claim, found, None)
     assert not found.broken
     assert not found.able
     said = sentences(leaks)[0]
-    assert "claimed: 8 at delta 0.0024, with the same noise 13.1 at delta 6.3e-06, where it is tested" in said
+    assert said.startswith(f"Epsilon is at least {found.bound.epsilon:.2f} at delta 6.3e-06 (")
+    claimed = (
+        "claimed: 8 at delta 0.0024, by the twin 7.9 at delta 0.002, which is by the same noise 13.1 at delta 6.3e-06"
+    )
+    assert claimed in said
     assert f"nor could be by so few canaries, which prove {found.bound.most:.2f} at most" in said
     assert blocks(leaks)[0].tone == "unsure"
     assert leaks.to_json()["canaries"]["tested"] == {"epsilon": 13.1, "delta": 6.3e-6}

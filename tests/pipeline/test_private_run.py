@@ -155,8 +155,8 @@ def test_copies_that_count_as_rows_of_their_own_are_told_of(made, tmp_path):
         "\n".join(check(Request(data=str(rows), model=model, sets=("privacy.target_epsilon=8", *unit))).lines)
         for unit in ((), ("privacy.unit=patient",))
     )
-    assert "7 rows say word for word what another one says" in by_row
-    assert "word for word" not in by_patient
+    assert "7 of all rows read say what another one says" in by_row
+    assert "another one says" not in by_patient
 
 
 def test_a_promise_that_cannot_be_kept_is_refused_before_anything_is_asked_or_written(made, tmp_path, monkeypatch):

@@ -141,6 +141,8 @@ def override(plan: Plan, sets: Iterable[str]) -> Plan:
     asked = plan_text.read_sets(sets, faults)
     build = Layers(faults)
     for key, value in plan_text.flatten(plan.settings.model_dump(mode="json")):
+        if key.startswith("privacy.") and not plan.settings.privacy.on:
+            continue  # means nothing there; older plans may hold it
         build.values[key] = Asked(value, plan.origins.get(key, DEFAULT), key)
     build.asked |= plan.asked
     build.layer(COMMAND_LINE, asked)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tunewright.core import plugins
+from tunewright.core.errors import UserError
 from tunewright.core.settings import DataSettings, PlanSettings, PrivacySettings
 
 OF_METHOD: dict[str, dict[str, tuple[Any, str]]] = {
@@ -42,7 +46,7 @@ def faults(settings: PlanSettings) -> Iterator[str]:
             if getattr(privacy, name) != getattr(usual, name):
                 yield (
                     f"privacy.{name}: is set, but no privacy.target_epsilon, so nothing would be promised. Set it (3 "
-                    "is usual), or leave this out."
+                    "is usual), or leave this out; whose a row is can be said with data.unit."
                 )
         return
     yield from _own(privacy)
@@ -59,10 +63,10 @@ def faults(settings: PlanSettings) -> Iterator[str]:
             f"method.public: {method['public']} is among the private rows, and what it chooses is released "
             "without noise. Name texts that nobody has to be protected from, or use policy magnitude or random."
         )
-    for word in settings.train.mitigations:
-        if not isinstance(word, str) and _among_the_rows(word.get("rows"), settings.data):
+    for rows in _rows_of_mitigations(settings):
+        if _among_the_rows(rows, settings.data):
             yield (
-                f"train.mitigations: {word['rows']} is among the private rows, and what a mitigation adds counts as "
+                f"train.mitigations: {rows} is among the private rows, and what a mitigation adds counts as "
                 "nobody's. Name a file that nobody has to be protected from, or leave rows out."
             )
     if method.get("lora_dropout"):
@@ -91,12 +95,18 @@ def faults(settings: PlanSettings) -> Iterator[str]:
         yield f"data.unit: found '{settings.data.unit}', but privacy.unit is '{unit}'. Name the same column."
 
 
-def _among_the_rows(public: str | None, data: DataSettings) -> bool:
+def _rows_of_mitigations(settings: PlanSettings) -> Iterator[Any]:
+    """The files that mitigations read; what is no mitigation is told elsewhere."""
+    for word in settings.train.mitigations:
+        with suppress(UserError):
+            yield getattr(plugins.build("mitigations", word), "rows", None)
+
+
+def _among_the_rows(public: Any, data: DataSettings) -> bool:
     """Whether a public file is read from where the rows are."""
-    if not public:
+    if not public or not isinstance(public, str):
         return False
-    file = Path(public).expanduser().resolve()
-    places = [Path(given).expanduser().resolve() for given in (data.path, data.pool) if given]
+    file, *places = (Path(os.path.expanduser(given)).resolve() for given in (public, data.path, data.pool) if given)
     return any(place in (file, *file.parents) for place in places)
 
 

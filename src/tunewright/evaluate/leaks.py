@@ -62,8 +62,10 @@ class Losses:
 class Canaried:
     """What the canaries of one run tell."""
 
+    claim: Claim
+    """Of the run that the canaries are of."""
     tested: Claim
-    """What the bound is compared with: the claim at the delta of the test; epsilon is infinite where none is made."""
+    """What the bound is compared with: the same at the delta of the test; epsilon is infinite where none is made."""
     bound: Bound
     exposure: float
     """Mean over the included canaries, in bits."""
@@ -143,7 +145,7 @@ class Leaks:
         found["claim"] = self.claim.to_json()
         for name, one in (("canaries", self.canaries), ("control", self.control)):
             if one:
-                found[name]["tested"] = one.tested.to_json()
+                found[name] |= {"claim": one.claim.to_json(), "tested": one.tested.to_json()}
         names = ("name", "base", "tuned", "difference", "low", "high", "n", "unit")
         found["price"] = [{name: getattr(one, name) for name in names} for one in self.price]
         if self.membership:
@@ -152,20 +154,29 @@ class Leaks:
         return found
 
 
-def of_canaries(losses: Losses, coins: Sequence[bool], tested: Claim, score_C: Floats | None = None) -> Canaried:
+def of_canaries(
+    losses: Losses,
+    coins: Sequence[bool],
+    claim: Claim,
+    score_C: Floats | None = None,
+    tested: Claim | None = None,
+) -> Canaried:
     """The bound and the exposure that canaries show.
 
     Args:
         losses: Of all canaries.
         coins: Which were in.
-        tested: What is claimed at the delta of the test.
+        claim: Of the run that they are of.
         score_C: How surely each was in, to whom watched training; None = how far training brought its loss down.
+        tested: What is claimed at the delta of the test; None = it is that of the claim.
     """
+    tested = tested or claim
     included_C: NDArray[np.bool_] = np.array(coins, dtype=bool)
     bound = audit(losses.fall if score_C is None else score_C, included_C, tested.delta)
     included, left_out = losses.fall[included_C], losses.fall[~included_C]
     seen = exposures(included, left_out)
     return Canaried(
+        claim,
         tested,
         bound,
         exposure=float(seen.mean()) if len(seen) else 0.0,
@@ -235,11 +246,14 @@ def sentences(leaks: Leaks) -> list[str]:
 def _epsilon(leaks: Leaks) -> str:
     claim, found = leaks.claim, leaks.canaries
     claimed = f"claimed: {_at(claim)}" if claim.made else "nothing is claimed"
-    if found is not None and found.tested.made and found.tested != claim:
-        claimed += f", with the same noise {_at(found.tested)}, where it is tested"
+    if found is not None and found.claim.made and found.claim != claim:
+        claimed += f", by the twin {_at(found.claim)}"
+    if found is not None and found.tested.made and found.tested != found.claim:
+        claimed += f", which is by the same noise {_at(found.tested)}, where it is tested"
     if found is None:
         return f"Epsilon was not bounded from below, since no canaries were trained on ({claimed})."
     bound = found.bound
+    at_least = f"{bound.epsilon:.2f} at delta {rounded_up(found.tested.delta, 2):g}"
     where = " of a twin trained alike" if leaks.twin else ""
     seen = f"{found.steps} steps watched" if found.steps else "from the finished model alone"
     proof = (
@@ -247,7 +261,7 @@ def _epsilon(leaks: Leaks) -> str:
     )
     if found.exceeds:
         return (
-            f"The privacy claim is BROKEN: epsilon is at least {bound.epsilon:.2f} ({proof}); {claimed}. Do not give "
+            f"The privacy claim is BROKEN: epsilon is at least {at_least} ({proof}); {claimed}. Do not give "
             "this model away; please report the fault."
         )
     if found.quiet:
@@ -260,7 +274,7 @@ def _epsilon(leaks: Leaks) -> str:
         verdict = "no breach of it is proven, but there was less noise than it says"
     elif claim.made and not found.able:
         verdict += f", nor could be by so few canaries, which prove {found.bound.most:.2f} at most"
-    return f"Epsilon is at least {bound.epsilon:.2f} ({proof}); {claimed}: {verdict}."
+    return f"Epsilon is at least {at_least} ({proof}); {claimed}: {verdict}."
 
 
 def _at(claim: Claim) -> str:

@@ -59,8 +59,7 @@ def audit(score_C: Floats, included_C: NDArray[np.bool_], delta: float) -> Bound
         raise ValueError("every canary needs one score and one coin, and no score may be NaN")
     sure_first_C = included_C[np.argsort(-score_C, kind="stable")]
     count, sides = len(sure_first_C), thresholds(len(sure_first_C))
-    error = ERROR / max(1, len(sides))
-    most = max((lower_bound(count, sum(side), sum(side), delta, error) for side in sides), default=0.0)
+    error, most = ERROR / max(1, len(sides)), provable(count, delta)
     best = Bound(0.0, count, 0, 0, len(sides), most)
     for top, bottom in sides:
         correct = int(sure_first_C[:top].sum() + (~sure_first_C[count - bottom :]).sum())
@@ -68,6 +67,12 @@ def audit(score_C: Floats, included_C: NDArray[np.bool_], delta: float) -> Bound
         if best.guesses == 0 or found > best.epsilon:
             best = Bound(found, count, top + bottom, correct, len(sides), most)
     return best
+
+
+def provable(canaries: int, delta: float) -> float:
+    """The bound had every guess been right."""
+    sides = thresholds(canaries)
+    return max((lower_bound(canaries, sum(one), sum(one), delta, ERROR / len(sides)) for one in sides), default=0.0)
 
 
 def negligible(canaries: int) -> float:

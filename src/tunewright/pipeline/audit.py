@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tunewright.evaluate import leaks
 from tunewright.evaluate.compare import Answered, compare_outcomes
 from tunewright.evaluate.contracts import Comparison
 from tunewright.evaluate.leaks import Canaried, Claim, Leaks
-from tunewright.evaluate.one_run_audit import negligible
+from tunewright.evaluate.one_run_audit import negligible, provable
 from tunewright.pipeline.discretion import rows_hidden
 from tunewright.pipeline.evaluate import how_of, suite_of
 from tunewright.pipeline.own_rows import OwnRows, fallen
@@ -38,6 +38,8 @@ from tunewright.train import accountant
 from tunewright.train.stopping import ending
 
 EXCEEDED = 3
+_TENFOLDS = 4
+"""Deltas at which a claim may be tested, each ten times the one before."""
 _WITHOUT_PRIVACY = {f"privacy.{name}": value for name, value in PrivacySettings().model_dump().items()}
 
 
@@ -153,21 +155,20 @@ def claim_of(run: Run) -> Claim:
 
 
 def tested_claim(run: Run, canaries: int) -> Claim:
-    """What a run's noise promises at a delta so small that the test loses nothing by it.
+    """What a run's noise promises at the delta at which so many canaries can refute most.
 
     Noise keeps not one epsilon but one for every delta. At the delta of the claim, near 1/n, all right guesses of a
-    hundred canaries would prove nothing.
+    hundred canaries may prove nothing. Which delta it is depends on noise and number alone, never on a guess.
     """
     claim, small = claim_of(run), negligible(canaries)
     if not claim.made:
         return Claim(delta=small)
-    if claim.delta <= small:
-        return claim
-    found = run.must_read("privacy.json")
-    try:
-        return Claim(accountant.spent(found["q"], found["sigma"], found["steps"], small).prv, small)
-    except UserError:  # so little noise that its epsilon can't be computed there
-        return claim
+    found, tests = run.must_read("privacy.json"), [claim]
+    for delta in (small * 10**tens for tens in range(_TENFOLDS)):
+        if delta < claim.delta:
+            with suppress(accountant.TooLittleNoise):  # then that delta is left out
+                tests.append(Claim(accountant.spent(found["q"], found["sigma"], found["steps"], delta).prv, delta))
+    return max(tests, key=lambda test: provable(canaries, test.delta) - test.epsilon)
 
 
 def _price(prepared: Prepared, run: Run, plain: Run, progress: Progress) -> tuple[Comparison, ...]:
@@ -235,8 +236,8 @@ def canaried(prepared: Prepared, run: Run, progress: Progress) -> Canaried:
     tested = tested_claim(run, len(canaries.coins))
     inside = look_inside(prepared, run, [found[0] for found in pieces], progress)
     if inside is None:
-        return leaks.of_canaries(measured, canaries.coins, tested)
-    found = leaks.of_canaries(measured, canaries.coins, tested, inside.score_C)
+        return leaks.of_canaries(measured, canaries.coins, claim_of(run), None, tested)
+    found = leaks.of_canaries(measured, canaries.coins, claim_of(run), inside.score_C, tested)
     return replace(found, steps=inside.steps, noise=inside.noise)
 
 

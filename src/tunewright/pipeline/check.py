@@ -82,9 +82,9 @@ def _repeated(prepared: Prepared) -> list[str]:
     if not copies or prepared.settings.privacy.unit != "row":
         return []
     return [
-        f"{copies} rows say word for word what another one says. With privacy.unit=row each copy counts as a row of "
-        "its own: whoever stands in k equal rows is promised k times epsilon. Delete copies of one record, or name "
-        "whose a row is with privacy.unit."
+        f"{copies} of all rows read say what another one says (case and marks aside). With privacy.unit=row each copy "
+        "counts as a row of its own: for whoever stands in several, epsilon adds up and delta grows faster still. "
+        "Delete copies of one record, or name whose a row is with privacy.unit."
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,8 @@ _AGREE = {torch.float32: 1e-3, torch.float64: 1e-6}
 """How far a weight's gradients may lie apart, as a share of their size."""
 _AGREE_ROUNDED = 3e-2
 """Beside a rounded base (bfloat16)."""
+_APART = 5.0
+"""Times that, for units alone against units together."""
 _NOTHING = 1e-2
 """Share of that, of the largest gradient of all, under which a difference is rounding alone."""
 _STIR = 0.05
@@ -155,8 +157,8 @@ def delta_of(privacy: PrivacySettings, units: int) -> float:
 def prove(job: Job) -> None:
     """Compares the units' gradients of a few training rows with the definition, on this very model.
 
-    The definition takes each unit in a forward pass of its own. So with `privacy.mode: reference`, which shares that
-    pass, this shows that units do not change one another.
+    The definition shares the forward pass, so first units together are compared with each unit alone: else both ways
+    would agree about what no unit gave by itself. With `privacy.mode: reference` that is all there is to compare.
 
     Raises:
         UserError: They differ: some weight is used in a way that its rule does not see, or rows influence one another.
@@ -167,9 +169,12 @@ def prove(job: Job) -> None:
         alone.setdefault(unit_of(row.example), []).append(row)
     job.wake()  # as a step finds it
     with _awake(trained.values()):
-        slow = _gradients(job, [*alone.values()], "private_reference")
+        slow = _gradients(job, [rows], "private_reference")
+        _require_apart(job, slow, _gradients(job, [*alone.values()], "private_reference"))
+        if job.gradients.plugin_name() == "private_reference":
+            return
         try:
-            fast = _gradients(job, [rows], job.gradients.plugin_name())
+            fast = _gradients(job, [rows], "private")
         except ValueError as error:
             raise UserError(
                 f"privacy: the units' gradients cannot be told apart ({error}): the objective "
@@ -177,7 +182,7 @@ def prove(job: Job) -> None:
                 "something else than the rows' positions. Use privacy.mode=reference (slow); or objective next_token, "
                 "and method lora."
             ) from None
-    agree = _AGREE.get(next(job.model.module.parameters()).dtype, _AGREE_ROUNDED)
+    agree = _agree(job)
     nothing = agree * _NOTHING * max(float(grad.abs().max()) for grad in slow.values())
     apart = [
         name
@@ -187,8 +192,27 @@ def prove(job: Job) -> None:
     if apart:
         raise UserError(
             f"privacy: the per-unit gradients of {apart[0]} are not those of the definition ({len(apart)} such "
-            "weights), so nothing could be promised: a weight is used in a way that its rule does not see, or rows of "
-            "a batch influence one another. For the first use privacy.mode=reference (slow), or method lora or norm."
+            "weights), so nothing could be promised. Use privacy.mode=reference (slow), or method lora or norm."
+        )
+
+
+def _agree(job: Job) -> float:
+    return _AGREE.get(next(job.model.module.parameters()).dtype, _AGREE_ROUNDED)
+
+
+def _require_apart(job: Job, together: Mapping[str, Tensor], alone: Mapping[str, Tensor]) -> None:
+    """Gradients of all weights as one vector, since rounding differs where rows lie otherwise.
+
+    Raises:
+        UserError: Units that share a forward pass have other gradients than alone.
+    """
+    apart = sum(float((together[name] - grad).double().square().sum()) for name, grad in alone.items())
+    size = sum(float(grad.double().square().sum()) for grad in alone.values())
+    if math.sqrt(apart) > _APART * _agree(job) * math.sqrt(size):
+        raise UserError(
+            f"privacy: rows of a batch influence one another (their gradients lie {math.sqrt(apart / size):.0%} from "
+            "those that each unit has alone), so no unit has a gradient of its own and nothing could be promised. Use "
+            "a model whose rows are computed by themselves."
         )
 
 

@@ -33,6 +33,10 @@ class Unreachable(UserError):
     """No noise that is looked at reaches the target."""
 
 
+class TooLittleNoise(UserError):
+    """Epsilon is so large, or delta so small, that it can't be computed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spent:
     """Epsilon at a delta by two accountants: both are upper bounds, PRV is the tighter one and is claimed."""
@@ -146,7 +150,7 @@ def _computable(q: float, sigma: float, steps: int, delta: float) -> bool:
     return points(q, sigma, steps, (_ERROR, delta / 1000)) <= most
 
 
-def _too_much(q: float, sigma: float, steps: int, delta: float) -> UserError:
+def _too_much(q: float, sigma: float, steps: int, delta: float) -> TooLittleNoise:
     """Says which noise is enough, where any is."""
     low, high = math.log(sigma), math.log(SIGMAS[1])
     if not _computable(q, SIGMAS[1], steps, delta):
@@ -157,7 +161,7 @@ def _too_much(q: float, sigma: float, steps: int, delta: float) -> UserError:
             low, high = (low, middle) if _computable(q, math.exp(middle), steps, delta) else (middle, high)
         least = rounded_up(math.exp(high), 3)
         most = f"The least here is about {least:g}; or give fewer steps, a smaller q, or a larger delta."
-    return UserError(
+    return TooLittleNoise(
         f"sigma: found {sigma:.3g}; with q {q:.3g} over {steps} steps at delta {delta:.2g} that is too little noise "
         f"for its epsilon to be computed. {most}"
     )

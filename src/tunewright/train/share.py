@@ -61,25 +61,26 @@ def compute(job: Job, making: Making, share: Share, below: Below | None = None) 
         torch.manual_seed(key(job.seed, "step", share.step, number))
         # Without the micro-batch: what an objective draws for a row must not depend on how the step is cut up.
         seed = key(job.seed, "step", share.step)
-        batch, loss = loss_of(job, [job.train[i] for i in rows], seed, below)
+        taken = [job.train[i] for i in rows]
+        batch, loss = loss_of(job, taken, seed, below)
         finite = bool(loss.sum_S.isfinite().all())
         found.append(Seen(number, _per_row(batch.ids, loss), batch.tokens, finite))
         if not finite:
             break
         if job.private:
-            _same_units(rows, batch, job)
+            _same_units(taken, batch)
         making.accumulate(loss, share.count, batch)
     return found
 
 
-def _same_units(rows: Sequence[int], batch: Batch, job: Job) -> None:
+def _same_units(rows: Sequence[Encoded], batch: Batch) -> None:
     """What is clipped as one must be what was drawn as one.
 
     Raises:
         UserError: The model's family lost whose a row is.
     """
-    drawn = [unit_of(job.train[row].example) for row in rows]
-    clipped = [unit_name(name, segment.unit) for name, segment in zip(batch.ids, batch.segments, strict=True)]
+    drawn = [(row.example.id, unit_of(row.example)) for row in rows]
+    clipped = [(name, unit_name(name, one.unit)) for name, one in zip(batch.ids, batch.segments, strict=True)]
     if sorted(drawn) != sorted(clipped):
         raise UserError(
             "privacy: the model's family does not keep whose a row is (Segment.unit), so a unit's rows would be "
