@@ -11,7 +11,8 @@ import pytest
 
 from tunewright.core.blocks import blocks as as_blocks
 from tunewright.evaluate.contracts import Comparison
-from tunewright.evaluate.leaks import Claim, Extraction, Leaks, Losses, blocks, of_canaries, of_members, sentences
+from tunewright.evaluate.leaks import Claim, Extraction, Leaks, Losses, of_canaries, of_members
+from tunewright.evaluate.leaks_told import blocks, sentences
 from tunewright.evaluate.membership import found_at, share_of
 
 

@@ -18,7 +18,7 @@ from tunewright.core.store import Run
 from tunewright.core.words import rounded_up
 from tunewright.data.canaries import Canaries
 from tunewright.data.encoder import Encoded, Unencodable, encode_all
-from tunewright.evaluate import leaks
+from tunewright.evaluate import leaks, leaks_told
 from tunewright.evaluate.compare import Answered, compare_outcomes
 from tunewright.evaluate.contracts import Comparison
 from tunewright.evaluate.leaks import Canaried, Claim, Leaks
@@ -90,12 +90,12 @@ def audit(
         found = Leaks(claim, canaries, own.membership(), tuple(own.extractions(audited)), beside, price, bool(twin))
         run.write(
             "evaluations/audit.json",
-            {**found.to_json(), "blocks": [block.model_dump(mode="json") for block in leaks.blocks(found)]},
+            {**found.to_json(), "blocks": [block.model_dump(mode="json") for block in leaks_told.blocks(found)]},
         )
         write_report(run)
     if json_out:
         write_json(json_out, found.to_json())
-    lines = [*leaks.sentences(found), *_offer(folder, found, prepared), *_of_twins(run, audited, control)]
+    lines = [*leaks_told.sentences(found), *_offer(folder, found, prepared), *_of_twins(run, audited, control)]
     lines += _no_price(folder, _usual(prepared)) if control and not planted else []
     lines += [f"Report: {run.folder / 'report.html'}"]
     return Result(EXCEEDED if canaries and canaries.broken else 0, tuple(lines), run.folder)
