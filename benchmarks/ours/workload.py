@@ -19,12 +19,13 @@ from transformers import AutoTokenizer
 from benchmarks.table.child import KEPT
 from tunewright.core.config import Request
 from tunewright.core.files import write_atomic
+from tunewright.core.plugins import build
 from tunewright.core.progress import silent
 from tunewright.core.seeds import stream
-from tunewright.data.encoded_rows import lengths
 from tunewright.pipeline.fetch import fetch
 from tunewright.pipeline.prepare import Prepared, data_path, prepare, read_rows
-from tunewright.train.order import Order, equal_prompts
+from tunewright.train.job import Job
+from tunewright.train.order import Order
 
 FOLDER = KEPT / "workloads"
 CHAT_ROWS, SHORTEST, LONGEST, ROWS_A_STEP = 64, 30, 1024, 8
@@ -86,8 +87,11 @@ def chat(tokenizer: Any) -> dict[str, Any]:
 
 def order_of(prepared: Prepared) -> Order:
     """Which rows make a step: as the run orders them."""
-    rows = prepared.train
-    return Order(len(rows), ROWS_A_STEP, prepared.settings.seed, equal_prompts(rows, len(rows)), length_R=lengths(rows))
+    settings = prepared.settings
+    plain, train = build("gradients", "plain"), prepared.train
+    job = Job(prepared.model, prepared.method, prepared.objective, plain, train, (), settings.train, settings.seed)
+    assert isinstance(job.order, Order)  # a private run draws its rows otherwise
+    return job.order
 
 
 def _mask(length: int, trained: Sequence[int]) -> list[int]:
