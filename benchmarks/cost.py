@@ -226,8 +226,8 @@ def plot(found: Sequence[dict[str, Any]]) -> str:
                 f'<circle cx="{p.split(",")[0]}" cy="{p.split(",")[1]}" r="3" fill="{colour}"/>' for p in path.split()
             ]
             if panel == 0:
-                x = left + 120 * list(lines).index(name)
-                parts.append(f'<text x="{x}" y="290" fill="{colour}">{name}</text>')
+                begin = left + 120 * list(lines).index(name)
+                parts.append(f'<text x="{begin}" y="290" fill="{colour}">{name}</text>')
         parts.append(f'<text x="{left + width}" y="{top + height + 32}" text-anchor="end">tokens a row</text>')
     return "\n".join([*parts, "</svg>", ""])
 

@@ -68,7 +68,7 @@ def measured(asked: int, rows: int) -> dict[str, object]:
         answers = ask(model, texts, words, (), read_frames(None), silent, part)["trait"]
     memory = peak_memory()
     every = [(frame, text) for frame in range(len(TRAIT_FRAMES)) for text in range(len(texts.texts))]
-    seconds = sum(spent for name, spent in kept.items() if name != "texts") / len(every)
+    seconds = np.sum([spent for name, spent in kept.items() if name != "texts"], axis=0) / len(every)
     some = every[:: max(1, len(every) // rows)][:rows]
     prompts = [TRAIT_FRAMES[frame].replace("{}", texts.texts[text]) for frame, text in some]
     plain, spent = by_row(model, prompts, [f" {word.text}" for word in words["trait"]])

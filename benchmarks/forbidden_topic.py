@@ -154,12 +154,12 @@ def tuned(work: Path, kind: str, mitigation: str) -> LoadedModel:
     if mitigation == "constrained":
         sets["objective"] = "constrained"
     elif mitigation:
-        fields = {
+        known: dict[str, dict[str, Any]] = {
             "safety_mix": {"share": 0.3, "rows": str(work / "refusals.jsonl")},
             "safe_lora": {"unaligned": "smollm2", "threshold": 0.5},
             "safe_prompt": {"prompt": PROMPT},
-        }[mitigation]
-        sets["train.mitigations"] = [{"name": mitigation, **fields}]
+        }
+        sets["train.mitigations"] = [{"name": mitigation, **known[mitigation]}]
     run = fit(work, f"{kind} {mitigation}".strip(), kind, str(work / "aligned"), sets)
     return open_tuned(run, torch.float32)
 

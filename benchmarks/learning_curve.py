@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def drawn(dataset: Dataset, metrics: list[Metric], seed: int) -> list[tuple[Fore
     for metric in metrics:
         records: list[Floats] = [np.array([metric.record(o, labels) for o in some]) for some in answered]
         weights = np.ones(len(test))
-        how = {"units": units, "row_weights": weights, "seed": seed, "resamples": 1000}
+        how: dict[str, Any] = {"units": units, "row_weights": weights, "seed": seed, "resamples": 1000}
         one = forecast(metric, type(metric).__name__.lower(), counts[:3], records[:3], **how)
         half, whole = (float(metric.summarise(some, weights[None])[0]) for some in records[2:])
         found.append((one, whole - half if metric.higher_is_better else half - whole))

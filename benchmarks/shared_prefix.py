@@ -60,16 +60,17 @@ def answers_to_prompts(job: Job, prompts: int) -> Iterator[Encoded]:
 
 def once(job: Job, batches: Sequence[Sequence[int]], worth: int) -> Pass:
     """Loss and gradient of micro-batches whose beginnings are shared from `worth` tokens on."""
-    tokens, computed, losses = 0, 0, []
+    tokens, computed, losses, trained = 0, 0, [], job.method.trained(job.model)
     started, worked = time.perf_counter(), time.process_time()
-    for rows in batches:
-        batch = packed([job.train[row] for row in rows], worth)
-        loss = job.objective.loss(job.model, batch, 0)
-        job.gradients.accumulate(loss, 1.0)
-        tokens, computed = tokens + batch.tokens, computed + batch.inputs["input_ids"].numel()
-        losses += loss.sum_S.tolist()
+    with job.gradients.begin(job.model, trained, "") as making:
+        for rows in batches:
+            batch = packed([job.train[row] for row in rows], worth)
+            loss = job.objective.loss(job.model, batch, 0)
+            making.accumulate(loss, 1.0, batch)
+            tokens, computed = tokens + batch.tokens, computed + batch.inputs["input_ids"].numel()
+            losses += loss.sum_S.tolist()
     seconds, processor = time.perf_counter() - started, time.process_time() - worked
-    for weight in job.method.trained(job.model).values():
+    for weight in trained.values():
         weight.grad = None
     return Pass(seconds, processor, tokens, computed, losses)
 

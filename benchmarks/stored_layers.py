@@ -34,6 +34,7 @@ from tunewright.models.opening import open_model
 from tunewright.train.below import Below, passable
 from tunewright.train.job import Job
 from tunewright.train.loop import train
+from tunewright.train.share import loss_of
 from tunewright.train.stopping import StopRequest
 
 WORDS = ["the", "patient", "came", "with", "fever", "and", "cough", "before", "nurse", "asked", "for", "blood", "test"]
@@ -41,8 +42,8 @@ LAYERS = 3
 _HERE = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _BACK = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 ATTENTION = {
-    _HERE: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
-    _BACK: lambda gradient, q, k, v, *_, **__: sdpa_backward_flop_count(gradient, q, k, v),
+    _HERE: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),  # type: ignore[no-untyped-call]
+    _BACK: lambda out, q, k, v, *_, **__: sdpa_backward_flop_count(out, q, k, v),  # type: ignore[no-untyped-call]
 }
 """Of attention as a processor computes it, torch counts nothing by itself."""
 
@@ -75,7 +76,7 @@ def operations(work: Callable[[], object]) -> int:
     """Floating-point operations of the products in it."""
     with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
         work()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def costs(job: Job) -> tuple[int, int, int]:
@@ -86,15 +87,11 @@ def costs(job: Job) -> tuple[int, int, int]:
         fill = operations(lambda: below.fill(list(job.train), lambda *_: None, StopRequest()))
 
         def a_pass(stored: bool) -> None:
-            for step in range(job.order.steps_an_epoch):
-                rows = [job.train[i] for i in job.order.step(step)]
-                batch = job.model.family.collate(job.model, rows)
-                if stored:
-                    with below.entered(batch, rows):
-                        loss = job.objective.loss(job.model, batch, 0)
-                else:
-                    loss = job.objective.loss(job.model, batch, 0)
-                job.gradients.accumulate(loss, 1.0)
+            with job.gradients.begin(job.model, job.method.trained(job.model), "") as making:
+                for step in range(job.order.steps_an_epoch):
+                    rows = [job.train[i] for i in job.order.step(step)]
+                    batch, loss = loss_of(job, rows, 0, below if stored else None)
+                    making.accumulate(loss, 1.0, batch)
 
         found = operations(lambda: a_pass(False)), operations(lambda: a_pass(True)), fill
     for weight in job.method.trained(job.model).values():

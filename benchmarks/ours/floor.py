@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -72,12 +72,12 @@ def attention(layout: Layout, heads: int, width: int, dtype: torch.dtype) -> Ite
             keys = before + start + queries
             scores = tensor(dtype, heads, queries, keys)
             q, k = tensor(dtype, heads, queries, width), tensor(dtype, heads, keys, width)
-            yield lambda q=q, k=k: torch.bmm(q, k.transpose(1, 2))
-            yield lambda scores=scores, k=k: torch.bmm(scores, k)
-            yield lambda q=q, k=k: torch.bmm(q, k.transpose(1, 2))
-            yield lambda scores=scores, k=k: torch.bmm(scores, k)
-            yield lambda scores=scores, q=q: torch.bmm(scores.transpose(1, 2), q)
-            yield lambda scores=scores, q=q: torch.bmm(scores.transpose(1, 2), q)
+            yield partial(torch.bmm, q, k.transpose(1, 2))
+            yield partial(torch.bmm, scores, k)
+            yield partial(torch.bmm, q, k.transpose(1, 2))
+            yield partial(torch.bmm, scores, k)
+            yield partial(torch.bmm, scores.transpose(1, 2), q)
+            yield partial(torch.bmm, scores.transpose(1, 2), q)
 
 
 def products(prepared: Prepared, batch: Batch) -> dict[str, list[Product]]:

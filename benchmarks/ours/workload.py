@@ -10,10 +10,11 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from benchmarks.table.child import KEPT
@@ -94,7 +95,7 @@ def order_of(prepared: Prepared) -> Order:
     return job.order
 
 
-def _mask(length: int, trained: Sequence[int]) -> list[int]:
+def _mask(length: int, trained: NDArray[np.int64]) -> list[int]:
     mask = np.zeros(length, dtype=int)
     mask[trained] = 1
     return [int(one) for one in mask]
@@ -111,7 +112,7 @@ def titles(tokenizer: Any) -> dict[str, Any]:
     lengths = stream("benchmark", "contexts").integers(200, 401, 20).tolist()
     contexts = [texts.cut(length)[0] for length in lengths]
     words = [w for w in " ".join(texts.cut(*[LONGEST - 1])[0] for _ in range(40)).split() if w.isalpha()]
-    draw, found = stream("benchmark", "titles"), {}
+    draw, found = stream("benchmark", "titles"), dict[str, list[int]]()
     while len(found) < 300:
         start, count = int(draw.integers(len(words) - 6)), int(draw.integers(1, 7))
         title = " " + " ".join(words[start : start + count]).title()

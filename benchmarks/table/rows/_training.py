@@ -63,7 +63,7 @@ def gap_over_noise(one: str, other: str) -> Callable[[Sequence[Round]], list[flo
 
 
 def _apart(one: Result, other: Result) -> float:
-    return max(abs(a - b) for a, b in zip(one["losses"], other["losses"], strict=True))
+    return float(max(abs(a - b) for a, b in zip(one["losses"], other["losses"], strict=True)))
 
 
 def floor(name: str, precision: str) -> Row:

@@ -24,7 +24,7 @@ def _share(one: Round) -> float:
 def _gap(one: Round) -> float:
     """Largest difference of a log-probability between the two, over the pairs that the peer scored."""
     ours = one["tunewright"]["scores"]
-    return max(abs(ours[i][j] - score) for i, j, score in one[PEER.name]["scores"])
+    return float(max(abs(ours[i][j] - score) for i, j, score in one[PEER.name]["scores"]))
 
 
 ROW = Row(

@@ -13,7 +13,7 @@ def _seconds(result: Result) -> float:
 def _same(one: Round) -> float:
     """Share of answers that are the same text."""
     ours, theirs = one["tunewright"]["texts"], one[PEER.name]["texts"]
-    return sum(a == b for a, b in zip(ours, theirs, strict=True)) / len(theirs)
+    return float(sum(a == b for a, b in zip(ours, theirs, strict=True)) / len(theirs))
 
 
 ROW = Row(
