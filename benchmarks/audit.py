@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -31,7 +31,7 @@ from tunewright.core.store import Run
 from tunewright.gradients import _noise, private
 from tunewright.models import per_unit
 from tunewright.models.families.image_classifier import ImageClassifier
-from tunewright.pipeline import train as train_module
+from tunewright.pipeline import train
 from tunewright.pipeline.audit import canaried
 from tunewright.pipeline.digits import shape, write_digits
 from tunewright.pipeline.reopen import reopen
@@ -59,18 +59,18 @@ class _Unclipped:
         self.real = real
 
     def squares(self) -> torch.Tensor:
-        return self.real.squares() * 0
+        return torch.zeros_like(self.real.squares())
 
     def weighted(self, factor_U: torch.Tensor) -> torch.Tensor:
-        return self.real.weighted(torch.ones_like(factor_U))
+        whole: torch.Tensor = self.real.weighted(torch.ones_like(factor_U))
+        return whole
 
 
 @contextmanager
 def planted(kind: str) -> Iterator[None]:
     """Within it, private training has the fault; the comparison with the definition that would see it is off."""
-    release, end, begin, prove = (
-        _noise.Clipped.release, per_unit.Watch.end, private.Private.begin, train_module.prove,
-    )  # fmt: skip
+    noisy, watch, clipped, stage = (cast(Any, one) for one in (_noise.Clipped, per_unit.Watch, private.Private, train))
+    release, end, begin, prove = noisy.release, watch.end, clipped.begin, stage.prove
     head: list[int] = []
 
     def begun(self: Any, model: Any, trained: Any, secret: str) -> Any:
@@ -85,15 +85,14 @@ def planted(kind: str) -> Iterator[None]:
         release(self.model_copy(update={"sigma": self.sigma / 10}), *given)
 
     try:
-        train_module.prove = lambda job: None
+        stage.prove = lambda job: None
         if kind == "layer unclipped":
-            per_unit.Watch.end, private.Private.begin = ended, begun
+            watch.end, clipped.begin = ended, begun
         if kind == "sigma / 10":
-            _noise.Clipped.release = quietly
+            noisy.release = quietly
         yield
     finally:
-        _noise.Clipped.release, per_unit.Watch.end, private.Private.begin = release, end, begin
-        train_module.prove = prove
+        noisy.release, watch.end, clipped.begin, stage.prove = release, end, begin, prove
 
 
 def measure(place: Path, kind: str, seed: int) -> dict[str, float]:
@@ -102,7 +101,7 @@ def measure(place: Path, kind: str, seed: int) -> dict[str, float]:
     out = place / f"{kind.split()[0]}-{seed}"
     request = Request(str(place / "rows.jsonl"), None, sets, (), out, None, str(place / "model"))
     with planted(kind):
-        train_module.train(request, silent)
+        train.train(request, silent)
     run = Run.open(out)
     found = canaried(reopen(run, (), silent), run, silent)
     return {"bound": found.bound.epsilon, "claim": found.tested.epsilon, "noise": found.noise or 0.0}

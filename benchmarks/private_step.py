@@ -41,7 +41,7 @@ METHODS: Mapping[str, Any] = {
     "full": {"name": "last", "layers": 30},
 }
 """`full` leaves out the table alone: tied to the head, it can't be trained privately."""
-GRADIENTS = {"plain": "plain", "private": {"name": "private", "sigma": 1.0, "expected": 8.0}}
+GRADIENTS: Mapping[str, Any] = {"plain": "plain", "private": {"name": "private", "sigma": 1.0, "expected": 8.0}}
 
 
 def rows_of(count: int, tokens: int, vocabulary: int) -> list[Encoded]:
