@@ -1,7 +1,8 @@
 """Does the audit see leaks, and does it keep quiet where there are none? Handwritten digits, a small network.
 
 `python -m benchmarks.audit [--seeds 20] [--json]`. In every seed, through the product: a run without privacy (the
-control), a private run, and two private runs with a planted fault that training itself does not notice. What is asked:
+control), a private run, and two private runs with a planted fault (the comparison before training, which would notice
+one of them, is off). What is asked:
 
 - the control's bound is 2 or more;
 - no private run's bound lies above its epsilon (at the delta of the test, see `tested_claim`);

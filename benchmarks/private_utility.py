@@ -4,12 +4,12 @@
 [--json]`. Runs go through the product.
 
 digits: body trained on 0-4, tuned on 5-9, judged on a split that the seed moves, alike for all policies. The body has
-96,000 weights. Each policy has a learning rate of its own, the best of three or four at epsilon 3 on the splits of
-seeds from 5 on, which are in no table.
+96,000 weights. Each policy has a learning rate of its own, the best of those in notes.md at epsilon 3 on the splits
+of seeds from 5 on, which are in no table.
 
-medical: SmolLM2 on the medical example's 1,600 diagnoses, one chapter of 22 each, without the instruction; what is
-protected is a category with its diagnoses. 8 steps of 256 of the 1,343 categories on average, about 60,000 tokens a
-run (300,000 at most). Seeds move noise, order and adapters, never the rows.
+medical: SmolLM2 on the medical example's 1,600 diagnoses, one chapter of 22 each, with the recipe's
+instruction; what is protected is a category with its diagnoses. 8 steps of 256 rows on average, of about 215 of the
+1,343 categories, 300,000 tokens a run at most. Seeds move noise, order and adapters, never the rows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A lower bound on epsilon from one training run with canaries.
 
 Steinke, Nasr and Jagielski 2023, "Privacy Auditing with One (1) Training Run": each canary is put in or left out by its
-own fair coin; whoever sees the model alone guesses the coins of the canaries it is surest of. Were the run
+own fair coin; whoever sees the model, or watched its training, guesses the coins of those it is surest of. Were the run
 (epsilon, delta)-private, right guesses could not be more frequent than theorem 5.2 (algorithm 1) allows.
 """
 

@@ -1,4 +1,4 @@
-"""`check` and `plan`: what would be done and what would spoil it; nothing is trained, nothing is written."""
+"""`check` and `plan`: what would be done and what would spoil it; nothing is trained."""
 
 from __future__ import annotations
 

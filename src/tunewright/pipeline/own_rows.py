@@ -97,13 +97,13 @@ class OwnRows:
         return [Extraction(what, said(tuned, seen[:MOST_SECRETS]), said(tuned, unseen[:MOST_SECRETS]))]
 
     def _answered(self, tuned: LoadedModel, rows: Sequence[Example]) -> Share:
-        """Answers that the model gives word for word."""
+        """Answers whose first letters the model says, spaces aside."""
         answers = tuned.family.generate(tuned, rows, _SECRET_TOKENS, self.prepared.encode)
         said = [answer.text for answer in answers]
         return extracted([row.answer.text[:_SECRET_LETTERS] for row in rows], said)
 
     def _continued(self, tuned: LoadedModel, rows: Sequence[Example]) -> Share:
-        """Texts that the model goes on with word for word, given their first half."""
+        """Texts whose next letters the model says, spaces aside, given their first half."""
         encoder: Any = self.prepared.encoder
         texts = [[int(token) for token in encoder.encode(row)[0].inputs["input_ids"]] for row in rows]
         befores = [ids[: len(ids) // 2] for ids in texts]

@@ -37,7 +37,7 @@ def stages(prepared: Prepared, run: Run, progress: Progress) -> Result:
     actual["memory_bytes"] = max(actual["memory_bytes"], int(told(peak_memory())))
     if whole:
         actual["seconds"] = round(told(ended - started), 1)
-        actual["evaluation_seconds"] = round(asked - started + ended - trained, 1)
+        actual["evaluation_seconds"] = round(told(asked - started + ended - trained), 1)
     run.write("forecast.json", forecast)
     write_report(run)
     return further_runs(prepared, run, base, progress)
