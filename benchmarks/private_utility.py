@@ -87,7 +87,7 @@ TASKS = {
          "evaluate.probes=[]", "evaluate.generated_rows=0"),
         {
             "full": ("method=full", "method.tied=freeze", "train.learning_rate=3e-4"),
-            "lora": ("method=lora", "method.r=16", "train.learning_rate=4e-3"),
+            "lora": ("method=lora", "method.r=16", "train.learning_rate=1e-3"),
             "norm": ("method=norm", "train.learning_rate=2e-2"),
             "sparse": ("method=sparse", "train.learning_rate=4e-3"),
         },

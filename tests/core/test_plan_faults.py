@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tunewright.core import aliases, plan_text
@@ -141,6 +141,8 @@ values = st.recursive(
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(keys, values, max_size=4), st.dictionaries(keys, values, max_size=4))
+@example({}, {"privacy.target_epsilon": [], "adapter": []})
+@example({"privacy.target_epsilon": 3, "evaluate.baselines": 5}, {})
 def test_whatever_is_asked_gives_a_plan_or_a_users_fault(asked, file):
     with suppress(UserError):
         plan = resolve(asked, file, "f", Classify(), DataShape(5, LABELS))

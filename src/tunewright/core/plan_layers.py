@@ -246,8 +246,9 @@ class Layers:
         if target is None or target.value is None:
             return
         baselines = self.values.get("evaluate.baselines")
-        names = (baselines.value if baselines else None) or ()
-        for key, (value, why) in private_plan.derived(self.values["method.name"].value, names).items():
+        # What is of the wrong kind is told when the whole plan is read.
+        names = baselines.value if baselines and isinstance(baselines.value, list | tuple) else ()
+        for key, (value, why) in private_plan.derived(str(self.values["method.name"].value), names).items():
             if key not in self.values or self.values[key].origin.startswith("recipe"):
                 self.values[key] = Asked(value, f"derived: privacy, {why}", key)
         if unit is not None and unit.value not in ("row", None) and "data.unit" not in self.values:
