@@ -233,12 +233,11 @@ def canaried(prepared: Prepared, run: Run, progress: Progress) -> Canaried:
     canaries = Canaries.read(run.folder)
     pieces = [_pieces(prepared, row) for row in canaries.rows(mould_of(prepared))]
     measured = fallen(prepared, run, [pieces], progress)[0]
-    tested = tested_claim(run, len(canaries.coins))
     inside = look_inside(prepared, run, [found[0] for found in pieces], progress)
-    if inside is None:
-        return leaks.of_canaries(measured, canaries.coins, claim_of(run), None, tested)
-    found = leaks.of_canaries(measured, canaries.coins, claim_of(run), inside.score_C, tested)
-    return replace(found, steps=inside.steps, noise=inside.noise)
+    score_C = None if inside is None else inside.score_C
+    tested = tested_claim(run, len(canaries.coins))
+    found = leaks.of_canaries(measured, canaries.coins, claim_of(run), score_C, tested)
+    return found if inside is None else replace(found, steps=inside.steps, noise=inside.noise)
 
 
 def _pieces(prepared: Prepared, row: Example) -> Sequence[Encoded]:

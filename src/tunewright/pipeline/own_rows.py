@@ -73,8 +73,9 @@ class OwnRows:
             return found
         canaries = Canaries.read(audited.folder)
         rows = canaries.rows(mould_of(self.prepared))
-        inside = [row for row, coin in zip(rows, canaries.coins, strict=True) if coin]
-        left_out = [row for row, coin in zip(rows, canaries.coins, strict=True) if not coin]
+        inside, left_out = (
+            [row for row, coin in zip(rows, canaries.coins, strict=True) if coin is side] for side in (True, False)
+        )
         if audited != self.run:
             tuned = open_tuned(audited, self.prepared.dtype)
         return [*self._extraction("canaries", tuned, inside, left_out), *found]
