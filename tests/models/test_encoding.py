@@ -165,3 +165,32 @@ def test_parts_that_are_no_text_are_refused(open_tiny):
     audio = Example((Turn("user", (Part("audio", [0.0]),)),), (Answer((text_part("a"),)),))
     with pytest.raises(Unencodable, match="audio"):
         encoder(open_tiny).encode(audio)
+
+
+TEXTS = ("forty two", "  Hỏi:\n\tcó đủ không? ", "<|im_start|>user", "", "1,024 or 'half'", "🙂 a\u0301")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_are_those_of_the_whole_tokenizer_also_where_it_pads(open_tiny, kind):
+    enc = encoder(open_tiny, kind)
+    tokenizer = enc.chat.tokenizer
+    wanted = tokenizer(list(TEXTS), add_special_tokens=False)["input_ids"]
+    assert enc._tokens(TEXTS, first=False) == wanted
+    if tokenizer.pad_token is not None:
+        tokenizer(list(TEXTS), padding=True)  # leaves the compiled tokenizer padding
+    else:
+        tokenizer.backend_tokenizer.enable_truncation(1)
+    assert enc._tokens(TEXTS, first=False) == wanted
+
+
+def test_a_tokenizer_that_changes_what_it_is_given_is_never_passed_over(open_tiny):
+    enc = encoder(open_tiny)
+    tokenizer = enc.chat.tokenizer
+
+    class Shouting(type(tokenizer)):
+        def __call__(self, text, *args, **kwargs):
+            return super().__call__([one.upper() for one in text], *args, **kwargs)
+
+    tokenizer.__class__ = Shouting
+    assert enc._tokens(TEXTS, first=False) == tokenizer(list(TEXTS), add_special_tokens=False)["input_ids"]
+    assert enc._tokens(["forty two"], first=False) != encoder(open_tiny)._tokens(["forty two"], first=False)

@@ -16,6 +16,8 @@ from tunewright.data.encoder import Encoded, Overlong, Unencodable
 from tunewright.models.chat import Chat, Piece
 from tunewright.models.contracts import EncodeSettings
 
+_PROBE = " Một người hỏi:\n\n  'Is 1,024\tenough?' "
+"""What a compiled tokenizer is compared with its wrapper on, beside the special tokens."""
 _MARGIN = 8
 """Extra tokens taken out at each try, since cutting text may change how its end is tokenised."""
 
@@ -85,13 +87,12 @@ class TextEncoder:
         return [[next(starts), *islice(others, len(row) - 1)] if row else [] for row in rows]
 
     def _tokens(self, texts: Sequence[str], *, first: bool) -> list[list[int]]:
-        plain_start = first and not self.chat.has_template
+        special = first and not self.chat.has_template
         if not texts:
             return []
-        found: list[list[int]] = self.chat.tokenizer(
-            list(texts), add_special_tokens=plain_start, return_attention_mask=False, return_token_type_ids=False
-        )["input_ids"]
-        return found
+        if bare := _bare(self.chat):
+            return [found.ids for found in bare.encode_batch_fast(list(texts), add_special_tokens=special)]
+        return _by_wrapper(self.chat.tokenizer, texts, special)
 
     def _ids(self, pieces: Sequence[Piece]) -> list[int]:
         (tokens,) = self._tokenised([pieces])
@@ -173,6 +174,37 @@ class TextEncoder:
             shorter = _shortened(example, cut, self.chat)
             length = len(self._ids(self.chat.context(shorter)))
         return shorter, cut
+
+
+def _by_wrapper(tokenizer: Any, texts: Sequence[str], special: bool) -> list[list[int]]:
+    found: list[list[int]] = tokenizer(
+        list(texts), add_special_tokens=special, return_attention_mask=False, return_token_type_ids=False
+    )["input_ids"]
+    return found
+
+
+def _bare(chat: Chat) -> Any | None:
+    """The compiled tokenizer within the wrapper, where it finds the same tokens by itself.
+
+    It takes two thirds of the time, since nobody asks it where in a text each token stood. A wrapper may set it to pad
+    or to cut at any time.
+    """
+    bare = _compiled(chat)
+    return bare if bare is not None and not (bare.padding or bare.truncation) else None
+
+
+@lru_cache(maxsize=64)
+def _compiled(chat: Chat) -> Any | None:
+    tokenizer, bare = chat.tokenizer, getattr(chat.tokenizer, "backend_tokenizer", None)
+    if bare is None or not hasattr(bare, "encode_batch_fast"):
+        return None
+    words = [_PROBE, *(str(token) for token in tokenizer.all_special_tokens)]
+    alike = all(
+        [found.ids for found in bare.encode_batch_fast(words, add_special_tokens=special)] == wrapped
+        for special in (False, True)
+        for wrapped in [_by_wrapper(tokenizer, words, special)]
+    )
+    return bare if alike else None
 
 
 @lru_cache(maxsize=64)
