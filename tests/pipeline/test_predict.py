@@ -120,6 +120,18 @@ def test_rows_of_other_keys_and_broken_lines_come_back_whole(labelled, tmp_path,
     assert ", 3 not: column prediction_note" in said[0]
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_rows_of_empty_cells_come_back_in_their_place(labelled, tmp_path, first):
+    lines = ["id,text", ",", "8,alpha cat", ",", "10,dog", ","]
+    found, said = answered(
+        labelled, tmp_path / "rows.csv", "\n".join(lines if first else [lines[0], *lines[2:]]) + "\n"
+    )
+    assert [row["id"] for row in found] == ["", "8", "", "10", ""][0 if first else 1 :]
+    assert [bool(row["prediction"]) for row in found] == [False, True, False, True, False][0 if first else 1 :]
+    assert all(row["prediction_note"] and row["abstain"] == "true" for row in found if not row["id"])
+    assert said[0].startswith("2 rows answered")
+
+
 def test_a_table_that_is_whole_has_no_column_more(labelled, tmp_path):
     found, said = answered(labelled, tmp_path / "rows.jsonl", '{"text": "a"}\n')
     assert list(found[0]) == ["text", *ADDED]

@@ -86,8 +86,32 @@ def _pictures(folder: Path) -> list[Path]:
 def read_rows(path: Path) -> Iterator[tuple[int, Row | Bad]]:
     """The rows of one file with their line numbers (parquet: row numbers), streaming.
 
+    Rows of a text table whose cells are all empty are none: spreadsheets leave them at the end.
+
     Raises:
         UserError: The file as a whole cannot be read: missing, empty, of an unknown kind, not UTF-8, without rows.
+    """
+    table = path.suffix.lower() in _HEADER_ONLY
+    return _some(path, ((line, row) for line, row in all_rows(path) if not (table and _is_blank(row))))
+
+
+def _is_blank(row: Row | Bad) -> bool:
+    return not isinstance(row, Bad) and not any(row.values())
+
+
+def _some(path: Path, rows: Iterator[tuple[int, Row | Bad]]) -> Iterator[tuple[int, Row | Bad]]:
+    first = next(rows, None)
+    if first is None:
+        raise UserError(f"{path} has no rows{_HEADER_ONLY.get(path.suffix.lower(), '')}. Put at least one row in it.")
+    yield first
+    yield from rows
+
+
+def all_rows(path: Path) -> Iterator[tuple[int, Row | Bad]]:
+    """As `read_rows`, with the rows whose cells are all empty: for who must give back as many rows as came.
+
+    Raises:
+        UserError: As there.
     """
     if not path.exists():
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -102,12 +126,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, Row | Bad]]:
             "Convert it, or rename it if the content is one of these."
         )
     check_bytes(path)
-    rows = iter(reader(path))
-    first = next(rows, None)
-    if first is None:
-        raise UserError(f"{path} has no rows{_HEADER_ONLY.get(path.suffix.lower(), '')}. Put at least one row in it.")
-    yield first
-    yield from rows
+    yield from _some(path, iter(reader(path)))
 
 
 _HEADER_ONLY = {".csv": ", only a header", ".tsv": ", only a header"}
@@ -266,7 +285,7 @@ def _table(path: Path, delimiter: str) -> Iterator[tuple[int, Row | Bad]]:
         elif cells and len(cells) != len(header):
             mend = f"put quotes around cells that hold '{delimiter}', or fill in what is missing"
             yield start, Bad(str(path), start, "", counted(len(cells), "cell"), f"{len(header)} as in the header", mend)
-        elif any(cells):
+        elif cells:
             yield start, {name: cell or None for name, cell in zip(header, cells, strict=True)}
     yield from ((bad.line, bad) for bad in broken)
 

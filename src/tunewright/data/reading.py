@@ -18,7 +18,7 @@ from tunewright.core.records import Answer, Example, Turn
 from tunewright.core.settings import DataSettings
 from tunewright.data.formats import Flaw, Format, Gathered, How, Table, shown
 from tunewright.data.formats._common import named, row_weight, weight
-from tunewright.data.readers import READERS, Bad, BadRows, Row, is_class_folder, read_rows
+from tunewright.data.readers import READERS, Bad, BadRows, Row, all_rows, is_class_folder, read_rows
 
 SPLITS = {
     "train": ("train", "training"),
@@ -125,7 +125,7 @@ def open_file(path: Path, settings: DataSettings, answers_needed: bool = True) -
     Raises:
         UserError: The file cannot be read, a column that the settings name is absent, or no format fits.
     """
-    rows = read_rows(path)
+    rows = read_rows(path) if answers_needed else all_rows(path)
     sample: list[tuple[int, Row | Bad]] = []
     good: list[Row] = []
     for line, item in rows:

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from tunewright.core.errors import UserError, nearest
 from tunewright.core.files import file_digest, read_json, write_json
 from tunewright.data.lines import numbered_lines
-from tunewright.data.readers import Bad, read_rows
+from tunewright.data.readers import Bad, all_rows
 
 ADDED = ("prediction", "probability", "abstain", "prediction_note")
 """What predict adds; the note says why a row has no answer, or that the answer is not finished."""
@@ -51,7 +51,7 @@ class Given:
             raise UserError(f"ROWS {path} {found.rstrip('.')}. Give one file of rows, as rows.csv or rows.jsonl.")
         columns: dict[str, None] = {}
         count, bad, told = 0, 0, list[str]()
-        for _, row in read_rows(path):
+        for _, row in all_rows(path):
             count += 1
             if not isinstance(row, Bad):
                 columns |= dict.fromkeys(row)
