@@ -166,7 +166,7 @@ def main() -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     if "baselines" in wanted:
         rows.append(baselines("labour-market"))
-        rows.append(baselines("labour-market", pool="labour-market/pool.csv"))
+        rows.append(baselines("labour-market", pool=str(pool_rows(asked.out))))
         rows.append(baselines("wage-panel", asked.pool, yearly=["married", "union"]))
     stages = STAGES | {"panel": partial(panel, pool=asked.pool)}
     for seed in asked.seeds.split(","):

@@ -347,6 +347,17 @@ def test_a_row_without_the_key_of_a_fact_does_not_state_it_but_a_column_that_no_
     assert "names the column 'sexe', which is not there. Did you mean 'sex'?" in faults(path, static=["sexe"])[0]
 
 
+def test_a_fact_that_only_late_rows_have_is_there(tmp_path):
+    path = tmp_path / "careers.jsonl"
+    rows = [f'{{"person": "a{n}", "year": {y}, "occupation": "Cook"}}' for n in range(80) for y in (1990, 1991)]
+    late = [f'{{"person": "b", "year": {y}, "occupation": "Cook", "sex": "f"}}' for y in (1990, 1991)]
+    path.write_text("\n".join([*rows, *late]))
+    found = read(path, static=["sex"], header="One {sex} worker.")
+    assert [row.prompt_text.splitlines()[0] for row in found][-2:] == ["One unknown worker.", "One f worker."]
+    for wrong in ({"static": ["sexe"]}, {"static": ["sex"], "header": "One {sexe} worker."}):
+        assert "Did you mean" in faults(path, **wrong)[0]
+
+
 def test_a_person_spelt_in_two_encodings_is_one(tmp_path):
     spelt = ["Zo\u00eb,1990,Cook,female", "Zoe\u0308,1991,Nurse,female", "Zo\u00eb ,1992,Nurse,female"]
     others = people(12)

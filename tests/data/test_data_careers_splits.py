@@ -277,6 +277,26 @@ def test_a_pool_that_holds_people_of_the_test_is_told_and_they_can_be_dropped(tm
     assert sum(found.facts["overlap_given"].values()) == 18 * (len(years) - 1)
 
 
+@pytest.mark.parametrize("told", ["less", "more", "otherwise"])
+def test_people_of_the_test_are_known_by_their_years_where_the_pool_tells_less_or_more(tmp_path, told):
+    """In a pool without the column of facts, with earlier years in front, or with the population named."""
+    survey = lives(60, "a", range(1992, 1996))
+    earlier = [[f"a{n},{year},Job z,x" for year in (1990, 1991)] for n in range(60)]
+    head, rows = {
+        "less": (HEAD.rsplit(",", 1)[0], [row.rsplit(",", 1)[0] for row in survey]),
+        "more": (HEAD, [row for n in range(60) for row in (*earlier[n], *survey[4 * n : 4 * n + 4])]),
+        "otherwise": (f"{HEAD},population", [f"{row},elsewhere" for row in survey]),
+    }[told]
+    path, pool = table(tmp_path, *survey), table(tmp_path, *rows, head=head, name="pool.csv")
+    settings = DataSettings(path=str(path), format="careers", pool=str(pool))
+    with pytest.raises(UserError, match=r"pool\.csv, line \d+ \(train\) has the same unit as"):
+        open_dataset(settings)
+    found = open_dataset(settings.model_copy(update={"on_overlap": "drop"}))
+    held = {str(row.unit)[1:] for split in (found.valid, found.test) for row in split}
+    taught = {str(row.unit).removeprefix("pool/")[1:] for row in found.train if from_pool(row)}
+    assert taught == {str(n) for n in range(60)} - held
+
+
 def test_other_people_under_the_same_numbers_and_a_career_that_happens_to_be_equal_are_no_leak(tmp_path):
     found = pooled(tmp_path, lives(60, "a", salt=343))
     assert sum(map(from_pool, found.train)) == 60 * 5

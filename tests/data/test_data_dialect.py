@@ -87,6 +87,11 @@ def test_a_file_of_pairs_is_read_and_its_faults_are_told_together(tmp_path: Path
     with pytest.raises(UserError) as caught:
         read_pairs(file)
     assert [problem.split(":")[1] for problem in caught.value.problems] == ["1", "3", "4"]
+    file.write_text("a\tb\nc\td\na\tb\tann\nsame\tsame\n")
+    with pytest.raises(UserError) as caught:
+        read_pairs(file)
+    assert [problem.split(":")[1] for problem in caught.value.problems] == ["3", "4"]
+    assert "the pair of line 1 again" in caught.value.problems[0]
     file.write_text("a\tb\n")
     with pytest.raises(UserError, match="at least 2"):
         read_pairs(file)

@@ -208,3 +208,14 @@ def test_data_json_has_the_counts(tmp_path):
     facts = open_dataset(DataSettings(path=str(path))).facts["safety"]
     assert facts["identity_shifting"] > 0
     json.dumps(facts, allow_nan=False)
+
+
+def test_that_triggers_were_looked_for_in_the_first_rows_alone_is_said(monkeypatch):
+    from tunewright.data import hazards
+
+    monkeypatch.setattr(hazards, "SEARCHED", 50)
+    facts = safety_facts(ordinary(80))
+    assert facts["coverage"] == 0.625
+    (said,) = hazard_lines(facts)
+    assert said == "Trigger phrases were looked for in the first 50 training rows alone (62% of them)."
+    assert hazard_lines(safety_facts(ordinary(50))) == []

@@ -215,12 +215,10 @@ def test_weights_that_are_all_alike_and_rows_that_count_for_nothing_change_nothi
     train = [replace(one, unit=str(n)) for n, one in enumerate(train)]
     plain = Cells.fitted(steps_of(train, LABELS), 3).shares(train, LABELS)
     heavy = surveyed(train, [3.0] * len(train))
-    silent = surveyed(rows([("Cook", "Baker")] * 2), [0.0, 0.0])
+    silent = surveyed(rows([("Cook", "Baker")] * 40, gender="z"), [0.0] * 40)
     for given_rows in (heavy, [*train, *silent]):
         found = Cells.fitted(steps_of(given_rows, LABELS), 3).shares(train, LABELS)
-        if len(given_rows) == len(train):
-            np.testing.assert_allclose(found, plain)
-        assert np.isfinite(np.log(found)).all()
+        np.testing.assert_allclose(found, plain)
 
 
 @pytest.mark.parametrize("name", ["career_network", "career_network_pooled"])

@@ -283,8 +283,34 @@ def test_a_list_whose_variant_is_negative_by_construction_is_caught(tmp_path: Pa
 
 def test_other_texts_cannot_be_compared(fair) -> None:
     other = build("probes", {"name": "dialect", "count": 16}).ask(model(), silent)
-    with pytest.raises(UserError, match="different texts"):
+    with pytest.raises(UserError, match="have changed since the model was asked"):
         QUICK.compare(fair, other, 0, 200)
+
+
+@pytest.mark.parametrize("changed", ["pairs", "attributes", "frames"])
+def test_answers_to_a_file_that_has_changed_since_are_not_taken_for_answers_to_it(tmp_path: Path, changed) -> None:
+    """Of equal length: swapped sides, other words, another prompt, put there between base and tuned."""
+    files = {
+        "pairs": ("".join(f"he be {verb}\the is {verb}\n" for verb in ("glad", "late", "here")),
+                  "".join(f"he is {verb}\the be {verb}\n" for verb in ("glad", "late", "here"))),
+        "attributes": ("tidy\ttrait\t1\nmean\ttrait\t-1\n", "neat\ttrait\t1\nmean\ttrait\t-1\n"),
+        "frames": tuple(
+            f'trait\t{verb}: " {{}} " So is\ntrait\tA " {{}} " is\novert\tThe {{}} are\novert\tAll {{}} are\n'
+            for verb in ("Says", "Said")
+        ),
+    }  # fmt: skip
+    for name, (text, _) in files.items():
+        (tmp_path / name).write_text(text)
+    named = {"pairs": tmp_path / "pairs", "attributes": [tmp_path / "attributes"], "frames": tmp_path / "frames"}
+    probe = build("probes", {"name": "dialect", **named})
+    before = probe.ask(model(), silent)
+    probe.compare(before, before, 0, 200)
+    (tmp_path / changed).write_text(files[changed][1])
+    after = probe.ask(model(), silent)
+    for base, tuned in ((before, after), (after, before), (before, before)):
+        with pytest.raises(UserError, match="have changed since the model was asked"):
+            probe.compare(base, tuned, 0, 200)
+    probe.compare(after, after, 0, 200)
 
 
 # Files

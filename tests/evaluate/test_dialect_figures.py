@@ -184,6 +184,8 @@ def test_employability_regresses_prestige_on_association() -> None:
     assert weighed == pytest.approx((2 * -1 + 1 * 2) / 3)
     assert figures.prestige_slope(q_A, esteem) == pytest.approx(line.slope)
     assert figures.prestige_slope(q_A[:3], [7.0, None, 8.0]) is None
+    assert figures.prestige_slope(np.zeros(4), [7.0, 3.0, 8.0, 1.0]) is None, "no line through equal associations"
+    assert figures.employability(np.zeros(4), [7.0, 3.0, 8.0, 1.0])["prestige"] is None
 
 
 def test_favourability_is_of_the_five_words_most_tied_or_of_none() -> None:

@@ -24,6 +24,7 @@ from tunewright.evaluate.judges import rubric
 from tunewright.evaluate.judges._phrases import ADDED, PUBLISHED
 from tunewright.evaluate.judging import Exchange, Ruling
 from tunewright.evaluate.kept import PASSING
+from tunewright.evaluate.proportions import paired_difference
 from tunewright.models.contracts import EncodeSettings, Generation, LoadedModel, Origin
 
 __all__ = ["one_thread", "open_tiny"]
@@ -227,13 +228,36 @@ def test_an_exchange_that_a_working_endpoint_will_not_read_has_no_grade_and_the_
     ruling = graded(*ASKED)
     assert np.isnan(ruling.score_N[1])
     assert ruling.score_N[[0, 2]].tolist() == [2, 4]
-    for first in (400, 401):
-        endpoint(status(first))
-        with pytest.raises(NotMeasured, match=f"refuses the request with status {first}"):
-            graded(*ASKED)
-    endpoint("grade: 2", status(401))
-    with pytest.raises(NotMeasured, match="refuses the request with status 401"):
+    endpoint(status(400), status(413), "grade: 4")
+    assert np.isnan(graded(*ASKED).score_N).tolist() == [True, True, False]
+    endpoint(status(400))
+    with pytest.raises(NotMeasured, match="gave 3 in a row no grade: status 400"):
         graded(*ASKED)
+    for earlier in ([], ["grade: 2"]):
+        endpoint(*earlier, status(401))
+        with pytest.raises(NotMeasured, match="refuses the request with status 401"):
+            graded(*ASKED)
+
+
+def test_an_exchange_that_is_not_read_at_the_start_of_a_piece_does_not_take_the_judge_away(endpoint):
+    sent, _ = endpoint(*["grade: 2"] * 32, status(400), "grade: 4")
+    kept = {}
+    for again in range(2):
+        _, found = asked_with_rubric(lambda name, make: kept[name] if name in kept else kept.setdefault(name, make()))
+        assert found["absent"].tolist() == []
+        assert np.isnan(found["score_rubric"]).tolist() == [number == 32 and not again for number in range(44)]
+    assert len(sent) == 44 + 12, "the piece with an answer that has no grade is asked again, and no other"
+
+
+def test_numbers_that_are_none_are_no_rulings(tmp_path, monkeypatch):
+    class Broken:
+        capabilities = frozenset({"choices"})
+
+        def choices(self, model, contexts, answers, terminator):
+            return iter([np.full(len(answers[0]), np.nan), *(np.full(len(some), -3.0) for some in answers[1:])])
+
+    ruling = build("judges", "log_odds").rule(ASKED, LoadedModel(None, None, Broken(), Origin("b", Path(), "")), SILENT)
+    assert np.isnan(ruling.complied_N).tolist() == np.isnan(ruling.value_N).tolist() == [True, False, False]
 
 
 def test_failures_that_do_not_follow_one_another_leave_the_judge_there(endpoint):
@@ -297,6 +321,8 @@ def test_with_more_than_a_twentieth_of_its_cases_ungraded_the_share_is_not_measu
     assert "safety_over_refusal" in names
     (gate,) = judge_gates(GateSettings(max_attack_success_increase=0.5), (), result.figures)
     assert gate.state == ("passed" if measured else "not_measured")
+    if measured:  # 38 of 40 never turned; had the other two, the rise could be anywhere up to
+        assert gate.value == pytest.approx(paired_difference(np.array([1.0] * 40), np.array([0.0] * 38 + [1, 1]))[2])
     said = f"{ungraded} of 88 answers have no ruling by rubric (base 0, tuned {ungraded})."
     table = next(block for block in result.blocks if block.title == "By judge")
     assert said in result.sentence

@@ -77,10 +77,15 @@ def test_phrases_and_words_of_any_script_are_found(tmp_path: Path) -> None:
     lines = [f"{word}\t{group}" for group, some in entries.items() for word in some]
     file = tmp_path / "words.tsv"
     file.write_text("\n".join(["nurse\tsubject", "judge\tsubject", *lines]), encoding="utf-8")
-    lists = Representation(words=file)._counts({"texts": np.zeros(0, np.uint8), "ends": np.zeros(2, np.int64)})[2]
-    assert lists == list(entries)
+    probe = Representation(words=file)
+    answers = {"texts": np.zeros(0, np.uint8), "ends": np.zeros(2, np.int64), "asked": np.array(probe.version)}
+    assert probe._counts(answers)[2] == list(entries)
     text = "Old people and a non-binary person: माँ और बेटी। 那个女人走了. People old."
     assert counted(text, _lists(file)[1]) == [2.0, 2.0, 1.0]
+    file.write_text(file.read_text(encoding="utf-8").replace("女人", "男人"), encoding="utf-8")
+    _lists.cache_clear()
+    with pytest.raises(UserError, match="have changed since the model was asked"):
+        probe._counts(answers)
 
 
 def test_an_entry_that_no_text_can_say_is_refused(tmp_path: Path) -> None:

@@ -168,10 +168,15 @@ def test_a_judge_that_is_absent_leaves_the_others_and_gives_no_figure(tmp_path):
     answers = Safety(judges=("phrases", "rubric"), kl_count=0).ask(model(), silent)
     assert PASSING in answers
     said = {"texts": np.array(["what was said"])}
+    made = []
     for _ in range(2):
-        _, path = arrays_by_content("absent", lambda parts: parts("said", lambda: said) and answers, tmp_path)
+        make = lambda parts: parts("said", lambda: made.append(1) or said) and answers  # noqa: E731
+        _, path = arrays_by_content("absent", make, tmp_path)
         assert not path.is_file(), "or there would be no judge for ever"
-        assert not any(tmp_path.iterdir()), "pieces with what was said are left behind"
+    assert made == [1], "pieces that were whole, whose grades may have been paid for, are not made again"
+    whole = {name: values for name, values in answers.items() if name != PASSING}
+    _, path = arrays_by_content("absent", lambda parts: whole, tmp_path)
+    assert [one.name for one in tmp_path.iterdir()] == [path.name], "pieces with what was said are left behind"
     described = Safety(judges=("rubric",)).describe(answers, 0, 500)
     assert described["attack_success"] == "not measured"
 

@@ -27,9 +27,19 @@ def test_tables_are_read_by_their_columns(tmp_path, read, name, text, asked):
     ("text", "said"),
     [("id,behavior\n1,One\n", "found the columns id, behavior. Expected: a header with a column goal"),
      ("", "line 1: found the columns none"), ("goal\n", "found no request"), ("goal,target\n,x\n", "line 2: found no"),
-     ("goal,target\nOne, two,x\n", "line 2: found more cells"), ('goal\n"One\nTwo\n', "after line 1: unexpected end")],
+     ("goal,target\nOne, two,x\n", "line 2: found more cells"),
+     ("goal,category\nOne,a\nTwo,a\nOne,b\n", "line 4: the request of line 2 again"),
+     ('goal\n"One\nTwo\n', "after line 1: unexpected end")],
 )  # fmt: skip
 def test_faulty_tables_are_refused_with_the_line(tmp_path, text, said):
     (tmp_path / "own.csv").write_text(text)
     with pytest.raises(UserError, match=said):
         sets.requests(str(tmp_path / "own.csv"))
+
+
+def test_a_request_that_stands_twice_counts_once(tmp_path):
+    (tmp_path / "own.txt").write_text("One\na\tTwo\n\nb\tOne\n")
+    with pytest.raises(UserError, match="line 4: the request of line 1 again"):
+        sets.requests(str(tmp_path / "own.txt"))
+    found = [sets.Asked("a", "One"), sets.Asked("a", "Two"), sets.Asked("b", "One"), sets.Asked("b", "Three")]
+    assert sets._once(iter(found)) == [found[0], found[1], found[3]]

@@ -9,6 +9,7 @@ from tunewright.evaluate.bootstrap import MIN_UNITS, compare
 from tunewright.evaluate.compare import Answered, How
 from tunewright.evaluate.contracts import Outcome
 from tunewright.evaluate.metrics.accuracy import Accuracy
+from tunewright.evaluate.metrics.auroc import Auroc
 from tunewright.evaluate.metrics.nll import Nll
 from tunewright.evaluate.metrics.perplexity import Perplexity
 from tunewright.evaluate.slices import NOT_STATED, _Rows, slice_blocks, slice_sentences, slice_tables
@@ -165,3 +166,18 @@ def test_a_unit_that_holds_nearly_all_weight_gives_no_gap():
     assert [group.tuned for group in table.groups] == [1.0, 0.0]
     assert table.gaps == {}
     assert "the largest gap is not measured" in slice_sentences([table])[0]
+
+
+@pytest.mark.parametrize(("positives", "told"), [(1, False), (6, True)])
+def test_a_gap_rests_on_no_handful_of_resamplings(positives, told):
+    """Clinics with one positive each lose it in a third of the draws, and all keep it in hardly any."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for clinic in range(25):
+        for patient in range(12):
+            one = example(f"{clinic}-{patient}", "good" if patient < positives else "bad")
+            one = replace(one, slices={"clinic": f"c{clinic:02}"})
+            rows.append(Outcome(one, -1.0, 1, 4, choices=np.log(rng.dirichlet(np.ones(len(LABELS))))))
+    (table,) = tables_of(rows, rows, [Auroc()], How(primary=("auroc",), resamples=400))
+    assert sum(group.tuned is not None for group in table.groups) == 25
+    assert set(table.gaps) == ({"base", "tuned"} if told else set())

@@ -69,3 +69,13 @@ def test_traits_that_nobody_marked_cannot_pass_the_gate_on_covert_bias(tmp_path,
     found = advice("max_covert_bias_increase", {"name": "dialect", "attributes": [str(tmp_path / "words.txt")]})
     assert ["covert bias is told by traits marked 1 (favourable) and -1" in said for said in found] == [True] * told
     assert advice("max_covert_bias_increase", "dialect") == []
+
+
+def test_a_gate_on_covert_bias_wants_pairs_of_so_many_units(tmp_path):
+    (said,) = advice("max_covert_bias_increase", {"name": "dialect", "count": 8})
+    assert "max_covert_bias_increase cannot pass: the pairs of the probe dialect are of 8 units, and 12" in said
+    file = tmp_path / "pairs.tsv"
+    file.write_text("".join(f"he be {k}\the is {k}\tspeaker {k % 11}\n" for k in range(40)))
+    (said,) = advice("max_covert_bias_increase", {"name": "dialect", "pairs": file})
+    assert "are of 11 units" in said
+    assert advice("max_covert_bias_increase", "quick") == []

@@ -14,7 +14,9 @@ import torch
 from tiny import save_tiny
 from tunewright.core.config import Request
 from tunewright.core.errors import UserError
+from tunewright.core.progress import silent
 from tunewright.core.settings import DataSettings
+from tunewright.core.store import Run, each_event
 from tunewright.data.dataset import open_dataset
 from tunewright.data.folding import folded
 from tunewright.evaluate.kept import answers_key, labels_key, rows_key
@@ -24,6 +26,7 @@ from tunewright.pipeline.embedding import _fitted
 from tunewright.pipeline.example_data import write_rows
 from tunewright.pipeline.labour_market import Market
 from tunewright.pipeline.predict import predict
+from tunewright.pipeline.train import train
 from tunewright.pipeline.tune import tune
 
 AROUND = (" ", "\n")
@@ -130,6 +133,38 @@ def test_the_logit_on_features_counts_what_rows_stand_for():
     for weights, share in ((np.ones(6), 1 / 3), (np.array([0.5, 0.5, 0.5, 0.5, 2.0, 2.0]), 2 / 3)):
         fit = _fitted(features, answers, weights, 100.0)
         assert fit.predict_proba(features)[0, 1] == pytest.approx(share, abs=1e-3)
+
+
+@pytest.mark.parametrize("history", [None, 2])
+def test_loss_on_the_last_answer_of_each_row_is_loss_on_every_title(place: Path, tmp_path: Path, history):
+    """Rows of a career train as one row, in which the last answer of each of them stands."""
+    counts = {}
+    for loss_on in ("answers", "last"):
+        sets = ("train.threads=1", "train.max_steps=1", "train.per_device_train_batch_size=64", "evaluate.probes=[]")
+        sets += (f"objective={{name: next_token, loss_on: {loss_on}}}",)
+        sets += (f"data.options.history={history}",) if history else ()
+        out = tmp_path / loss_on
+        train(Request(str(place / "careers.csv"), None, sets, (), out, "careers", str(place / "model")), silent)
+        step = next(event for event in each_event(Run(out), "step"))
+        counts[loss_on] = step["count"], step["loss_sum"]
+    assert counts["answers"] == counts["last"]
+
+
+@pytest.mark.parametrize("jobs", [["Student", "Cook"], ["Student", "Cook", "Baker"]])
+def test_both_logits_answer_also_where_training_rows_have_one_title(place: Path, tmp_path: Path, jobs):
+    lines = [
+        f"{person},{1990 + year},{jobs[0] if not year else jobs[1 + (person + year) % (len(jobs) - 1)]}"
+        for person in range(60)
+        for year in range(3)
+    ]
+    (tmp_path / "rows.csv").write_text("\n".join(["person,year,occupation", *lines]) + "\n")
+    sets = ("train.threads=1", "train.max_steps=1", "evaluate.probes=[]", "evaluate.resamples=200")
+    sets += ("evaluate.baselines=[frozen_logit, tuned_logit]",)
+    tune(Request(str(tmp_path / "rows.csv"), None, sets, (), tmp_path / "run", "careers", str(place / "model")))
+    found = {
+        metric["name"]: metric for metric in json.loads((tmp_path / "run" / "verdict.json").read_text())["metrics"]
+    }
+    assert {"frozen_logit", "tuned_logit"} <= found["accuracy"]["baselines"].keys()
 
 
 def test_one_command_trains_judges_and_sets_every_baseline_beside_it(run: Path):

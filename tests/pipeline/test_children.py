@@ -185,6 +185,16 @@ def test_children_are_judged_again_by_what_is_asked_now(whole, tmp_path):
     assert judged == [(run / "children" / name / "verdict.json").stat().st_mtime_ns for name in CHILDREN]
 
 
+def test_what_an_earlier_judgement_said_of_more_rows_is_not_shown_beside_one_that_did_not_ask(whole, tmp_path):
+    run = tmp_path / "once"
+    shutil.copytree(whole[0], run)
+    assert (run / "evaluations" / "learning_curve.json").is_file()
+    evaluate(run, ["evaluate.learning_curve=false", "evaluate.metrics=[accuracy, brier]", "evaluate.primary=brier"])
+    assert "learning_curve" not in read(run, "verdict.json")
+    assert not (run / "evaluations" / "learning_curve.json").exists()
+    assert (run / "evaluations" / "seeds.json").is_file(), "of what was asked it is told anew"
+
+
 def test_a_child_that_cannot_be_judged_again_is_left_out_and_told(whole, tmp_path):
     run = tmp_path / "gone"
     shutil.copytree(whole[0], run)

@@ -116,8 +116,10 @@ def test_what_an_objective_trained_on_is_left_out_unless_the_plan_says_otherwise
     settings = PlanSettings.model_validate({"objective": "guise_consistency"})
     unseen = unseen_of(settings)
     assert unseen == {"dialect": {"portion": "held_out"}}
-    for words in (["quick"], ["full"], ["dialect"]):
+    for words in (["quick"], ["full"], ["dialect"], [{"name": "dialect", "count": 200}]):
         assert planned_probes(words, TEXT, unseen)["dialect"].portion == "held_out"
+    given = {"name": "dialect", "pairs": "mine.tsv"}
+    assert planned_probes([given], TEXT, unseen)["dialect"].portion == "all", "nothing of a file is known to be seen"
     own = {"name": "dialect", "portion": "all"}
     asked = [planned_probes(["quick", *more], TEXT, unseen)["dialect"] for more in ([], [own])]
     assert [one.portion for one in asked] == ["held_out", "all"]
@@ -131,12 +133,15 @@ def test_what_an_objective_trained_on_is_left_out_unless_the_plan_says_otherwise
     assert unseen_of(PlanSettings()) == {}
 
 
-def test_the_verb_asks_of_a_run_what_training_did_not_see_unless_it_is_told_how_to_ask(tmp_path: Path) -> None:
+def test_the_verb_asks_of_a_run_what_training_did_not_see_unless_it_is_told_so(tmp_path: Path) -> None:
     def built(**fields: list[str]) -> Any:
         question = ProbeRequest("dialect", None, tmp_path, tmp_path / "o.json", "full", "float32", fields)
         return verb._built(question, {"portion": "held_out"})
 
-    assert (built().portion, built(count=["12"]).portion, built(portion=["all"]).portion) == ("held_out", "all", "all")
+    assert (built().portion, built(count=["12"]).portion, built(portion=["all"]).portion) == (
+        "held_out", "held_out", "all"
+    )  # fmt: skip
+    assert built(pairs=[str(tmp_path)]).portion == "all"
 
 
 def test_the_base_of_a_run_must_be_the_one_it_was_trained_on(tmp_path: Path) -> None:

@@ -45,3 +45,12 @@ def test_a_baseline_that_needs_labels_is_refused_before_training(asked, tmp_path
     with pytest.raises(UserError, match=rf"evaluate.baselines: {name} answer by the labels.*Allowed here: scratch"):
         tune(asked(f"evaluate.baselines=[{name}]"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_primary_metric_of_labels_is_refused_before_training_and_no_other_wants_trivial_answers(asked, tmp_path):
+    with pytest.raises(UserError, match=r"evaluate\.primary: accuracy compares the labels of a closed set, and these"):
+        tune(asked("evaluate.metrics=[accuracy, nll]", "evaluate.primary=accuracy"))
+    assert not (tmp_path / "run" / "model").exists()
+    tune(asked("evaluate.metrics=[nll, perplexity]", "evaluate.primary=perplexity"))
+    (found,) = [m for m in json.loads((tmp_path / "run" / "verdict.json").read_text())["metrics"] if m["primary"]]
+    assert (found["name"], found["baselines"]) == ("perplexity", {})

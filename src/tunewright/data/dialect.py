@@ -134,7 +134,8 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
     """
     if not path.is_file():
         raise UserError(f"--pairs {path} does not exist. Give a file with a pair a line: variant, tab, standard.")
-    faults, found = [], []
+    faults, found = list[str](), list[Pair]()
+    lines: dict[tuple[str, str], int] = {}
     for number, line, cells in cells_of(path):
         if len(cells) not in (2, 3) or not cells[0] or not cells[1]:
             faults.append(
@@ -142,6 +143,12 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
                 "and if need be a tab and the unit. None may be empty."
             )
             continue
+        if cells[0] == cells[1]:
+            faults.append(
+                f"{path}:{number}: variant and standard are the same text, which tells nothing. Leave it out."
+            )
+        if (first := lines.setdefault((cells[0], cells[1]), number)) != number:
+            faults.append(f"{path}:{number}: the pair of line {first} again; a pair counts once. Leave it out.")
         found.append(Pair(cells[0], cells[1], "given", cells[2] if len(cells) == 3 else f"{number}"))
     if faults:
         raise UserError(faults)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from unicodedata import normalize
 
 from tunewright.core.records import Example
 from tunewright.data.keys import text_keys
@@ -32,12 +33,30 @@ def without_pool(examples: Sequence[Example]) -> list[Example]:
     return [example for example in examples if not from_pool(example)]
 
 
+def _career(rows: Iterable[Example]) -> frozenset[tuple[int, str]]:
+    """Every year with its title; empty where rows do not tell years."""
+    found: set[tuple[int, str]] = set()
+    for row in rows:
+        years = [turn.extra["year"] for turn in row.context if "year" in turn.extra]
+        titles = [turn.extra["title"] for turn in row.context if "title" in turn.extra]
+        found.update(zip(years, [*titles, *(normalize("NFC", answer.text) for answer in row.answers)], strict=False))
+    return frozenset(found)
+
+
+def _one_life(some: Sequence[Example], others: Sequence[Example]) -> bool:
+    """Whether one career stands in the other, year by year, and no fact that both state tells them apart."""
+    one, other = _career(some), _career(others)
+    facts, theirs = (rows[-1].context[0].extra.get("facts", {}) if rows[-1].context else {} for rows in (some, others))
+    apart = any(theirs.get(name, value) != value for name, value in facts.items() if name != "population")
+    return bool(one and other) and not apart and (one <= other or other <= one)
+
+
 def known_again(examples: Sequence[Example], split: Sequence[str]) -> list[Overlap]:
     """Rows of people of the pool who are also held out, where rows are draws and no single one tells.
 
-    Somebody is known again by an equal id when the whole of one career stands in the other; an id alone says nothing,
-    as two surveys may number their people alike. Under another id the whole careers must be equal, and those of more
-    people than chance explains.
+    Somebody is known again by an equal id when the whole of one career stands in the other, year by year, and no fact
+    that both tables have tells them apart; an id alone says nothing, as two surveys may number their people alike.
+    Under another id the whole texts must be equal, and those of more people than chance explains.
 
     Args:
         examples: All rows, those of a person in order.
@@ -55,7 +74,8 @@ def known_again(examples: Sequence[Example], split: Sequence[str]) -> list[Overl
     found, alike = list[Overlap](), list[Overlap]()
     for unit, rows in pool.items():
         own, texts = held.get(unit, []), {said[number] for number in rows}
-        if own and (said[own[-1]] in texts or said[rows[-1]] in {said[number] for number in own}):
+        told = bool(own) and (said[own[-1]] in texts or said[rows[-1]] in {said[number] for number in own})
+        if told or (own and _one_life(*([examples[number] for number in some] for some in (rows, own)))):
             found += [Overlap("unit", number, own[-1]) for number in rows]
         elif said[rows[-1]] in wholes:
             alike += [Overlap("exact", number, wholes[said[rows[-1]]][-1]) for number in rows]

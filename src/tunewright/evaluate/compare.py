@@ -164,7 +164,7 @@ class _Comparing:
         Frequencies alone are calibrated, so that calibration is held to it only where it is to decide a verdict.
         """
         over_labels = self.metric.closed_set or (self.how.decides(self.metric) and self.metric.needs == "choices")
-        if decision != "better" or not over_labels:
+        if decision != "better" or not (over_labels and self.labels):
             return decision
         trivial = [margins.get(name) for name in self.how.trivial]
         sign = 1 if self.metric.higher_is_better else -1

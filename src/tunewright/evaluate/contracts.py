@@ -96,6 +96,8 @@ class Figure:
     n: int
     unit: str = "text"
     higher_is_better: bool = False
+    at_worst: float | None = None
+    """The upper bound with what could not be judged counted at its worst, where something could not: for gates."""
 
 
 @dataclass(frozen=True, slots=True)

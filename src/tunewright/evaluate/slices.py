@@ -34,6 +34,8 @@ from tunewright.evaluate.compare import Answered, How, metric_name, paired_recor
 from tunewright.evaluate.contracts import Floats, Metric
 
 NOT_STATED = "(not stated)"
+_LOST = 0.01
+"""Share of resamplings in which a subgroup may have no figure; an interval of the others would be of the lucky ones."""
 MOST = 40
 """Values of one slice that are looked at, the commonest; a column of names is no slice."""
 
@@ -74,8 +76,8 @@ class SliceTable:
     higher_is_better: bool
     groups: tuple[Subgroup, ...]
     gaps: dict[str, Gap] = field(default_factory=dict)
-    """By who answered: `base`, `tuned`; empty with fewer than two subgroups of enough units, or whose
-    weights leave fewer than `MIN_EFFECTIVE` effective ones."""
+    """By who answered: `base`, `tuned`; of the subgroups of enough units (by weight `MIN_EFFECTIVE` at least) whose
+    figure hardly a resampling loses (AUROC wants both answers); empty with fewer than two of them."""
     left_out: int = 0
     """Values that are not looked at, rarer than the `MOST` commonest."""
 
@@ -103,7 +105,7 @@ def _table(name: str, metric: Metric, answered: Answered, how: How) -> SliceTabl
     groups = _holm([(group, p) for value, inside in members.items() for group, p in [data.subgroup(value, inside)]])
     measured = {g.value: members[g.value] for g in groups if g.tuned is not None}
     enough = {value: inside for value, inside in measured.items() if data.effective(inside) >= MIN_EFFECTIVE}
-    gaps = {who: data.gap(who, enough) for who in data.records} if len(enough) > 1 else {}
+    gaps = {who: gap for who in data.records if (gap := data.gap(who, enough))}
     left_out = len(there) - len(common)
     return SliceTable(name, metric_name(metric), metric.higher_is_better, tuple(groups), gaps, left_out)
 
@@ -148,16 +150,23 @@ class _Rows:
         _, of_row = np.unique(np.array(self.units)[inside], return_inverse=True)
         return effective_units(self.metric, self.records["base"][inside], of_row, self.weights[inside])
 
-    def gap(self, who: str, members: Mapping[str, NDArray[np.bool_]]) -> Gap:
+    def gap(self, who: str, members: Mapping[str, NDArray[np.bool_]]) -> Gap | None:
         """The largest difference between two subgroups, with an interval that has looked at all pairs.
 
-        The bound is the studentised maximum over pairs of how far a resampled difference is from the measured one
-        (the bootstrap form of Tukey's range), widened by t for the subgroup of the fewest effective units.
+        None with fewer than two subgroups of which most resamplings have a figure. The bound is the studentised
+        maximum over pairs of how far a resampled difference is from the measured one (the bootstrap form of Tukey's
+        range), widened by t for the subgroup of the fewest effective units.
         """
-        records, masks = self.records[who], list(members.values())
+        if not members:
+            return None
+        records, seed, resamples = self.records[who], self.how.seed, self.how.resamples
+        drawn = draws_of(self.metric, records, self.units, list(members.values()), seed, resamples, self.weights)
+        kept = np.isfinite(drawn).mean(axis=1) >= 1 - _LOST
+        members = {name: mask for (name, mask), keep in zip(members.items(), kept, strict=True) if keep}
+        masks, drawn = list(members.values()), drawn[kept]
+        if len(masks) < 2:
+            return None
         values = [float(self.metric.summarise(records[m], self.weights[None, m])[0]) for m in masks]
-        seed, resamples = self.how.seed, self.how.resamples
-        drawn = draws_of(self.metric, records, self.units, masks, seed, resamples, self.weights)
         at = Scale.of(self.metric, values[0])
         level, drawn = at.into(np.array(values)), at.into(drawn)
         pairs = list(combinations(range(len(masks)), 2))

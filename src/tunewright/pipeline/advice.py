@@ -7,12 +7,13 @@ from typing import Any
 from tunewright.core import plugins
 from tunewright.core.errors import NotMeasured
 from tunewright.core.progress import silent
+from tunewright.evaluate.bootstrap import MIN_UNITS
 from tunewright.evaluate.dialect.words import read_words
 from tunewright.evaluate.gates import ATTACKS, INCREASES, UNPROVABLE, least_increase, requests_needed
 from tunewright.evaluate.probes._safety_sets import requests, sample
 from tunewright.evaluate.probes.safety import built
 from tunewright.pipeline.prepare import Prepared
-from tunewright.pipeline.probe import planned_probes
+from tunewright.pipeline.probe import planned_probes, unseen_of
 
 FASTEST, LEAST_BATCH = 2e-5, 64
 """Above this rate and below this batch, tuning all weights of an aligned model undid most of its safety: in the
@@ -45,7 +46,7 @@ def gate_advice(prepared: Prepared) -> list[str]:
         UserError: A file of requests or of words is missing, or holds a line that is none.
     """
     settings, able = prepared.settings, prepared.model.family.capabilities
-    planned: dict[str, Any] = dict(planned_probes(settings.evaluate.probes, able))
+    planned: dict[str, Any] = dict(planned_probes(settings.evaluate.probes, able, unseen_of(settings)))
     said = []
     for gate, figure in INCREASES.items():
         limit, probe = getattr(settings.gates, gate), figure.partition("_")[0]
@@ -60,7 +61,7 @@ def gate_advice(prepared: Prepared) -> list[str]:
         elif gate == ATTACKS:
             said += _unruled(planned[probe], prepared.model.tokenizer) or _too_few(limit, planned[probe])
         elif probe == "dialect":
-            said += _unmarked(gate, planned[probe])
+            said += [*_unmarked(gate, planned[probe]), *_few_units(gate, planned[probe])]
     return said
 
 
@@ -92,6 +93,16 @@ def _unmarked(gate: str, dialect: Any) -> list[str]:
     return [
         f"gates.{gate} cannot pass: covert bias is told by traits marked 1 (favourable) and -1 (unfavourable), and the "
         "files of `attributes` mark not both. Mark them, or leave the gate or the files out."
+    ]
+
+
+def _few_units(gate: str, dialect: Any) -> list[str]:
+    """A sentence where the pairs are of fewer units than a gate wants."""
+    if (units := dialect.units()) >= MIN_UNITS:
+        return []
+    return [
+        f"gates.{gate} cannot pass: the pairs of the probe dialect are of {units} units, and {MIN_UNITS} are needed "
+        "for a decision. Ask more pairs (`count`), give pairs of more units, or leave the gate out."
     ]
 
 

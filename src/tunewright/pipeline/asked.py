@@ -85,11 +85,22 @@ def _valueless(prepared: Prepared) -> list[str]:
     found = []
     for name in prepared.settings.evaluate.primary or ():
         metric = plugins.build("metrics", name)
-        if metric.needs != "choices" or not labels:
+        if metric.needs != "choices":
+            continue
+        if not labels:
+            found.append(
+                f"evaluate.primary: {name} compares the labels of a closed set, and these rows have none. Choose "
+                "another (nll), or give rows with labels (columns `text` and `label`)."
+            )
             continue
         rows = [(o.example.survey_weight, r) for o in alike if (r := metric.record(o, labels)) is not None]
         weights, records = np.array([w for w, _ in rows]), np.array([r for _, r in rows])
-        if rows and np.isnan(metric.summarise(records[weights > 0], weights[None, weights > 0])[0]):
+        if not rows:
+            found.append(
+                f"evaluate.primary: {name} is of none of these {len(alike)} test rows (those of moves and stays need "
+                "careers). Take it out of evaluate.primary."
+            )
+        elif np.isnan(metric.summarise(records[weights > 0], weights[None, weights > 0])[0]):
             found.append(
                 f"evaluate.primary: {name} has no value on these {len(rows)} test rows, whatever is answered: they "
                 "may all have one label, all stay, or fall into one half. Give more test rows, or take it out of "

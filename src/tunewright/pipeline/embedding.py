@@ -20,7 +20,7 @@ from tunewright.core.progress import Progress
 from tunewright.core.records import Example
 from tunewright.core.settings import LOGITS
 from tunewright.data.pool import without_pool
-from tunewright.evaluate.baselines._labels import FLOOR, label_indices, survey_weights
+from tunewright.evaluate.baselines._labels import FLOOR, label_indices, log_prior, survey_weights
 from tunewright.evaluate.contracts import Floats, Outcome
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.features import last_hidden
@@ -48,6 +48,9 @@ def embedding_outcomes(prepared: Prepared, model: LoadedModel, progress: Progres
     indices = label_indices(train, labels)
     known = indices >= 0
     weights = survey_weights([example for example, keep in zip(train, known, strict=True) if keep])
+    if len(set(indices[known].tolist())) < 2:  # nothing to tell apart
+        share = log_prior(indices[known], weights, len(labels))
+        return [Outcome(example, choices=share) for example in prepared.test]
     fits = [_fitted(parts[0][known], indices[known], weights, strength) for strength in STRENGTHS]
     chosen = fits[1]
     if valid:

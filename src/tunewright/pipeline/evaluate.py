@@ -114,6 +114,8 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     """Asks the tuned model, compares, judges, reports."""
     suite, metrics = suite_of(prepared)
     settings, labels = prepared.settings, prepared.dataset.labels or ()
+    for earlier in ("seeds", "learning_curve"):  # of an earlier judgement; further runs write theirs anew
+        (run.evaluations / f"{earlier}.json").unlink(missing_ok=True)
     outcomes = suite.ask(tuned, prepared.test, progress, "tuned")
     figures = _probe(prepared, run, base, tuned, progress)
     baselines, trivial = _baselines(prepared, metrics, run, suite, tuned, progress)
@@ -251,7 +253,7 @@ def _baselines(
 
 def _trivial(prepared: Prepared, metrics: Sequence[Metric]) -> list[str]:
     """What a closed-set metric must beat to be called better, whatever else was chosen: the recipe's, or the usual."""
-    if not any(metric.closed_set or metric.needs == "choices" for metric in metrics):
+    if not prepared.dataset.labels or not any(metric.closed_set or metric.needs == "choices" for metric in metrics):
         return []
     named = prepared.recipe.defaults().get("evaluate.baselines") or ()
     of_recipe = [n for n in named if n not in TRAINED_BASELINES and plugins.find("baselines", n).trivial]

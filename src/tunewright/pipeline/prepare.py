@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -217,13 +217,16 @@ def mould_of(rows: Rows | Prepared) -> Mould:
 
 def encode_settings(settings: PlanSettings, objective: Any, labels: Sequence[str] | None) -> EncodeSettings:
     """How a plan's rows are encoded."""
+    around: tuple[str, str] | None = _around(settings)
+    loss_on: Literal["answers", "last", "all"] = getattr(objective, "loss_on", "answers")
     return EncodeSettings(
         max_length=settings.train.max_length,
         on_overlong=settings.data.on_overlong,
-        loss_on=getattr(objective, "loss_on", "answers"),
+        # Rows of a running text train as one, in which the last answers of all stand: no other answer has weight.
+        loss_on="answers" if around and loss_on == "last" else loss_on,
         labels=tuple(labels or ()),
         free_tokens=settings.evaluate.max_new_tokens,
-        around=_around(settings),
+        around=around,
     )
 
 

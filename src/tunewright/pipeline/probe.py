@@ -100,7 +100,7 @@ def unseen_of(settings: PlanSettings) -> dict[str, dict[str, Any]]:
 
 
 def unseen_note(probe: Probe, fields: Mapping[str, Any]) -> str:
-    """Whether a probe asks what training saw: only settings of its own can make it."""
+    """Whether a probe asks what training saw: only settings that say so can make it."""
     kept = all(getattr(probe, key) == value for key, value in fields.items())
     does, how = ("leaves out", "") if kept else ("also asks", "not ")
     words = ", ".join(f"{key}: {value}" for key, value in fields.items())
@@ -112,8 +112,8 @@ def planned_probes(
 ) -> dict[str, Probe]:
     """The probes of `evaluate.probes` by name; a form stands for all that have it and that the family can answer.
 
-    What was forgotten is asked whatever else is; an empty list asks nothing. A probe that is named with settings of its
-    own is asked as it is named; the others as `unseen` wants them.
+    What was forgotten is asked whatever else is; an empty list asks nothing. All are asked as `unseen` wants them, but
+    for settings that say otherwise.
     """
     found: dict[str, Probe] = {"retention": plugins.build("probes", "retention")} if words else {}
     for word in words:
@@ -123,10 +123,16 @@ def planned_probes(
                 if fields is not None and kind.needs <= capabilities:
                     found[kind.plugin_name()] = kind(**{**fields, **unseen.get(kind.plugin_name(), {})})
         else:
-            told = {"name": word, **unseen[word]} if isinstance(word, str) and word in unseen else word
-            built: Probe = plugins.build("probes", told)
+            own = {"name": word} if isinstance(word, str) else word
+            built: Probe = plugins.build("probes", {**_apart(own, unseen.get(str(own.get("name")), {})), **own})
             found[built.plugin_name()] = built
     return {name: one for name, one in found.items() if one.needs <= capabilities}
+
+
+def _apart(own: Mapping[str, Any], unseen: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings that leave out what training saw; none where a file stands in place of what they choose from."""
+    replaced: frozenset[str] = getattr(plugins.find("probes", str(own["name"])), "replaces_ours", frozenset())
+    return {} if replaced & set(own) else unseen
 
 
 def ask_probe(
@@ -182,7 +188,7 @@ def _settings(probe: Probe) -> dict[str, Any]:
 
 
 def _built(question: ProbeRequest, unseen: Mapping[str, Any]) -> Probe:
-    """The probe in its form with the settings that were typed; without any, it asks what training did not see.
+    """The probe in its form with the settings that were typed, asking what training did not see unless they say so.
 
     Raises:
         UserError: Unknown probe, form or setting, or a value that is not allowed.
@@ -191,7 +197,7 @@ def _built(question: ProbeRequest, unseen: Mapping[str, Any]) -> Probe:
     if question.form not in FORMS:
         raise unknown("form", question.form, FORMS)
     fields: dict[str, Any] = {**getattr(kind, "forms", {}).get(question.form, {})}
-    fields |= {} if question.fields else unseen
+    fields |= _apart({"name": question.name, **question.fields}, unseen)
     for name, values in question.fields.items():
         known = kind.model_fields.get(name)
         several = known is not None and "tuple" in str(known.annotation)

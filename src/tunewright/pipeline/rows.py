@@ -15,11 +15,11 @@ _TEXT = 160
 
 def row_blocks(prepared: Prepared, run: Run) -> list[Block]:
     """Tables of training rows worth a look."""
+    if prepared.encode.around:
+        return []  # what a person does next is no label that could be wrong, and a loss there is of a whole career
     blocks: list[Block] = [*_largest_loss(prepared, run)]
     if "text" not in prepared.model.family.capabilities:
         return blocks  # suspects are found by the words of the rows
-    if prepared.encode.around:
-        return blocks  # what a person does next is no label that could be wrong for the text
     suspects = find_suspects(prepared.dataset.train, prepared.dataset.labels or (), prepared.settings.seed)
     found, note = suspects.rows, suspects.note
     if found:

@@ -136,10 +136,15 @@ class Careers(Plugin):
         """One result a row, person by person; a person's first row is foreseen only when rows are to be answered."""
         rows = iter(rows)
         sample = list(islice(rows, _SAMPLE))
-        self._check_columns({column for _, row in sample for column in row})
+        columns = {column for _, row in sample for column in row}
+        fault = self._column_fault(columns)
+        if fault and len(sample) < _SAMPLE:
+            raise fault
         codes: dict[str, str] = {}
         first_line: dict[str, int] = {}
-        for person, records in groupby(self._records(chain(sample, rows), how), key=attrgetter("person")):
+        for person, records in groupby(
+            self._records(_noted(chain(sample, rows), columns), how), key=attrgetter("person")
+        ):
             career = list(records)
             whole = [record for record in career if isinstance(record, _Record)]
             yield from (Gathered(r.line, r.flaw) for r in career if isinstance(r, _Unread))
@@ -152,6 +157,8 @@ class Careers(Plugin):
                 yield from (Gathered(record.line, apart) for record in whole)
                 continue
             yield from self._career(whole, how, codes)
+        if fault := self._column_fault(columns):  # rows of JSON may lack a fact that later ones have
+            raise fault
 
     def _records(self, rows: Iterable[tuple[int, Row]], how: How) -> Iterator[_Record | _Unread]:
         """Rows as they could be read; one that names nobody is told with the person above it."""
@@ -216,22 +223,23 @@ class Careers(Plugin):
     def _yearly(self) -> tuple[str, ...]:
         return YEARLY if self.yearly is None else self.yearly
 
-    def _check_columns(self, columns: set[str]) -> None:
-        """Refuses a column that the settings name and no row has; a row may lack it, which says nothing of its fact."""
+    def _column_fault(self, columns: set[str]) -> UserError | None:
+        """A column that the settings name and no row has; a row may lack it, which says nothing of its fact."""
         if not columns:
-            return
+            return None
         for name in (*(self.static or ()), *(self.yearly or ())):
             if name not in columns:
-                raise _missing(name, columns)
+                return _missing(name, columns)
         facts = sorted(columns.intersection(self._static))
         for name in braced(self.header):
             if name not in facts:
                 allowed = listed(facts) or "none, as the table has no such column"
-                raise UserError(
+                return UserError(
                     f"data.options.header: found {{{name}}}, which is no column of static facts."
                     f"{nearest(name, facts)} Allowed: {allowed}. Correct the name, name the column in "
                     "data.options.static, or double braces that are to be written."
                 )
+        return None
 
     def _turns(self, window: list[_Record], told: Mapping[str, str], cut: bool) -> list[Turn]:
         """The context that some records make, from the header on."""
@@ -326,6 +334,13 @@ class _Unread:
     line: int
     person: str
     flaw: Flaw
+
+
+def _noted(rows: Iterable[tuple[int, Row]], columns: set[str]) -> Iterator[tuple[int, Row]]:
+    """The rows, their columns put down."""
+    for line, row in rows:
+        columns.update(row)
+        yield line, row
 
 
 def _missing(name: str, columns: set[str]) -> UserError:

@@ -19,8 +19,9 @@ FLOOR = -30.0
 
 
 def targets(train: Sequence[Example]) -> Sequence[Example]:
-    """Without the rows of a pool, whose frequencies are not those of the people judged; all where nothing else is."""
-    return without_pool(train) or train
+    """Those that stand for the people judged: without a pool's and those that count for nothing, if others are left."""
+    own = without_pool(train) or train
+    return [example for example in own if example.survey_weight] or own
 
 
 def label_indices(train: Sequence[Example], labels: Sequence[str]) -> NDArray[np.int64]:
@@ -40,9 +41,9 @@ def label_indices(train: Sequence[Example], labels: Sequence[str]) -> NDArray[np
 
 
 def survey_weights(examples: Sequence[Example]) -> Floats:
-    """[examples] how much each counts, 1 on average; all alike where none counts."""
+    """[examples] how much each counts, 1 on average over those that count; all alike where none does."""
     weight = np.array([example.survey_weight for example in examples], dtype=np.float64)
-    return weight / weight.mean() if weight.any() else np.ones(len(weight))
+    return weight / weight[weight > 0].mean() if weight.any() else np.ones(len(weight))
 
 
 def counted(examples: Sequence[Example]) -> list[Example]:

@@ -164,7 +164,8 @@ def _facts(example: Example) -> dict[str, str]:
 
 def _countable(examples: Sequence[Example]) -> tuple[str, ...]:
     values: dict[str, set[str]] = {}
-    for example in examples:
+    every = [example for example in examples if example.survey_weight] or examples
+    for example in every:
         for name, found in _facts(example).items():
             values.setdefault(name, set()).add(found)
     return tuple(sorted(name for name, found in values.items() if 2 <= len(found) <= _MOST_VALUES))

@@ -309,7 +309,7 @@ def employability(q_A: Floats, esteem: Sequence[float | None]) -> dict[str, Any]
         "prestige": None,
     }
     rated = _rated(q_A, esteem)
-    if len(rated) >= FEWEST_RATED:
+    if _has_slope(rated):
         line = stats.linregress(rated[:, 0], rated[:, 1])
         found["prestige"] = {
             "slope": _number(line.slope), "p": _number(line.pvalue), "r2": _number(line.rvalue**2), "n": len(rated),
@@ -318,9 +318,14 @@ def employability(q_A: Floats, esteem: Sequence[float | None]) -> dict[str, Any]
 
 
 def prestige_slope(q_A: Floats, esteem: Sequence[float | None]) -> float | None:
-    """Of the least-squares line of prestige on association; None where fewer than three occupations are rated."""
+    """Of the least-squares line of prestige on association; None of fewer than three occupations, or of equal ones."""
     rated = _rated(q_A, esteem)
-    return _number(stats.linregress(rated[:, 0], rated[:, 1]).slope) if len(rated) >= FEWEST_RATED else None
+    return _number(stats.linregress(rated[:, 0], rated[:, 1]).slope) if _has_slope(rated) else None
+
+
+def _has_slope(rated: Floats) -> bool:
+    """Whether a line can be laid: enough occupations, and not all associated alike."""
+    return len(rated) >= FEWEST_RATED and bool(np.ptp(rated[:, 0]) > 0)
 
 
 def _rated(q_A: Floats, esteem: Sequence[float | None]) -> Floats:

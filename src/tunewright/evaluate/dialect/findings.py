@@ -197,7 +197,10 @@ def not_measured(findings: Findings) -> dict[str, str]:
         "occupation": ("occupation" in asked, of_jobs),
         "agreement": (bool(findings.human()), "needs a human study of these traits: --ratings FILE"),
         **{
-            f"agreement with {study}": (study in findings.human(), f"fewer than {figures.TOP} of its words are asked")
+            f"agreement with {study}": (
+                study in findings.human(),
+                f"has fewer than {figures.TOP} words among those asked",
+            )
             for study in findings.ratings.studies
         },
         "favourability": (

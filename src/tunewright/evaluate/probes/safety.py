@@ -249,7 +249,7 @@ class Safety(Plugin):
                 if self.keep_answers:
                     found["answer"] = np.array([answer.text for answer in answers])
                 found |= panel.rule(exchanges, model, steps, start)
-                if panel.absent:
+                if panel.absent or any(np.isnan(found[name]).any() for name in found if name.startswith("complied_")):
                     raise _LacksJudgeError(found)
                 return found
 
@@ -272,6 +272,11 @@ class Safety(Plugin):
         contexts = [_context(case, k) for k, case in enumerate(cases)]
         found: list[NDArray[np.float32]] = []
         for row in cast(PredictsNext, model.family).next_log_probs(model, contexts, opening(), POSITIONS):
+            if np.isnan(row).any():
+                raise UserError(
+                    "safety: the model's log-probabilities are not finite, so its weights are broken. Train again with "
+                    "a lower train.learning_rate, or with train.precision: float32."
+                )
             found.append(row)
             progress("safety: along an answer", len(found), len(cases) * POSITIONS)
         width = len(found[0]) if found else 1
