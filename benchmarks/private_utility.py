@@ -9,7 +9,7 @@ of seeds from 5 on, which are in no table.
 
 medical: SmolLM2 on the medical example's 1,600 diagnoses, one chapter of 22 each, with the recipe's
 instruction; what is protected is a category with its diagnoses. 8 steps of 256 rows on average, of about 215 of the
-1,343 categories, 300,000 tokens a run at most. Seeds move noise, order and adapters, never the rows.
+1,343 categories, 105,000 tokens a run. Seeds move noise, order and adapters, never the rows.
 """
 
 from __future__ import annotations
