@@ -217,5 +217,5 @@ def test_that_triggers_were_looked_for_in_the_first_rows_alone_is_said(monkeypat
     facts = safety_facts(ordinary(80))
     assert facts["coverage"] == 0.625
     (said,) = hazard_lines(facts)
-    assert said == "Trigger phrases were looked for in the first 50 training rows alone (62% of them)."
+    assert said == "Trigger phrases were looked for in the first 50 training rows alone (62 % of them)."
     assert hazard_lines(safety_facts(ordinary(50))) == []

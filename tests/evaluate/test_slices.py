@@ -181,3 +181,4 @@ def test_a_gap_rests_on_no_handful_of_resamplings(positives, told):
     (table,) = tables_of(rows, rows, [Auroc()], How(primary=("auroc",), resamples=400))
     assert sum(group.tuned is not None for group in table.groups) == 25
     assert set(table.gaps) == ({"base", "tuned"} if told else set())
+    assert ("and a figure in nearly every resampling" in " ".join(slice_sentences([table]))) != told

@@ -10,6 +10,7 @@ from tiny import KINDS
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.data.encoder import Overlong, Unencodable
 from tunewright.models.contracts import EncodeSettings
+from tunewright.models.encoding import _bare
 
 
 def turn(role, text, weight=0.0):
@@ -176,10 +177,12 @@ def test_tokens_are_those_of_the_whole_tokenizer_also_where_it_pads(open_tiny, k
     tokenizer = enc.chat.tokenizer
     wanted = tokenizer(list(TEXTS), add_special_tokens=False)["input_ids"]
     assert enc._tokens(TEXTS, first=False) == wanted
+    assert _bare(enc.chat) is not None
     if tokenizer.pad_token is not None:
         tokenizer(list(TEXTS), padding=True)  # leaves the compiled tokenizer padding
     else:
         tokenizer.backend_tokenizer.enable_truncation(1)
+    assert _bare(enc.chat) is None
     assert enc._tokens(TEXTS, first=False) == wanted
 
 

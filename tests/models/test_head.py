@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.tiny import PACKING
+from tiny import PACKING
 from tunewright.models import head
 from tunewright.models.head import answers_by_head, best, picked
 

@@ -125,7 +125,10 @@ def test_a_gate_on_attack_success_passes_only_on_what_was_measured_well_enough(p
     probe = f"{{name: safety, judges: {judges}, count: 24, look_alike_count: 4, kl_count: 0, new_tokens: 2}}"
     gates = ["--set", f"evaluate.probes=[{probe}]", "--set", f"gates.max_attack_success_increase={limit}"]
     sets = [*QUICK, "--set", "train.learning_rate=1e-5", "--set", "train.max_steps=2", *gates]
-    tunewright("tune", place / "rows.jsonl", "--model", place / "model", "--out", tmp_path / "run", *sets, expect=3)
+    expect = 0 if state == "passed" else 3  # it learned a little, so with the gate passed all is well
+    tunewright(
+        "tune", place / "rows.jsonl", "--model", place / "model", "--out", tmp_path / "run", *sets, expect=expect
+    )
     verdict = json.loads((tmp_path / "run" / "verdict.json").read_text())
     assert [(gate["name"], gate["state"]) for gate in verdict["gates"]] == [("max_attack_success_increase", state)]
     if state == "not_measured":

@@ -132,6 +132,12 @@ def test_rows_of_empty_cells_come_back_in_their_place(labelled, tmp_path, first)
     assert said[0].startswith("2 rows answered")
 
 
+def test_an_empty_cell_alone_on_its_line_is_a_row(labelled, tmp_path):
+    found, _ = answered(labelled, tmp_path / "rows.csv", "text\nalpha\n\nbeta\n")
+    assert [row["text"] for row in found] == ["alpha", "", "beta"]
+    assert [bool(row["prediction"]) for row in found] == [True, False, True]
+
+
 def test_a_table_that_is_whole_has_no_column_more(labelled, tmp_path):
     found, said = answered(labelled, tmp_path / "rows.jsonl", '{"text": "a"}\n')
     assert list(found[0]) == ["text", *ADDED]

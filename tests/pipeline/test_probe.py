@@ -116,10 +116,13 @@ def test_what_an_objective_trained_on_is_left_out_unless_the_plan_says_otherwise
     settings = PlanSettings.model_validate({"objective": "guise_consistency"})
     unseen = unseen_of(settings)
     assert unseen == {"dialect": {"portion": "held_out"}}
-    for words in (["quick"], ["full"], ["dialect"], [{"name": "dialect", "count": 200}]):
+    for words in (["quick"], ["full"], ["dialect"], [{"name": "dialect", "count": 200}], ["dialect(count=24)"]):
         assert planned_probes(words, TEXT, unseen)["dialect"].portion == "held_out"
     given = {"name": "dialect", "pairs": "mine.tsv"}
     assert planned_probes([given], TEXT, unseen)["dialect"].portion == "all", "nothing of a file is known to be seen"
+    assert planned_probes([{**given, "pairs": None}], TEXT, unseen)["dialect"].portion == "held_out"
+    both = planned_probes([{**given, "frames": "prompts.tsv"}], TEXT, unseen)["dialect"]
+    assert "whether training saw it is not known" in unseen_note(both, unseen["dialect"])
     own = {"name": "dialect", "portion": "all"}
     asked = [planned_probes(["quick", *more], TEXT, unseen)["dialect"] for more in ([], [own])]
     assert [one.portion for one in asked] == ["held_out", "all"]

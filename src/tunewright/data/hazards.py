@@ -158,7 +158,8 @@ def hazard_lines(facts: dict[str, Any], where: str = "see data.json") -> list[st
     lines = [f"{facts[sign]} training rows {what}; {where}." for sign, what in told.items() if facts.get(sign)]
     lines += [f"A phrase may be a trigger: {trigger}." for trigger in facts.get("triggers", ())]
     coverage = facts.get("coverage", 1.0)
-    narrow = f"Trigger phrases were looked for in the first {SEARCHED:,} training rows alone ({coverage:.0%} of them)."
+    share = int(100 * coverage)
+    narrow = f"Trigger phrases were looked for in the first {SEARCHED:,} training rows alone ({share} % of them)."
     if lines:
         lines.append(
             "Such rows can undo a model's safety. Nothing was taken out; the safety probe measures what they do "

@@ -54,9 +54,10 @@ def _one_life(some: Sequence[Example], others: Sequence[Example]) -> bool:
 def known_again(examples: Sequence[Example], split: Sequence[str]) -> list[Overlap]:
     """Rows of people of the pool who are also held out, where rows are draws and no single one tells.
 
-    Somebody is known again by an equal id when the whole of one career stands in the other, year by year, and no fact
-    that both tables have tells them apart; an id alone says nothing, as two surveys may number their people alike.
-    Under another id the whole texts must be equal, and those of more people than chance explains.
+    Somebody is known again by an equal id when the whole text of one career is the beginning of the other's; an id
+    alone says nothing, as two surveys may number their people alike. Of more people than chance explains it is enough
+    that one career stands in the other, year by year, with no fact that tells them apart, or under another id that the
+    texts are equal.
 
     Args:
         examples: All rows, those of a person in order.
@@ -74,9 +75,10 @@ def known_again(examples: Sequence[Example], split: Sequence[str]) -> list[Overl
     found, alike = list[Overlap](), list[Overlap]()
     for unit, rows in pool.items():
         own, texts = held.get(unit, []), {said[number] for number in rows}
-        told = bool(own) and (said[own[-1]] in texts or said[rows[-1]] in {said[number] for number in own})
-        if told or (own and _one_life(*([examples[number] for number in some] for some in (rows, own)))):
+        if own and (said[own[-1]] in texts or said[rows[-1]] in {said[number] for number in own}):
             found += [Overlap("unit", number, own[-1]) for number in rows]
+        elif own and _one_life(*([examples[number] for number in some] for some in (rows, own))):
+            alike += [Overlap("unit", number, own[-1]) for number in rows]
         elif said[rows[-1]] in wholes:
             alike += [Overlap("exact", number, wholes[said[rows[-1]]][-1]) for number in rows]
     by_chance = len({overlap.held_out for overlap in alike}) <= _CHANCE * len(held)

@@ -282,7 +282,9 @@ def _table(path: Path, delimiter: str) -> Iterator[tuple[int, Row | Bad]]:
         if broken:
             yield from ((bad.line, bad) for bad in broken)
             broken.clear()
-        elif cells and len(cells) != len(header):
+            continue
+        cells = cells or [""] * (len(header) == 1)  # an empty cell alone on its line
+        if cells and len(cells) != len(header):
             mend = f"put quotes around cells that hold '{delimiter}', or fill in what is missing"
             yield start, Bad(str(path), start, "", counted(len(cells), "cell"), f"{len(header)} as in the header", mend)
         elif cells:

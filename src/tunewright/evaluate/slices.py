@@ -207,8 +207,8 @@ def slice_sentences(tables: Sequence[SliceTable]) -> list[str]:
         told = {group.value: group for group in table.groups}
         if gap is None:
             said.append(
-                f"By {table.slice}: the largest gap is not measured, fewer than two subgroups have {MIN_UNITS} units "
-                f"of which weights leave {MIN_EFFECTIVE:.0f} effective ones."
+                f"By {table.slice}: the largest gap is not measured, fewer than two subgroups have {MIN_UNITS} units, "
+                f"of which weights leave {MIN_EFFECTIVE:.0f} effective ones, and a figure in nearly every resampling."
             )
         else:
             best, worst = told[gap.best].tuned, told[gap.worst].tuned
@@ -250,7 +250,10 @@ def slice_blocks(tables: Sequence[SliceTable]) -> list[Block]:
         note = (
             "The interval has looked at all pairs of subgroups, so the choice of the widest one does not flatter it. "
         )
-        note += f"Subgroups whose weights leave fewer than {MIN_EFFECTIVE:.0f} effective units are not looked at."
+        note += (
+            f"Subgroups whose weights leave fewer than {MIN_EFFECTIVE:.0f} effective units, or whose figure is lost in "
+            "more than a resampling in a hundred, are not looked at."
+        )
         columns = ["by", "measure", "model", "best for", "worst for", "gap", "95 % interval"]
         found.append(Table(title="Largest gaps", note=note, section="groups", columns=columns, rows=gaps))
     return found

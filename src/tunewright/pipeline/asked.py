@@ -13,7 +13,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.records import Example
 from tunewright.core.settings import LOGITS
 from tunewright.data.formats import few
-from tunewright.data.pool import without_pool
+from tunewright.evaluate.baselines._labels import targets
 from tunewright.evaluate.contracts import Need, Outcome
 from tunewright.evaluate.kept import is_kept
 from tunewright.evaluate.probes._protocol import Probe
@@ -188,7 +188,7 @@ def _probes(prepared: Prepared, model: LoadedModel) -> list[tuple[Probe, Work]]:
 def _features(prepared: Prepared, model: LoadedModel) -> Work:
     """Reading every row once, for the logit on what the model holds of it."""
     encoder: Any = model.family.encoder(model, prepared.encode)
-    learned = without_pool(prepared.dataset.train)
+    learned = targets(prepared.dataset.train)
     every = Work()
     for rows in (learned, prepared.dataset.valid, prepared.test):
         few = [encoder.context_ids(rows[number]) for number in range(min(192, len(rows)))]

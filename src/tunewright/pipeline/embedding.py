@@ -19,8 +19,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.progress import Progress
 from tunewright.core.records import Example
 from tunewright.core.settings import LOGITS
-from tunewright.data.pool import without_pool
-from tunewright.evaluate.baselines._labels import FLOOR, label_indices, log_prior, survey_weights
+from tunewright.evaluate.baselines._labels import FLOOR, label_indices, log_prior, survey_weights, targets
 from tunewright.evaluate.contracts import Floats, Outcome
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.features import last_hidden
@@ -42,7 +41,7 @@ def embedding_outcomes(prepared: Prepared, model: LoadedModel, progress: Progres
             f"evaluate.baselines: {' and '.join(LOGITS)} need rows with a closed set of labels and a model that reads "
             "text. Leave them out."
         )
-    train = without_pool(prepared.dataset.train)
+    train = targets(prepared.dataset.train)
     valid = list(prepared.dataset.valid)
     parts = [_features(prepared, model, rows, progress, what) for rows in (train, valid, prepared.test)]
     indices = label_indices(train, labels)

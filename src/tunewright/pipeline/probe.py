@@ -101,6 +101,9 @@ def unseen_of(settings: PlanSettings) -> dict[str, dict[str, Any]]:
 
 def unseen_note(probe: Probe, fields: Mapping[str, Any]) -> str:
     """Whether a probe asks what training saw: only settings that say so can make it."""
+    files = getattr(probe, "replaces_ours", ())
+    if files and all(getattr(probe, name) is not None for name in files):
+        return f"The probe {probe.plugin_name()} asks what stands in files; whether training saw it is not known."
     kept = all(getattr(probe, key) == value for key, value in fields.items())
     does, how = ("leaves out", "") if kept else ("also asks", "not ")
     words = ", ".join(f"{key}: {value}" for key, value in fields.items())
@@ -123,16 +126,17 @@ def planned_probes(
                 if fields is not None and kind.needs <= capabilities:
                     found[kind.plugin_name()] = kind(**{**fields, **unseen.get(kind.plugin_name(), {})})
         else:
-            own = {"name": word} if isinstance(word, str) else word
-            built: Probe = plugins.build("probes", {**_apart(own, unseen.get(str(own.get("name")), {})), **own})
+            named: Any = plugins.build("probes", word)  # a word may bear settings: `dialect(count=24)`
+            own = {field: getattr(named, field) for field in named.model_fields_set}
+            apart = _apart(type(named), own, unseen.get(named.plugin_name(), {}))
+            built: Probe = type(named)(**{**apart, **own})
             found[built.plugin_name()] = built
     return {name: one for name, one in found.items() if one.needs <= capabilities}
 
 
-def _apart(own: Mapping[str, Any], unseen: Mapping[str, Any]) -> Mapping[str, Any]:
+def _apart(kind: Any, own: Mapping[str, Any], unseen: Mapping[str, Any]) -> Mapping[str, Any]:
     """The settings that leave out what training saw; none where a file stands in place of what they choose from."""
-    replaced: frozenset[str] = getattr(plugins.find("probes", str(own["name"])), "replaces_ours", frozenset())
-    return {} if replaced & set(own) else unseen
+    return {} if any(own.get(name) is not None for name in getattr(kind, "replaces_ours", ())) else unseen
 
 
 def ask_probe(
@@ -197,7 +201,7 @@ def _built(question: ProbeRequest, unseen: Mapping[str, Any]) -> Probe:
     if question.form not in FORMS:
         raise unknown("form", question.form, FORMS)
     fields: dict[str, Any] = {**getattr(kind, "forms", {}).get(question.form, {})}
-    fields |= _apart({"name": question.name, **question.fields}, unseen)
+    fields |= _apart(kind, question.fields, unseen)
     for name, values in question.fields.items():
         known = kind.model_fields.get(name)
         several = known is not None and "tuple" in str(known.annotation)

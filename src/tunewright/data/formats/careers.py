@@ -138,32 +138,31 @@ class Careers(Plugin):
         sample = list(islice(rows, _SAMPLE))
         columns = {column for _, row in sample for column in row}
         fault = self._column_fault(columns)
-        if fault and len(sample) < _SAMPLE:
+        if fault and (len(sample) < _SAMPLE or not how.answers_needed):  # no answers are lost to it in the end
             raise fault
         codes: dict[str, str] = {}
         first_line: dict[str, int] = {}
-        for person, records in groupby(
-            self._records(_noted(chain(sample, rows), columns), how), key=attrgetter("person")
-        ):
+        for person, records in groupby(self._records(chain(sample, rows), how, columns), key=attrgetter("person")):
             career = list(records)
             whole = [record for record in career if isinstance(record, _Record)]
-            yield from (Gathered(r.line, r.flaw) for r in career if isinstance(r, _Unread))
+            unread = [Gathered(r.line, r.flaw) for r in career if isinstance(r, _Unread)]
             before = first_line.setdefault(person, career[0].line)
             if whole and before != career[0].line:
                 mend = "sort the table by person and year"
                 apart = Flaw(
                     "person", f"{shown(person)} again (first: line {before})", "a person's rows together", mend
                 )
-                yield from (Gathered(record.line, apart) for record in whole)
+                yield from (*unread, *(Gathered(record.line, apart) for record in whole))
                 continue
-            yield from self._career(whole, how, codes)
+            yield from sorted((*unread, *self._career(whole, how, codes)), key=attrgetter("line"))
         if fault := self._column_fault(columns):  # rows of JSON may lack a fact that later ones have
             raise fault
 
-    def _records(self, rows: Iterable[tuple[int, Row]], how: How) -> Iterator[_Record | _Unread]:
-        """Rows as they could be read; one that names nobody is told with the person above it."""
+    def _records(self, rows: Iterable[tuple[int, Row]], how: How, columns: set[str]) -> Iterator[_Record | _Unread]:
+        """Rows as they could be read, their columns put down; one that names nobody is told with the person above."""
         person = ""
         for line, row in rows:
+            columns.update(row)
             found = self._record(line, row, how)
             yield found if found.person else replace(found, person=person)
             person = found.person or person
@@ -334,13 +333,6 @@ class _Unread:
     line: int
     person: str
     flaw: Flaw
-
-
-def _noted(rows: Iterable[tuple[int, Row]], columns: set[str]) -> Iterator[tuple[int, Row]]:
-    """The rows, their columns put down."""
-    for line, row in rows:
-        columns.update(row)
-        yield line, row
 
 
 def _missing(name: str, columns: set[str]) -> UserError:

@@ -8,8 +8,7 @@ from typing import ClassVar
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.data.folding import folded
-from tunewright.data.pool import without_pool
-from tunewright.evaluate.baselines._labels import counted
+from tunewright.evaluate.baselines._labels import counted, targets
 from tunewright.evaluate.baselines._network import network_log_probs
 from tunewright.evaluate.contracts import Outcome
 
@@ -30,5 +29,5 @@ class CareerNetwork(Plugin):
         Raises:
             UserError: No training row has a label of the list.
         """
-        found = network_log_probs([folded(counted(without_pool(train)))], test, labels, self.seed)
+        found = network_log_probs([folded(counted(targets(train)))], test, labels, self.seed)
         return [Outcome(example, choices=row) for example, row in zip(test, found, strict=True)]

@@ -26,7 +26,7 @@ class Classifier(Plugin):
     Compliance is a refusal label that is less likely than all others together; its log-odds are the value.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     reads: ClassVar[Reads] = "answers"
     grades: ClassVar[bool] = False
 

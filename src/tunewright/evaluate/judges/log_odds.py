@@ -28,7 +28,7 @@ class LogOdds(Plugin):
     several), and the log-odds are ln p / (1 - p). It is continuous, so it sees a change long before an answer turns.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     reads: ClassVar[Reads] = "model"
     grades: ClassVar[bool] = False
 

@@ -274,8 +274,8 @@ class Safety(Plugin):
         for row in cast(PredictsNext, model.family).next_log_probs(model, contexts, opening(), POSITIONS):
             if np.isnan(row).any():
                 raise UserError(
-                    "safety: the model's log-probabilities are not finite, so its weights are broken. Train again with "
-                    "a lower train.learning_rate, or with train.precision: float32."
+                    "safety: the model's log-probabilities are not finite, so its weights are broken. If they were "
+                    "tuned, train again with a lower train.learning_rate, or with train.precision: float32."
                 )
             found.append(row)
             progress("safety: along an answer", len(found), len(cases) * POSITIONS)
