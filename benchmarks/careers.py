@@ -1,6 +1,6 @@
 """Careers on the made-up market and on the real panel: perplexity of the next title, seed by seed, as one table.
 
-`python benchmarks/careers.py [--seeds 0,1,2] [--only baselines,market,pooled,larger,panel] [--pool FILE] [--out FOLDER]
+`python benchmarks/careers.py [--seeds 0,1,2] [--only baselines,market,pooled,panel,...] [--pool FILE] [--out FOLDER]
 [--json]`
 
 `smollm2`, `labour-market` and `wage-panel` must be fetched, for `larger` also `gemma3-270m` (its own licence). Runs
@@ -10,6 +10,9 @@ model is from it.
 market  480 people, 2,080 test transitions: oracle <= tuned < bigram < untuned, and how much of the way from the bigram
         to the oracle (in nats a transition) the tuned model goes
 pooled  the same with 960 people of another, skewed population in training: by-person interval against target alone
+logits  the runs of market again, with multinomial logits on what the untuned and the tuned model hold of a context
+codes, plain, history  the market with titles as numbers, without demographics, with one earlier record: by-person
+        interval against market
 larger  a model of twice the size on the target alone, and the smaller one with the pool against it: by-person interval
 baselines  what stands beside the model on either table, without any model: a minute
 panel   545 men, 1980 to 1987: tuned against the bigrams and the small network from scratch, with intervals. The network
@@ -22,8 +25,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,16 +50,25 @@ POOLED_ROWS = 960 * 9
 PLAN = Path(__file__).parents[1] / "examples" / "careers.yaml"
 
 
-def tune(words: list[str], out: Path) -> dict[str, Any]:
-    """The metric of the table of a run, with its margins to the baselines; the run is made unless it is there."""
-    if not (out / "verdict.json").is_file():
-        start = "import sys; from tunewright.cli import main; sys.exit(main())"
-        verb = ["resume", str(out)] if (out / "plan.yaml").is_file() else ["tune", *words, "--out", str(out)]
-        done = subprocess.run([sys.executable, "-c", start, *verb], check=False)
-        if done.returncode not in (0, 3):
-            raise SystemExit(done.returncode)
-    compared = json.loads((out / "evaluations" / "comparison.json").read_text(encoding="utf-8"))
+def tunewright(*words: str) -> None:
+    """The command, in a process of its own."""
+    start = "import sys; from tunewright.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", start, *words], check=False)
+    if done.returncode not in (0, 3):
+        raise SystemExit(done.returncode)
+
+
+def figure(run: Path) -> dict[str, Any]:
+    """The metric of the table of a run, with its margins to the baselines."""
+    compared = json.loads((run / "evaluations" / "comparison.json").read_text(encoding="utf-8"))
     return next(metric for metric in compared["metrics"] if metric["name"] == FIGURE)
+
+
+def tune(words: list[str], out: Path) -> dict[str, Any]:
+    """As `figure`; the run is made unless it is there."""
+    if not (out / "verdict.json").is_file():
+        tunewright(*(["resume", str(out)] if (out / "plan.yaml").is_file() else ["tune", *words, "--out", str(out)]))
+    return figure(out)
 
 
 def line(name: str, found: dict[str, Any]) -> dict[str, Any]:
@@ -115,6 +129,26 @@ def market(out: Path, seed: str, model: list[str] = SMALL, name: str = "market")
     return line(run.name, tune(["labour-market", *model, *COMMON, "--set", f"seed={seed}"], run))
 
 
+def logits(out: Path, seed: str) -> dict[str, Any]:
+    """The second use of a language model beside the first: a copy of the market's run is judged again."""
+    market(out, seed)
+    run = out / f"logits-{seed}"
+    if not run.is_dir():
+        shutil.copytree(out / f"market-{seed}", run)
+    if "tuned_logit" not in figure(run)["baselines"]:
+        tunewright("evaluate", str(run), "--set", "evaluate.baselines=[bigram, oracle, frozen_logit, tuned_logit]")
+    return line(run.name, figure(run))
+
+
+def ablation(out: Path, seed: str, name: str) -> dict[str, Any]:
+    """The market with less in the text, against the whole text."""
+    market(out, seed)
+    run = out / f"{name}-{seed}"
+    less = ["--set", f"data.options.{ABLATIONS[name]}", "--set", f"seed={seed}"]
+    row = line(run.name, tune(["labour-market", *SMALL, *COMMON, *less], run))
+    return row | between(out / f"market-{seed}", run, ("whole text", name))
+
+
 def pooled(out: Path, seed: str) -> dict[str, Any]:
     """The target and another population, against the target alone."""
     market(out, seed)
@@ -147,7 +181,15 @@ def told(row: dict[str, Any]) -> str:
     return f"{row['run']}: {', '.join(figures)}" + (f", in order: {row['in order']}" if "in order" in row else "")
 
 
-STAGES = {"market": market, "pooled": pooled, "larger": larger, "panel": panel}
+ABLATIONS = {"codes": "titles=codes", "plain": "demographics=false", "history": "history=1"}
+STAGES: dict[str, Callable[[Path, str], dict[str, Any]]] = {
+    "market": market,
+    "logits": logits,
+    **{name: partial(ablation, name=name) for name in ABLATIONS},
+    "pooled": pooled,
+    "larger": larger,
+    "panel": panel,
+}
 
 
 def main() -> list[dict[str, Any]]:
