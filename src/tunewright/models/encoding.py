@@ -129,7 +129,7 @@ class TextEncoder:
         places = [i for i, piece in enumerate(pieces) if piece.answer] or [0]
         answer_start, answer_end = sum(lengths[: places[0]]), sum(lengths[: places[-1] + 1])
         trained = np.flatnonzero(weight_N[1:] > 0)
-        bos = self.chat.tokenizer.bos_token_id
+        bos = _start_id(self.chat)
         stop = _stop_ids(self)
         return Encoded(
             example=example,
@@ -205,6 +205,13 @@ def _compiled(chat: Chat) -> Any | None:
         for wrapped in [_by_wrapper(tokenizer, words, special)]
     )
     return bare if alike else None
+
+
+@lru_cache(maxsize=64)
+def _start_id(chat: Chat) -> int | None:
+    """A tokenizer looks its start token up anew each time it is asked, which took a tenth of encoding a row."""
+    found: int | None = chat.tokenizer.bos_token_id
+    return found
 
 
 @lru_cache(maxsize=64)
