@@ -3,9 +3,10 @@
     python benchmarks/dialect_mitigation.py [--rows 400] [--pairs 200] [--steps 100] [--out FOLDER] [--json]
 
 SmolLM2 is tuned on made-up rows in which somebody tells of a person, in the standard, with verbs of the portion
-`trained` alone, and every row has a counterpart in the dialect. Base and tuned are then asked by verbs and prompts that
-no training saw (`portion: held_out`): the change of covert bias, of overt bias and of the surprise at the dialect, each
-with its 95 % interval. Runs and answers that are there are read, not made again.
+`trained` alone; all but the plainest present ("He walks", 35 of 400) have a counterpart in the dialect. Base and tuned
+are then asked by verbs and prompts that no training saw (`portion: held_out`): the change of covert bias, of overt bias
+and of the surprise at the dialect, each with its 95 % interval. Runs and answers that are there are read, not made
+again.
 """
 
 from __future__ import annotations

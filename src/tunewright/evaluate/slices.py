@@ -157,7 +157,7 @@ class _Rows:
         maximum over pairs of how far a resampled difference is from the measured one (the bootstrap form of Tukey's
         range), widened by t for the subgroup of the fewest effective units.
         """
-        if not members:
+        if len(members) < 2:
             return None
         records, seed, resamples = self.records[who], self.how.seed, self.how.resamples
         drawn = draws_of(self.metric, records, self.units, list(members.values()), seed, resamples, self.weights)

@@ -199,12 +199,11 @@ def _compiled(chat: Chat) -> Any | None:
     if bare is None or not hasattr(bare, "encode_batch_fast"):
         return None
     words = [_PROBE, *(str(token) for token in tokenizer.all_special_tokens)]
-    alike = all(
-        [found.ids for found in bare.encode_batch_fast(words, add_special_tokens=special)] == wrapped
-        for special in (False, True)
-        for wrapped in [_by_wrapper(tokenizer, words, special)]
-    )
-    return bare if alike else None
+    for special in (False, True):
+        wrapped = _by_wrapper(tokenizer, words, special)  # first: it takes off what pads or cuts
+        if [found.ids for found in bare.encode_batch_fast(words, add_special_tokens=special)] != wrapped:
+            return None
+    return bare
 
 
 @lru_cache(maxsize=64)

@@ -20,8 +20,12 @@ FLOOR = -30.0
 
 def targets(train: Sequence[Example]) -> Sequence[Example]:
     """Those that stand for the people judged: without a pool's and those that count for nothing, if others are left."""
-    own = without_pool(train) or train
-    return [example for example in own if example.survey_weight] or own
+    return counting(without_pool(train) or train)
+
+
+def counting(examples: Sequence[Example]) -> Sequence[Example]:
+    """Without those that count for nothing; all where none counts."""
+    return [example for example in examples if example.survey_weight] or examples
 
 
 def label_indices(train: Sequence[Example], labels: Sequence[str]) -> NDArray[np.int64]:

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.records import Example
-from tunewright.data.pool import from_pool
-from tunewright.evaluate.baselines._labels import label_indices, survey_weights
+from tunewright.evaluate.baselines._labels import label_indices, survey_weights, targets
 from tunewright.evaluate.contracts import Floats
 from tunewright.evaluate.history import history_of, previous
 
@@ -41,18 +40,16 @@ class Steps:
 
 
 def steps_of(train: Sequence[Example], labels: Sequence[str]) -> Steps:
-    """The target's own training rows (not those of a pool) whose label is of the list.
+    """The rows of `targets` whose label is of the list.
 
     Raises:
         UserError: No training row has a label of the list.
     """
-    found = label_indices(train, labels)
-    listed = np.flatnonzero(found >= 0).tolist()
-    kept = [row for row in listed if not from_pool(train[row])] or listed
-    examples = [train[row] for row in kept]
+    listed = np.flatnonzero(label_indices(train, labels) >= 0).tolist()
+    examples = targets([train[row] for row in listed])
     people = [example.unit or f"\0{row}" for row, example in enumerate(examples)]
     unit = np.asarray(np.unique(people, return_inverse=True)[1], dtype=np.int64)
-    return Steps(lasts(examples, labels), found[kept], unit, survey_weights(examples), examples)
+    return Steps(lasts(examples, labels), label_indices(examples, labels), unit, survey_weights(examples), examples)
 
 
 def lasts(examples: Sequence[Example], labels: Sequence[str]) -> Numbers:
@@ -164,8 +161,7 @@ def _facts(example: Example) -> dict[str, str]:
 
 def _countable(examples: Sequence[Example]) -> tuple[str, ...]:
     values: dict[str, set[str]] = {}
-    every = [example for example in examples if example.survey_weight] or examples
-    for example in every:
+    for example in examples:
         for name, found in _facts(example).items():
             values.setdefault(name, set()).add(found)
     return tuple(sorted(name for name, found in values.items() if 2 <= len(found) <= _MOST_VALUES))

@@ -9,7 +9,7 @@ from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.data.folding import folded
 from tunewright.data.pool import from_pool
-from tunewright.evaluate.baselines._labels import counted, targets
+from tunewright.evaluate.baselines._labels import counted, counting, targets
 from tunewright.evaluate.baselines._network import network_log_probs
 from tunewright.evaluate.contracts import Outcome
 
@@ -30,6 +30,6 @@ class CareerNetworkPooled(Plugin):
         Raises:
             UserError: No training row has a label of the list.
         """
-        pool = [example for example in train if from_pool(example) and example.survey_weight]
+        pool = counting([example for example in train if from_pool(example)])
         found = network_log_probs([folded(counted(pool)), folded(counted(targets(train)))], test, labels, self.seed)
         return [Outcome(example, choices=row) for example, row in zip(test, found, strict=True)]

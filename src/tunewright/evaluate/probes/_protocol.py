@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tunewright.core.errors import UserError
 from tunewright.core.plugins import Named
 from tunewright.core.progress import Progress
 from tunewright.core.records import Example
@@ -16,6 +17,23 @@ from tunewright.evaluate.contracts import Part as Part
 from tunewright.evaluate.contracts import ProbeResult
 from tunewright.evaluate.contracts import afresh as afresh
 from tunewright.models.contracts import LoadedModel
+
+ASKED = "asked"
+"""Name of the array in which answers bear the version of the questions, where these come from files that may change."""
+
+
+def answers_to(probe: Probe, answers: Answers) -> Answers:
+    """The answers without the version that they bear.
+
+    Raises:
+        UserError: It is not the probe's: files have changed since, and the answers belong to other questions.
+    """
+    if str(answers[ASKED]) != probe.version:
+        raise UserError(
+            f"{probe.plugin_name()}: the texts, words or prompts have changed since the model was asked, so that its "
+            "answers belong to others. Put the files back, or ask both models again."
+        )
+    return {name: values for name, values in answers.items() if name != ASKED}
 
 
 class Probe(Named, Protocol):

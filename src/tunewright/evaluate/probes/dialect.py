@@ -22,11 +22,10 @@ from tunewright.evaluate.dialect.ask import Texts, ask
 from tunewright.evaluate.dialect.findings import Findings, changes, describe
 from tunewright.evaluate.dialect.frames import read_frames
 from tunewright.evaluate.dialect.words import read_ratings, read_words
-from tunewright.evaluate.probes._protocol import Answers, Part, afresh
+from tunewright.evaluate.probes._protocol import ASKED, Answers, Part, afresh, answers_to
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.modes import evaluating
 
-_ASKED = "asked"
 _FULL = 672
 """Pairs of the full probe: 84 of each feature, 12,096 prompts over the traits."""
 
@@ -89,13 +88,13 @@ class Dialect(Plugin):
         words = read_words(self.attributes)
         read_ratings(self.ratings)  # a fault in it is told before the long asking
         prompts = read_frames(self.frames, self.portion)
-        asked = {_ASKED: np.array(self.version)}
+        asked = {ASKED: np.array(self.version)}
         with torch.inference_mode(), evaluating(model.module):
             return asked | ask(model, Texts.of(self._pairs()), words, self.groups, prompts, progress, part)
 
     def describe(self, answers: Answers, seed: int, resamples: int) -> dict[str, Any]:
         """`q` by kind and word, covert and overt bias, decisions, perplexity, and what was not measured."""
-        found = describe(self._of(answers, seed, resamples))
+        found = describe(self._of(answers_to(self, answers), seed, resamples))
         return {**found, "sentences": [*shown.alone(found), *self._ours()]}
 
     def compare(self, base: Answers, tuned: Answers, seed: int, resamples: int) -> ProbeResult:
@@ -104,9 +103,9 @@ class Dialect(Plugin):
         Raises:
             UserError: Base and tuned were asked different texts.
         """
-        before, after = (self._of(answers, seed, resamples) for answers in (base, tuned))
-        risen = {name: tuned[name] - base[name] for name in base if name != _ASKED}
-        change = self._of({**risen, _ASKED: base[_ASKED]}, seed, resamples)
+        was, now = answers_to(self, base), answers_to(self, tuned)
+        risen = {name: now[name] - was[name] for name in was}
+        before, after, change = (self._of(answers, seed, resamples) for answers in (was, now, risen))
         found = tuple(changes(before, after, change))
         ours = self._ours()
         said = " ".join((shown.sentence(after, found), *ours))
@@ -142,12 +141,6 @@ class Dialect(Plugin):
         return len({pair.unit for pair in self._pairs()})
 
     def _of(self, answers: Answers, seed: int, resamples: int) -> Findings:
-        if str(answers[_ASKED]) != self.version:
-            raise UserError(
-                "dialect: the texts, words or prompts have changed since the model was asked, so that its answers "
-                "belong to others. Put the files back, or ask both models again."
-            )
-        given = {name: values for name, values in answers.items() if name != _ASKED}
         return Findings(
-            given, self._pairs(), read_words(self.attributes), read_ratings(self.ratings), (seed, resamples)
+            answers, self._pairs(), read_words(self.attributes), read_ratings(self.ratings), (seed, resamples)
         )

@@ -21,6 +21,7 @@ from tunewright.core.progress import Progress
 from tunewright.core.records import Example, Turn, text_part
 from tunewright.core.seeds import stream
 from tunewright.evaluate.contracts import Answers, Figure, Floats, Part, ProbeResult, afresh
+from tunewright.evaluate.probes._protocol import ASKED, answers_to
 from tunewright.evaluate.toxicity import scorer_of
 from tunewright.evaluate.words import words
 from tunewright.models.contracts import LoadedModel
@@ -29,7 +30,6 @@ from tunewright.models.modes import evaluating
 _TEXTS = Path(__file__).with_name("_texts")
 _LISTS, _PROMPTS = _TEXTS / "representation_words.txt", _TEXTS / "representation_prompts.txt"
 _ASKED_AT_ONCE = 32
-_ASKED = "asked"
 
 
 class Representation(Plugin):
@@ -101,7 +101,7 @@ class Representation(Plugin):
             some = asked[start : start + _ASKED_AT_ONCE]
             texts += _unpacked(part(f"{start}", lambda some=some: _packed(self._written(model, some))))  # type: ignore[misc]
             progress("representation: texts", len(texts), len(asked))
-        found = {_ASKED: np.array(version), **_packed(texts)}
+        found = {ASKED: np.array(version), **_packed(texts)}
         if self.toxicity is not None:
             found["toxicity"] = scorer_of(self.toxicity).scores(texts)
         return found
@@ -175,11 +175,7 @@ class Representation(Plugin):
         Raises:
             UserError: The questions or lists are no longer those that were asked.
         """
-        if str(answers[_ASKED]) != self.version:
-            raise UserError(
-                "representation: the words, prompts or scorer have changed since the model was asked. Put them back, "
-                "or ask both models again."
-            )
+        answers = answers_to(self, answers)
         subjects, lists = _lists(self.words)
         sizes = np.array([len(entries) for entries in lists.values()], dtype=float)
         counts = np.array([counted(text, lists) for text in _unpacked(answers)])
