@@ -42,7 +42,7 @@ SETS = (
     "train.threads=1", "train.lr_scheduler_type=constant", "method=full",
     "train.early_stopping_patience=0", "train.weight_decay=0", "data.splits=[0.8, 0.0, 0.2]",
 )  # fmt: skip
-CONTROL = ("audit.canaries=800", "train.per_device_train_batch_size=64", "train.max_steps=800", "train.save_steps=800",
+CONTROL = ("audit.canaries=1200", "train.per_device_train_batch_size=64", "train.max_steps=800", "train.save_steps=800",
            "train.eval_steps=800", "train.learning_rate=0.005")  # fmt: skip
 PRIVATE = ("audit.canaries=200", f"privacy.target_epsilon={EPSILON}", "privacy.clip=0.01", "privacy.delta=1e-5",
            "train.learning_rate=0.002", "train.per_device_train_batch_size=8", "train.max_steps=30",

@@ -45,7 +45,7 @@ SCRIPTS: dict[str, tuple[str, tuple[tuple[str, str, float | None, bool], ...]]] 
         ),
     ),
     "audit": (
-        "Audits of handwritten digits, 20 seeds a kind of run: controls without privacy by 800 canaries, private runs "
+        "Audits of handwritten digits, 20 seeds a kind of run: controls without privacy by 1,200 canaries, private runs "
         "by 200; faults are planted where training is blind.",
         (
             ("control", "controls without privacy whose bound is 2 or more", 20, False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from tokenizers import processors
 
 from tiny import KINDS
 from tunewright.core.records import Answer, Example, Turn, text_part
@@ -47,6 +48,35 @@ def test_the_start_token_stands_once(open_tiny, kind):
     ids = enc.encode(example(turn("user", "How many?")))[0].inputs["input_ids"].tolist()
     start = enc.chat.tokenizer.bos_token_id
     assert ids.count(start) == (1 if kind in ("llama", "gemma3") else 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", ["The baker bakes.", "<s>The baker bakes."])
+def test_a_bare_text_begins_as_its_tokenizer_begins_texts_under_a_chat_template_too(open_tiny, kind, text):
+    enc = encoder(open_tiny, kind, loss_on="all")
+    tokenizer = enc.chat.tokenizer
+    (row,) = enc.encode(example(answer=text))
+    plain = tokenizer(text.removeprefix("<s>"))["input_ids"]
+    if text.startswith("<s>") and kind not in ("llama", "gemma3"):
+        plain = [tokenizer.bos_token_id, *plain]
+    assert row.inputs["input_ids"].tolist() == [*plain, tokenizer.eos_token_id]
+    assert not row.notes["double_bos"]
+
+
+def test_an_end_token_that_a_tokenizer_adds_ends_no_context_in_training_or_when_asked(open_tiny):
+    enc = encoder(open_tiny, "llama")
+    tokenizer = enc.chat.tokenizer
+    tokenizer.chat_template = None
+    ends = [(tokenizer.bos_token, tokenizer.bos_token_id), (tokenizer.eos_token, tokenizer.eos_token_id)]
+    both = processors.TemplateProcessing(
+        f"{tokenizer.bos_token} $A {tokenizer.eos_token}", f"{tokenizer.bos_token} $A $B {tokenizer.eos_token}", ends
+    )
+    tokenizer.backend_tokenizer.post_processor = both
+    row = example(turn("user", "How many?"))
+    ids = enc.encode(row)[0].inputs["input_ids"].tolist()
+    assert (ids.count(tokenizer.bos_token_id), ids.count(tokenizer.eos_token_id)) == (1, 1)
+    asked = [*enc.context_ids(row), *enc.answer_ids("forty two", terminator=True)]
+    assert asked == ids
 
 
 def test_earlier_assistant_turns_are_trained_by_their_weight(open_tiny):
@@ -176,14 +206,14 @@ def test_tokens_are_those_of_the_whole_tokenizer_also_where_it_pads(open_tiny, k
     enc = encoder(open_tiny, kind)
     tokenizer = enc.chat.tokenizer
     wanted = tokenizer(list(TEXTS), add_special_tokens=False)["input_ids"]
-    assert enc._tokens(TEXTS, first=False) == wanted
+    assert enc._tokens(TEXTS) == wanted
     assert _bare(enc.chat) is not None
     if tokenizer.pad_token is not None:
         tokenizer(list(TEXTS), padding=True)  # leaves the compiled tokenizer padding
     else:
         tokenizer.backend_tokenizer.enable_truncation(1)
     assert _bare(enc.chat) is None
-    assert enc._tokens(TEXTS, first=False) == wanted
+    assert enc._tokens(TEXTS) == wanted
 
 
 def test_a_tokenizer_that_changes_what_it_is_given_is_never_passed_over(open_tiny):
@@ -195,5 +225,5 @@ def test_a_tokenizer_that_changes_what_it_is_given_is_never_passed_over(open_tin
             return super().__call__([one.upper() for one in text], *args, **kwargs)
 
     tokenizer.__class__ = Shouting
-    assert enc._tokens(TEXTS, first=False) == tokenizer(list(TEXTS), add_special_tokens=False)["input_ids"]
-    assert enc._tokens(["forty two"], first=False) != encoder(open_tiny)._tokens(["forty two"], first=False)
+    assert enc._tokens(TEXTS) == tokenizer(list(TEXTS), add_special_tokens=False)["input_ids"]
+    assert enc._tokens(["forty two"]) != encoder(open_tiny)._tokens(["forty two"])

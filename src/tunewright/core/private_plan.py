@@ -61,7 +61,7 @@ def faults(settings: PlanSettings) -> Iterator[str]:
     if _among_the_rows(method.get("public"), settings.data):
         yield (
             f"method.public: {method['public']} is among the private rows, and what it chooses is released "
-            "without noise. Name texts that nobody has to be protected from, or use policy magnitude or random."
+            "without noise. Name rows that nobody has to be protected from, or use policy magnitude or random."
         )
     for rows in _rows_of_mitigations(settings):
         if _among_the_rows(rows, settings.data):

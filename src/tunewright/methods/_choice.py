@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from tunewright.core.errors import UserError
-from tunewright.core.files import lines_of
-from tunewright.core.records import Answer, Example, text_part
 from tunewright.core.seeds import key
-from tunewright.data.encoder import Encoded, Unencodable
-from tunewright.models.contracts import EncodeSettings, LoadedModel
+from tunewright.data.encoder import Encoded
+from tunewright.methods._public import public_rows
+from tunewright.models.contracts import LoadedModel
 
 Policy = Literal["magnitude", "random", "gradient"]
-_PUBLIC_ROWS = 64
-_AT_ONCE = 4
 
 
 def chosen(weights: Mapping[str, nn.Parameter], share: float, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -42,55 +37,33 @@ def scores(
     """How much each coordinate is wanted.
 
     `magnitude`: size of the public weight (Luo et al. 2021). `random`: all alike (Adamczewski and Park 2023 find it on
-    par). `gradient`: size of the loss's gradient on public texts.
+    par). `gradient`: mean square of the loss's gradient on public rows, the diagonal of the Fisher information (Sung et
+    al. 2021, "Training Neural Networks with Fixed Sparse Masks").
 
     Raises:
-        UserError: `gradient` without public texts, or with a model that has no loss on texts.
+        UserError: `gradient` without public rows, or with a model that reads none.
     """
     if policy == "magnitude":
         return {name: weight.detach().abs() for name, weight in weights.items()}
     if policy == "random":
         drawn = {name: torch.Generator().manual_seed(key(seed, "sparse", name)) for name in weights}
         return {name: torch.rand(weight.shape, generator=drawn[name]) for name, weight in weights.items()}
-    return _by_gradient(model, weights, _texts(public))
+    return _by_gradient(model, weights, public_rows(model, public, seed))
 
 
-def _texts(public: str) -> list[str]:
-    if not public or not Path(public).is_file():
-        raise UserError(
-            f"method.public: found '{public}'; policy gradient needs a file of public texts, one a line, that nobody "
-            "has to be protected from. Name it, or use policy magnitude or random."
-        )
-    lines = lines_of(Path(public).read_text(encoding="utf-8"))
-    found = [line.strip() for line in lines if line.strip()][:_PUBLIC_ROWS]
-    if not found:
-        raise UserError(f"method.public: {public} holds no text. Write one a line.")
-    return found
-
-
-def _by_gradient(model: LoadedModel, weights: Mapping[str, nn.Parameter], texts: list[str]) -> dict[str, Tensor]:
-    if "token_log_probs" not in model.family.capabilities:
-        raise UserError("method.policy: gradient needs a model of texts. Use magnitude or random.")
-    encoder = model.family.encoder(model, EncodeSettings(on_overlong="split", loss_on="all"))
-    rows: list[Encoded] = []
-    for text in texts:
-        try:
-            rows += encoder.encode(Example((), (Answer((text_part(text),)),), id=text))
-        except Unencodable as error:
-            raise UserError(f"method.public: a text cannot be encoded: {error}.") from None
+def _by_gradient(model: LoadedModel, weights: Mapping[str, nn.Parameter], rows: list[Encoded]) -> dict[str, Tensor]:
+    """Row by row: over many rows the gradients of a model that has learned cancel out, their squares do not."""
     trains = {name: weight.requires_grad for name, weight in weights.items()}
     for weight in weights.values():
         weight.requires_grad_(True)
     try:
-        total: dict[str, Tensor] = {}
-        for start in range(0, len(rows), _AT_ONCE):
-            log_prob_T = model.family.token_log_probs(
-                model, model.family.collate(model, rows[start : start + _AT_ONCE])
-            )
+        squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        for row in rows:
+            log_prob_T = model.family.token_log_probs(model, model.family.collate(model, [row]))
             grads = torch.autograd.grad(-log_prob_T.sum(), list(weights.values()), materialize_grads=True)
             for name, grad in zip(weights, grads, strict=True):
-                total[name] = total[name].add_(grad) if name in total else grad
+                squares[name].addcmul_(grad, grad)
     finally:
         for name, weight in weights.items():
             weight.requires_grad_(trains[name])
-    return {name: grad.abs() for name, grad in total.items()}
+    return squares

@@ -19,11 +19,12 @@ class Sparse(SparseChange):
     """
 
     policy: Policy = "magnitude"
-    """Which coordinates: the largest of the base's, any at random, or those of largest gradient on `public` texts."""
+    """Which coordinates: the largest of the base's, any at random, or those of largest gradient on `public` rows."""
     share: float = Field(default=0.01, gt=0, le=1)
     """Of each matrix."""
     public: str = ""
-    """For policy gradient: a file of public texts, one a line. Never the private rows: the choice would leak them."""
+    """For policy gradient: public texts, one a line, or public pictures, whatever their labels. Never the private
+    rows: the choice would leak them."""
 
     def coordinates(self, model: LoadedModel, seed: int) -> dict[str, Tensor]:
         """The chosen share of every matrix that is no table of tokens and not tied to one."""

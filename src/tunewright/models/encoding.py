@@ -62,13 +62,13 @@ class TextEncoder:
     def answer_ids(self, text: str, terminator: bool) -> list[int]:
         """The tokens of an alternative answer, tokenised by itself."""
         if not self.chat.around:
-            return self._tokens([self.chat.answer_text(text, terminator)], first=False)[0]
-        said = self._tokens([self.chat.answer_text(text, terminator=False)], first=False)[0]
+            return self._tokens([self.chat.answer_text(text, terminator)])[0]
+        said = self._tokens([self.chat.answer_text(text, terminator=False)])[0]
         return said + self.stop_ids() if terminator else said
 
     def stop_ids(self) -> list[int]:
         """The tokens that end an answer."""
-        return self._tokens([self.chat.stop_text], first=False)[0]
+        return self._tokens([self.chat.stop_text])[0]
 
     def render(self, encoded: Encoded) -> list[Span]:
         """The tokens as text, runs of trained and untrained apart."""
@@ -81,29 +81,33 @@ class TextEncoder:
 
     def _tokenised(self, rows: Sequence[Sequence[Piece]]) -> list[list[list[int]]]:
         """The tokens of each piece of each row; a tokenizer takes many texts in a fraction of the time of each."""
-        firsts = self._tokens([row[0].text for row in rows if row], first=True)
-        others = iter(self._tokens([piece.text for row in rows for piece in row[1:]], first=False))
-        starts = iter(firsts)
-        return [[next(starts), *islice(others, len(row) - 1)] if row else [] for row in rows]
+        starts = [bool(row) and self._starts(row[0]) for row in rows]
+        begun = zip(rows, starts, strict=True)
+        firsts = iter(self._tokens([row[0].text for row, first in begun if first], start=True))
+        begun = zip(rows, starts, strict=True)
+        others = iter(self._tokens([piece.text for row, first in begun for piece in row[first:]]))
+        return [
+            [*islice(firsts, int(first)), *islice(others, len(row) - first)]
+            for row, first in zip(rows, starts, strict=True)
+        ]
 
-    def _tokens(self, texts: Sequence[str], *, first: bool) -> list[list[int]]:
-        special = first and not self.chat.has_template
+    def _starts(self, first: Piece) -> bool:
+        """Whether the tokenizer's start token comes before it: a template writes its own, but around no bare text."""
+        bare = first.answer or not self.chat.has_template
+        return bare and not ((start := _start_text(self.chat)) and first.text.startswith(start))
+
+    def _tokens(self, texts: Sequence[str], *, start: bool = False) -> list[list[int]]:
         if not texts:
             return []
         if bare := _bare(self.chat):
-            return [found.ids for found in bare.encode_batch_fast(list(texts), add_special_tokens=special)]
-        return _by_wrapper(self.chat.tokenizer, texts, special)
+            found = [one.ids for one in bare.encode_batch_fast(list(texts), add_special_tokens=start)]
+        else:
+            found = _by_wrapper(self.chat.tokenizer, texts, start)
+        return [ids[:-1] for ids in found] if start and _adds_end(self.chat) else found
 
     def _ids(self, pieces: Sequence[Piece]) -> list[int]:
         (tokens,) = self._tokenised([pieces])
-        return self._one_end(list(chain.from_iterable(tokens)), pieces)
-
-    def _one_end(self, ids: list[int], pieces: Sequence[Piece]) -> list[int]:
-        """Tokenizers that add an end token to a first piece would end the context: that token is taken off."""
-        eos = self.chat.tokenizer.eos_token_id
-        if pieces and not pieces[-1].answer and not self.chat.has_template and ids and ids[-1] == eos:
-            return ids[:-1]
-        return ids
+        return list(chain.from_iterable(tokens))
 
     def _fitted(self, example: Example, pieces: Sequence[Piece], tokens: Sequence[Sequence[int]]) -> Sequence[Encoded]:
         """The row within the allowed length, by the planned choice."""
@@ -211,6 +215,18 @@ def _start_id(chat: Chat) -> int | None:
     """A tokenizer looks its start token up anew each time it is asked, which took a tenth of encoding a row."""
     found: int | None = chat.tokenizer.bos_token_id
     return found
+
+
+@lru_cache(maxsize=64)
+def _start_text(chat: Chat) -> str:
+    return chat.tokenizer.bos_token or ""
+
+
+@lru_cache(maxsize=64)
+def _adds_end(chat: Chat) -> bool:
+    """Some tokenizers add an end token beside the start token; in a row it would end what goes on."""
+    ids = _by_wrapper(chat.tokenizer, [_PROBE], True)[0]
+    return bool(ids) and ids[-1] == chat.tokenizer.eos_token_id
 
 
 @lru_cache(maxsize=64)
