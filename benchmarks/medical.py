@@ -47,7 +47,9 @@ def main() -> dict[str, float]:
         cache = cache_apart(folder)
         start = "import sys; from tunewright.cli import main; sys.exit(main())"
         words = ["tune", str(folder / "rows"), "--plan", str(PLAN), "--out", str(folder / "run")]
-        words += ["--set", f"train.num_train_epochs={PASSES}"]
+        # A plan for 50 steps validates every 17, and might stop 300 before the passes that are asked for.
+        sets = (f"train.num_train_epochs={PASSES}", "train.eval_steps=100", "train.early_stopping_patience=0")
+        words += [word for one in sets for word in ("--set", one)]
         started = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-c", start, *words], env={**os.environ, "TUNEWRIGHT_CACHE": str(cache)}, check=False

@@ -14,6 +14,7 @@ the peer trains and ours leaves out.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import random
@@ -21,23 +22,25 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-TEXT = """the patient was given insulin before breakfast and asked how many units are safe when glucose stays high after
-a long walk while her doctor wrote that diet exercise and sleep matter more than any single number on a chart"""
-WORDS = TEXT.split()
 
+def conversations(count: int, turns: int, words: Sequence[str]) -> list[list[dict[str, str]]]:
+    """Chats: a system turn, then `turns` questions with their answers, each 5 to 120 words of running text.
 
-def conversations(count: int, turns: int) -> list[list[dict[str, str]]]:
-    """Generated chats: a system turn, then `turns` questions with their answers, of 5 to 120 words."""
+    Of a text with as many words as texts have: of a few dozen, a tokenizer would know all by heart.
+    """
     rng = random.Random(7)
     rows = []
     for _ in range(count):
         row = [{"role": "system", "content": "You are a careful assistant."}]
         for _ in range(turns):
             for role in ("user", "assistant"):
-                row.append({"role": role, "content": " ".join(rng.choices(WORDS, k=rng.randint(5, 120)))})
+                length = rng.randint(5, 120)
+                start = rng.randrange(len(words) - length)
+                row.append({"role": role, "content": " ".join(words[start : start + length])})
         rows.append(row)
     return rows
 
@@ -97,15 +100,22 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--turns", type=int, default=1)
+    parser.add_argument("--text", type=Path, help="what the rows are cut from; the licences if not given")
     parser.add_argument("--side", choices=("ours", "peer"))
     asked = parser.parse_args()
     if asked.model is None:
         from tunewright.models.embedded import resolve_model
 
         asked.model = resolve_model("smollm2").folder
+    if asked.text is None:
+        from tunewright.pipeline.prepare import data_path
+
+        asked.text = data_path("licences")
     if asked.side:
         run = ours if asked.side == "ours" else peer
-        rows = conversations(asked.rows, asked.turns)
+        with open(asked.text, encoding="utf-8", newline="") as file:
+            words = [word for row in csv.DictReader(file) for word in row["text"].split()]
+        rows = conversations(asked.rows, asked.turns, words)
         run(asked.model, rows[:64])
         seconds, found = run(asked.model, rows)
         counts = [sum(len(ids) for ids, _ in found), sum(trained for _, trained in found)]
@@ -116,7 +126,7 @@ def main() -> None:
     for _ in range(5):
         for side, python in (("ours", sys.executable), ("peer", asked.peer)):
             command = [python, __file__, "--model", str(asked.model), "--side", side]
-            command += ["--rows", str(asked.rows), "--turns", str(asked.turns)]
+            command += ["--rows", str(asked.rows), "--turns", str(asked.turns), "--text", str(asked.text)]
             done = subprocess.run(command, capture_output=True, text=True, check=True, env=alike)
             result = json.loads(done.stdout.splitlines()[-1])
             speeds[side].append(result["rows"])
@@ -126,7 +136,7 @@ def main() -> None:
     print(f"rows a second: ours {middle['ours']:.0f}, TRL {middle['peer']:.0f}")
     print(f"ratio: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
     if asked.json:
-        print(json.dumps({"ratio": statistics.median(ratios)}))
+        print(json.dumps({"ratio": ratios}))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What computing a shared beginning once saves in training: `python benchmarks/shared_prefix.py`.
 
 Our own step (forward and backward, LoRA r=16 on SmolLM2) with and without sharing, in turn, on the same rows: two
-64-token answers to each 512-token prompt (`prompts`), and the medical example's rows under their common instruction
-(`medical`); a name as argument runs that part alone. Needs `tunewright fetch smollm2` and `tunewright fetch icd10`.
+64-token answers to each 512-token prompt (`prompts`), eight rows of about 100 tokens under one system prompt of 600
+(`system`), and the medical example's rows under their common instruction (`medical`); a name as argument runs that part
+alone. Needs `tunewright fetch smollm2` and `tunewright fetch icd10`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tunewright.pipeline.prepare import prepare, read_rows
 from tunewright.train.job import Job
 
 RUNS = 5
-PROMPT, ANSWER = 512, 64
+PROMPT, ANSWER, SYSTEM = 512, 64, 600
 NEVER = sys.maxsize
 MEDICAL = Path(__file__).resolve().parents[1] / "examples" / "medical.yaml"
 
@@ -58,6 +59,19 @@ def answers_to_prompts(job: Job, prompts: int) -> Iterator[Encoded]:
             yield Encoded(example, {"input_ids": row}, len(row), positions, answer, weights)
 
 
+def rows_under_a_system_prompt(job: Job, rows: int) -> Iterator[Encoded]:
+    """Rows that begin with the same 600 tokens: 50 to 150 of their own, of which the last half are trained."""
+    ids = np.array(job.model.tokenizer(" ".join(passages()))["input_ids"], np.int64)
+    system, rest = ids[:SYSTEM], np.resize(ids[SYSTEM:], rows * 150).reshape(rows, -1)
+    for number, piece in enumerate(rest):
+        own = 50 + number * 100 // max(1, rows - 1)
+        row, answer = np.concatenate([system, piece[:own]]), own // 2
+        asked = Turn("user", (text_part(f"question {number}"),))
+        example = Example((asked,), (Answer((text_part("answer"),)),), id=f"r{number}")
+        positions = np.arange(len(row) - answer - 1, len(row) - 1)
+        yield Encoded(example, {"input_ids": row}, len(row), positions, row[-answer:], np.ones(answer, np.float32))
+
+
 def once(job: Job, batches: Sequence[Sequence[int]], worth: int) -> Pass:
     """Loss and gradient of micro-batches whose beginnings are shared from `worth` tokens on."""
     tokens, computed, losses, trained = 0, 0, [], job.method.trained(job.model)
@@ -75,9 +89,9 @@ def once(job: Job, batches: Sequence[Sequence[int]], worth: int) -> Pass:
     return Pass(seconds, processor, tokens, computed, losses)
 
 
-def compare(name: str, job: Job, steps: int) -> float:
-    """Alternates, prints the medians and the largest difference of a row's loss; gives the ratio by the clock."""
-    batches = [rows for k in range(steps) for rows in job.order.micro_batches(k, 8)]
+def compare(name: str, job: Job, steps: int) -> list[float]:
+    """Alternates, prints the medians and the largest difference of a row's loss; gives the ratios by the clock."""
+    batches = [rows for k in range(steps) for rows in job.order.micro_batches(k, job.micro_rows)]
     for worth in (NEVER, WORTH_SHARING):
         once(job, batches[:1], worth)  # warm
     pairs = [(once(job, batches, NEVER), once(job, batches, WORTH_SHARING)) for _ in range(RUNS)]
@@ -92,7 +106,7 @@ def compare(name: str, job: Job, steps: int) -> float:
         f"of {apart.computed / shared.computed:.2f} possible; loss differs by {difference:.1e} of a row's",
         flush=True,
     )
-    return statistics.median([a.seconds / b.seconds for a, b in pairs])
+    return [a.seconds / b.seconds for a, b in pairs]
 
 
 def _spread(ratios: Sequence[float]) -> str:
@@ -107,8 +121,11 @@ def main(wanted: Sequence[str]) -> None:
     if "prompts" in wanted:
         prompts = replace(job, train=tuple(answers_to_prompts(job, prompts=1)))
         found["ratio"] = compare(f"two {ANSWER}-token answers to a {PROMPT}-token prompt", prompts, steps=1)
+    if "system" in wanted:
+        system = replace(job, train=tuple(rows_under_a_system_prompt(job, rows=8)))
+        found["system_ratio"] = compare(f"8 rows under a system prompt of {SYSTEM} tokens", system, steps=1)
     if "medical" in wanted:
-        found["medical_ratio"] = compare("medical example, 8 rows a step", job, steps=2)
+        found["medical_ratio"] = compare(f"medical example, {job.micro_rows} rows a step", job, steps=1)
     if "--json" in sys.argv:
         print(json.dumps(found))
 
@@ -118,4 +135,4 @@ def _quiet(what: str, done: int, total: int, detail: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main([word for word in sys.argv[1:] if word != "--json"] or ["prompts", "medical"])
+    main([word for word in sys.argv[1:] if word != "--json"] or ["prompts", "system", "medical"])

@@ -69,7 +69,7 @@ def test_preparation_ends_with_rows_on_disk_on_both_sides_under_one_thread(tiny,
         return subprocess.CompletedProcess(command, 0, '{"rows": 2.0}')
 
     monkeypatch.setattr(preparation.subprocess, "run", run)
-    monkeypatch.setattr(sys, "argv", ["preparation", "--model", str(tiny), "--peer", "python"])
+    monkeypatch.setattr(sys, "argv", ["preparation", "--model", str(tiny), "--peer", "python", "--text", "rows.csv"])
     preparation.main()
     assert threads == ["false"] * 10
 
@@ -133,5 +133,5 @@ def test_the_audit_s_row_names_the_canaries_that_the_audit_plants():
         kind: re.search(rf'^{kind} = \("audit.canaries=(\d+)"', text, re.M)[1] for kind in ("CONTROL", "PRIVATE")
     }
     what = scripts.SCRIPTS["audit"][0]
-    assert f"by {planted['CONTROL']} canaries" in what
+    assert f"by {int(planted['CONTROL']):,} canaries" in what
     assert f"private runs by {planted['PRIVATE']}" in what

@@ -16,6 +16,7 @@ SCRIPTS: dict[str, tuple[str, tuple[tuple[str, str, float | None, bool], ...]]] 
         "Rows that share a 512-token prompt, two answers of 64 tokens each: against our own speed without sharing.",
         (
             ("ratio", "speed over no sharing (ideal 1.8)", 1.5, False),
+            ("system_ratio", "8 rows of 50 to 150 tokens under one system prompt of 600", None, False),
             ("medical_ratio", "the same, the medical example's instruction", None, False),
         ),
     ),
@@ -45,8 +46,8 @@ SCRIPTS: dict[str, tuple[str, tuple[tuple[str, str, float | None, bool], ...]]] 
         ),
     ),
     "audit": (
-        "Audits of handwritten digits, 20 seeds a kind of run: controls without privacy by 1,200 canaries, private runs "
-        "by 200; faults are planted where training is blind.",
+        "Audits of handwritten digits, 20 seeds a kind of run: controls without privacy by 1,200 canaries, private "
+        "runs by 200; faults are planted where training is blind.",
         (
             ("control", "controls without privacy whose bound is 2 or more", 20, False),
             ("above", "private runs bounded above their epsilon of 1", 0, True),
@@ -107,7 +108,13 @@ def _figure(key: str, name: str, reach: float | None, at_most: bool) -> Figure:
 
 
 def _values(key: str) -> Callable[[Sequence[Round]], list[float]]:
-    return lambda rounds: [float(one["script"][key]) for one in rounds if key in one["script"]]
+    """A script gives a figure, or one for each of its own rounds."""
+
+    def values(rounds: Sequence[Round]) -> list[float]:
+        found = [one["script"][key] for one in rounds if key in one["script"]]
+        return [float(value) for one in found for value in (one if isinstance(one, list) else [one])]
+
+    return values
 
 
 PLAIN = ("broken_tour", "slice_simulation", "verdict_simulation")

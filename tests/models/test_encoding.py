@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from tokenizers import processors
@@ -11,7 +12,7 @@ from tiny import KINDS
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.data.encoder import Overlong, Unencodable
 from tunewright.models.contracts import EncodeSettings
-from tunewright.models.encoding import _bare
+from tunewright.models.encoding import _bare, _compiled, plain_ids
 
 
 def turn(role, text, weight=0.0):
@@ -77,6 +78,136 @@ def test_an_end_token_that_a_tokenizer_adds_ends_no_context_in_training_or_when_
     assert (ids.count(tokenizer.bos_token_id), ids.count(tokenizer.eos_token_id)) == (1, 1)
     asked = [*enc.context_ids(row), *enc.answer_ids("forty two", terminator=True)]
     assert asked == ids
+
+
+HEAD = "{% for m in messages %}{% if m.role == 'user' %}[{{ m.content }}]"
+TEMPLATES = {
+    "an empty block of thoughts in the last turn": HEAD
+    + "{% else %}A:{% if loop.last %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}</s>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}A:{% endif %}",
+    "spaces around a trimmed answer": HEAD + "{% else %} {{ m.content | trim }} </s>{% endif %}{% endfor %}",
+    "a space before the answer": HEAD + "{% else %} {{ m.content }}</s>{% endif %}{% endfor %}",
+    "trimmed": HEAD + "{% else %}{{ m.content | trim }}</s>{% endif %}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+def test_labels_are_compared_in_the_place_and_with_the_tokens_that_are_trained(open_tiny, template):
+    enc = encoder(open_tiny, loss_on="said")
+    enc.chat.tokenizer.chat_template = template
+    row = replace(example(turn("user", "How many?"), answer="forty  two"), label=True)
+    (found,) = enc.encode(row)
+    context, answer = enc.context_ids(row), enc.answer_ids("forty  two", terminator=True)
+    assert found.inputs["input_ids"].tolist() == context + answer
+    assert found.targets.tolist() == answer
+    assert "".join(trained_text(enc, found)).strip("</s>").strip() == "forty  two"
+
+
+def test_what_a_template_opens_every_answer_with_is_trained_and_not_judged(open_tiny):
+    template = TEMPLATES["an empty block of thoughts in the last turn"]
+    row = example(turn("user", "one"), turn("assistant", "first", 1.0), turn("user", "two"), answer="second")
+    said = {}
+    for loss_on in ("answers", "last", "said"):
+        enc = encoder(open_tiny, loss_on=loss_on)
+        enc.chat.tokenizer.chat_template = template
+        said[loss_on] = trained_text(enc, enc.encode(row)[0])
+    opened = "<think>\n\n</think>\n\nsecond</s>"
+    assert said == {"answers": ["first</s>", opened], "last": [opened], "said": ["second</s>"]}
+    assert "".join(span.text for span in enc.render(enc.encode(row)[0])).count("<think>") == 1
+
+
+def test_a_label_that_a_template_writes_otherwise_than_others_is_refused(open_tiny):
+    enc = encoder(open_tiny)
+    odd = "{% else %}{% if 'long' in messages[0].content %}Well: {% endif %}{{ m.content }}</s>{% endif %}{% endfor %}"
+    enc.chat.tokenizer.chat_template = HEAD + odd
+    assert enc.encode(replace(example(turn("user", "short")), label=True))
+    with pytest.raises(Unencodable, match="writes the label 'forty two' as 'Well: forty two</s>'"):
+        enc.encode(replace(example(turn("user", "a long one")), label=True))
+
+
+CALL = {"type": "function", "function": {"name": "look_up", "arguments": {"word": "owl"}}}
+
+
+@pytest.mark.parametrize("template", [None, HEAD + "{% else %}{{ m.content }}</s>{% endif %}{% endfor %}"])
+@pytest.mark.parametrize(
+    ("extra", "tools"),
+    [({"tool_calls": [CALL]}, ()), ({"reasoning_content": "Owls fly."}, ()), ({}, ({"name": "look_up"},))],
+)
+def test_calls_tools_and_thoughts_that_would_not_be_written_are_refused(open_tiny, template, extra, tools):
+    enc = encoder(open_tiny)
+    enc.chat.tokenizer.chat_template = template
+    row = Example((turn("user", "?"),), (Answer((text_part("Yes."),), extra=extra),), tools=tools)
+    with pytest.raises(Unencodable, match=r"tools|reasoning_content"):
+        enc.encode(row)
+
+
+def test_a_template_that_writes_calls_thoughts_and_tools_is_taken(open_tiny):
+    enc = encoder(open_tiny)
+    enc.chat.tokenizer.chat_template = (
+        "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}" + HEAD + "{% else %}{{ m.reasoning_content }}"
+        "{{ m.content }}{{ m.tool_calls | tojson }}</s>{% endif %}{% endfor %}"
+    )
+    extra = {"tool_calls": [CALL], "reasoning_content": "Owls fly."}
+    row = Example((turn("user", "?"),), (Answer((), extra=extra),), tools=({"name": "look_up"},))
+    (text,) = trained_text(enc, enc.encode(row)[0])
+    assert text.startswith("Owls fly.")
+    assert '"word": "owl"' in text
+
+
+def test_without_a_template_earlier_answers_are_trained_by_their_weight_too(open_tiny):
+    enc = encoder(open_tiny)
+    enc.chat.tokenizer.chat_template = None
+    row = example(
+        turn("user", "one"), turn("assistant", "first", 1.0), turn("user", "two"), turn("assistant", "no"),
+        turn("user", "three"), answer="second",
+    )  # fmt: skip
+    (found,) = enc.encode(row)
+    assert trained_text(enc, found) == ["first</s>", "second</s>"]
+    assert "".join(span.text for span in enc.render(found)) == "one\nfirst</s>\ntwo\nno\nthree\nsecond</s>"
+    context = enc.context_ids(row)
+    assert found.inputs["input_ids"].tolist()[: len(context)] == context
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 5.0])
+def test_where_everything_is_trained_rows_still_count_by_their_weight(open_tiny, weight):
+    enc = encoder(open_tiny, loss_on="all")
+    text = Example((), (Answer((text_part("forty two"),), weight=weight),))
+    chat = Example((turn("user", "How many?"),), (Answer((text_part("forty two"),), weight=weight),))
+    for row in (text, chat):
+        (found,) = enc.encode(row)
+        assert set(found.weights.tolist()) == ({weight} if weight else set())
+
+
+def test_a_template_that_asks_for_the_date_gets_the_same_one_every_day(open_tiny):
+    enc = encoder(open_tiny)
+    asks = "{{ strftime_now('%d %b %Y') }}|" + HEAD + "{% else %}{{ m.content }}</s>{% endif %}{% endfor %}"
+    enc.chat.tokenizer.chat_template = asks
+    (found,) = enc.encode(example(turn("user", "How many?")))
+    assert "".join(span.text for span in enc.render(found)) == "26 Jul 2024|[How many?]forty two</s>"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bytes_are_those_of_the_tokens_that_are_predicted(open_tiny, kind):
+    enc = encoder(open_tiny, kind, loss_on="said")
+    (asked,) = enc.encode(example(turn("user", "How many?"), answer="fünf"))
+    assert asked.notes["answer_bytes"] == 5
+    (bare,) = enc.encode(example(answer="fünf mal"))
+    tokenizer = enc.chat.tokenizer
+    free = (
+        "" if bare.inputs["input_ids"][0] == tokenizer.bos_token_id else tokenizer.decode(bare.inputs["input_ids"][:1])
+    )
+    assert bare.notes["answer_bytes"] == 9 - len(free.encode())
+    assert (free == "") == (kind in ("llama", "gemma3"))
+    short = encoder(open_tiny, kind, loss_on="said", on_overlong="split", max_length=4)
+    pieces = short.encode(example(answer="fünf mal"))
+    assert len(pieces) > 1
+    assert sum(piece.notes["answer_bytes"] for piece in pieces) == bare.notes["answer_bytes"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_end_of_a_bare_text_is_its_stop_whatever_ends_a_turn(open_tiny, kind):
+    (found,) = encoder(open_tiny, kind, loss_on="all").encode(example(answer="A text."))
+    assert found.notes["stop_trained"]
 
 
 def test_earlier_assistant_turns_are_trained_by_their_weight(open_tiny):
@@ -225,5 +356,12 @@ def test_a_tokenizer_that_changes_what_it_is_given_is_never_passed_over(open_tin
             return super().__call__([one.upper() for one in text], *args, **kwargs)
 
     tokenizer.__class__ = Shouting
+    _compiled.cache_clear()  # it was asked when the model was opened
     assert enc._tokens(TEXTS) == tokenizer(list(TEXTS), add_special_tokens=False)["input_ids"]
     assert enc._tokens(["forty two"]) != encoder(open_tiny)._tokens(["forty two"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_raw_text_that_brings_its_start_token_gets_no_second(open_tiny, kind):
+    tokenizer = encoder(open_tiny, kind).chat.tokenizer
+    assert plain_ids(tokenizer, f"{tokenizer.bos_token}The baker").count(tokenizer.bos_token_id) == 1

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from transformers import GenerationConfig
 
-from tiny import ALL_KINDS
+from tiny import ALL_KINDS, save_tiny
+from tunewright.core.plugins import build
 from tunewright.core.records import Example, Turn, text_part
 from tunewright.models import generation
 from tunewright.models.attention import attention, plain_attention
+from tunewright.models.contracts import EncodeSettings, Origin
 from tunewright.models.generation import greedy
 
 
@@ -18,8 +23,7 @@ def test_batched_answers_equal_answers_alone(open_tiny, kind):
     asked = [Example((Turn("user", (text_part(text),)),), ()) for text in ("Which code?", "bread " * 9, "a")]
     together = list(model.family.generate(model, asked, 6))
     alone = [next(iter(model.family.generate(model, [one], 6))) for one in asked]
-    if "mamba" not in kind:  # a state-space model reads the padding on the left too, within transformers
-        assert together == alone
+    assert together == alone
     assert len(together) == 3
 
 
@@ -60,11 +64,47 @@ def test_answers_that_come_and_go_are_those_of_the_library(open_tiny, kind, monk
     texts = [model.tokenizer.decode(row, skip_special_tokens=True).strip() for row in expected]
     for held in (generation._HELD, 1):  # room for all, and for the fewest
         monkeypatch.setattr(generation, "_HELD", held)
-        found = list(greedy(model, contexts, stop, 9))
+        found = list(greedy(model, contexts, [[token] for token in stop], 9))
         assert [one.text for one in found] == texts
         assert [one.stopped for one in found] == [len(row) < 9 for row in expected]
         assert 1 < sum(one.stopped for one in found) < len(found)
 
 
 def test_no_context_gives_no_answer(open_tiny):
-    assert list(greedy(open_tiny("llama", torch.float32), [], [0], 4)) == []
+    assert list(greedy(open_tiny("llama", torch.float32), [], [[0]], 4)) == []
+
+
+def test_a_stop_of_several_tokens_is_all_of_them_in_order(open_tiny):
+    model = open_tiny("llama", torch.float32)
+    draw = torch.Generator().manual_seed(0)
+    asked = [torch.randint(3, 300, (length,), generator=draw).tolist() for length in range(2, 14)]
+    free = [list(answer) for answer in generation._packed(model, asked, [], 12)]
+    stop = next(row[at : at + 2] for row in free for at in range(3, 9) if row[at] != row[at + 1])
+    for model_ in (model, replace(model, packs=False)):
+        for row, found in zip(free, greedy(model_, asked, [stop], 12), strict=True):
+            ends = [end for end in range(2, 13) if row[end - 2 : end] == stop]
+            wanted = row[: ends[0] - 2] if ends else row
+            assert found.text == model.tokenizer.decode(wanted, skip_special_tokens=True).strip()
+            assert found.stopped == bool(ends)
+
+
+def test_answers_end_where_the_models_own_settings_end_them_too(open_tiny):
+    model = open_tiny("llama", torch.float32)
+    asked = [Example((Turn("user", (text_part("Which code?"),)),), ())]
+    (ids,) = generation._packed(model, [model.family.encoder(model, EncodeSettings()).context_ids(asked[0])], [], 6)
+    config = model.module.generation_config
+    config.eos_token_id = [2, ids[2]]
+    (found,) = model.family.generate(model, asked, 6)
+    assert found.stopped
+    assert found.text == model.tokenizer.decode(ids[: ids.index(ids[2])], skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_saved_model_says_that_it_ends_where_it_was_trained_to(open_tiny, tmp_path, method):
+    folder = save_tiny("gemma3", tmp_path / "base")
+    (folder / "generation_config.json").write_text('{"eos_token_id": 2}')
+    model = build("families", "causal_lm").open(Origin("tiny", folder, ""), torch.float32)
+    attached = build("methods", method).attach(model, 0)
+    build("methods", method).save(attached, tmp_path / "out")
+    found = GenerationConfig.from_pretrained(tmp_path / "out").eos_token_id
+    assert found == [2, model.tokenizer.convert_tokens_to_ids("<|end|>")]

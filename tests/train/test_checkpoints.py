@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+import pytest
 import torch
 
 from tunewright.runs import checkpoints
@@ -39,3 +42,40 @@ def test_when_no_checkpoint_is_whole_it_is_said_that_training_starts_again(tmp_p
 
 def test_a_run_without_checkpoints_is_no_matter(tmp_path):
     assert checkpoints.last_good(tmp_path) == (None, [])
+
+
+class Killed(BaseException):
+    """What a signal does to a process: nothing behind it runs."""
+
+
+@pytest.mark.parametrize("survives", [0, 1])
+def test_a_checkpoint_that_replaces_another_leaves_one_whole_at_every_moment(tmp_path, monkeypatch, survives):
+    """Killed between any two renames, what is read is the old one or the new one."""
+    place = tmp_path / "best"
+    checkpoints.write(place, Checkpoint(1, {"weight": torch.ones(2)}, {}, {}))
+    renamed = []
+
+    def replace(source, target, real=os.replace):
+        if len(renamed) == survives:
+            raise Killed
+        renamed.append(real(source, target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        with pytest.raises(Killed):
+            checkpoints.write(place, Checkpoint(2, {"weight": torch.zeros(2)}, {}, {}))
+    found = checkpoints.read(place)
+    assert found is not None
+    assert found.step == 1
+    checkpoints.write(place, Checkpoint(3, {"weight": torch.zeros(2)}, {}, {}))
+    again = checkpoints.read(place)
+    assert again is not None
+    assert again.step == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_torn_checkpoints_are_not_counted_among_those_kept(tmp_path):
+    written(tmp_path, torn=[6])
+    checkpoints.drop_after(tmp_path, 4)
+    checkpoints.prune(tmp_path, 1)
+    assert [path.name for path in checkpoints.numbered(tmp_path)] == ["0004"]

@@ -161,6 +161,40 @@ def test_a_torn_checkpoint_falls_back_to_the_last_good_one(open_tiny, tmp_path, 
     assert timeless(run) == timeless(expected)
 
 
+def test_what_training_reads_may_not_change_between_two_processes(open_tiny, tmp_path):
+    """A row that a mitigation added, and coordinates that public rows chose: neither is in the data set's own hash."""
+    method = {"name": "sparse", "policy": "random", "share": 0.05}
+    job, run = make_job(open_tiny, method), new_run(tmp_path / "run")
+    woven = replace(job, woven_by=("safety_mix",) * 2)
+    with pytest.raises(Interrupted):
+        train(woven, run, quiet, StopAfter(4))
+    last = woven.train[-1]
+    other = replace(last, targets=last.targets[::-1].copy())
+    with pytest.raises(UserError, match="has changed since the checkpoint of step 4"):
+        train(replace(woven, train=(*woven.train[:-1], other)), run, quiet, StopRequest())
+    chosen = replace(make_job(open_tiny, {**method, "policy": "magnitude"}), woven_by=woven.woven_by)
+    with pytest.raises(UserError, match="coordinates were chosen"):
+        train(chosen, run, quiet, StopRequest())
+    train(replace(make_job(open_tiny, method), woven_by=woven.woven_by), run, quiet, StopRequest())
+
+
+def test_a_checkpoint_that_is_whole_is_not_written_again(open_tiny, tmp_path, monkeypatch):
+    """Asked to stop in a step that saves: what is written is not taken away for as long as it is written anew."""
+    job, run = make_job(open_tiny), new_run(tmp_path / "run")
+    original, written = checkpoints.write, []
+
+    def write(folder, checkpoint):
+        written.append(checkpoint.step)
+        original(folder, checkpoint)
+
+    monkeypatch.setattr(checkpoints, "write", write)
+    with pytest.raises(Interrupted):
+        train(job, run, quiet, StopAfter(3))
+    with pytest.raises(Interrupted):
+        train(make_job(open_tiny), run, quiet, StopAfter(0))
+    assert written == [3]
+
+
 def test_a_full_disk_keeps_earlier_checkpoints_and_says_so(open_tiny, tmp_path, monkeypatch):
     job, run = make_job(open_tiny), new_run(tmp_path / "run")
     original = checkpoints._put

@@ -18,8 +18,9 @@ from tunewright.core.plugins import build
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.core.settings import TrainSettings
 from tunewright.data.encoder import Encoded
+from tunewright.models.contracts import EncodeSettings
 from tunewright.train.job import Job
-from tunewright.train.order import MICRO_TOKENS, Order, equal_prompts
+from tunewright.train.order import MICRO_TOKENS, Order, common_beginning, equal_prompts
 
 prompts = st.lists(st.integers(0, 8), min_size=1, max_size=60)
 
@@ -184,11 +185,68 @@ def test_long_answers_to_one_prompt_are_cut_by_what_they_have_beyond_it():
     assert len([*Order(8, 8, 1, prompts, 0, long, long - 12).micro_batches(0, 8)]) == 8
 
 
+def test_what_all_rows_begin_with_is_counted_once_in_a_micro_batch():
+    """Eight rows of 100 tokens under a system prompt of 600 are one batch of 1,400 positions, not eight of 700."""
+    lengths = np.full(8, 700, dtype=np.int32)
+    assert len([*Order(8, 8, 1, length_R=lengths).micro_batches(0, 8)]) == 8
+    assert len([*Order(8, 8, 1, length_R=lengths, common=600).micro_batches(0, 8)]) == 1
+    longer = np.full(8, 1100, dtype=np.int32)
+    batches = [*Order(8, 8, 1, length_R=longer, common=600).micro_batches(0, 8)]
+    assert [len(batch) for batch in batches] == [2, 2, 2, 2]  # 500 own tokens each, at most 1,024 together
+
+
+def test_rows_that_mitigations_added_begin_otherwise_and_are_counted_in_full():
+    order = Order(4, 4, 1, woven=2, length_R=np.full(6, 700, dtype=np.int32), common=600)
+    batches = [*order.micro_batches(0, 8)]
+    assert sorted(row for batch in batches for row in batch) == [*range(6)]
+    assert not any({4, 5} <= set(batch) for batch in batches)
+    assert len([*Order(4, 4, 1, length_R=np.full(4, 700, dtype=np.int32), common=600).micro_batches(0, 8)]) == 1
+
+
+def of_ids(*ids):
+    ids_N = np.array(ids, np.int64)
+    example = Example((Turn("user", (text_part(str(ids)),)),), (Answer((text_part("x"),)),))
+    return Encoded(example, {"input_ids": ids_N}, len(ids), ids_N[:0], ids_N[:0], np.zeros(0, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("rows", "count", "found"),
+    [
+        ([[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 3, 6, 7]], 3, 3),
+        ([[1, 2, 3, 4], [1, 2, 3, 4]], 2, 3),  # each keeps one of its own
+        ([[1, 2, 3, 4], [1, 2, 3]], 2, 2),
+        ([[1, 2, 3, 4], [1, 9, 3, 4]], 2, 0),  # fewer than are worth it
+        ([[1, 2, 3, 4], [1, 2, 3, 5], [8, 8, 8]], 2, 3),  # what lies behind the first two is not looked at
+    ],
+)
+def test_how_many_tokens_rows_begin_with_alike(rows, count, found):
+    assert common_beginning([of_ids(*row) for row in rows], count, worth=2) == found
+
+
+def test_a_system_prompt_is_computed_once_for_all_rows_of_a_micro_batch(open_tiny):
+    model = open_tiny("llama")
+    encoder = model.family.encoder(model, EncodeSettings())
+    asked = [Turn("system", (text_part("bread " * 200),))]
+    rows = []
+    for n in range(8):
+        turns = (*asked, Turn("user", (text_part(f"{n} or {n + 1}?"),)))
+        rows += encoder.encode(Example(turns, (Answer((text_part("warm"),)),), id=f"r{n}"))
+    settings = TrainSettings(per_device_train_batch_size=8)
+    job = Job(model, None, None, build("gradients", "plain"), rows, (), settings, 0)
+    assert rows[0].length * 2 > MICRO_TOKENS
+    (batch,) = job.order.micro_batches(0, 8)
+    computed = model.family.collate(model, [rows[i] for i in batch]).inputs["input_ids"].numel()
+    assert job.order.common <= computed <= job.order.common + sum(row.length - job.order.common for row in rows)
+    apart = replace(job, model=replace(model, apart=True))
+    assert len([*apart.order.micro_batches(0, 8)]) == 8
+
+
 @pytest.mark.parametrize(("epochs", "steps"), [(0.7, 7), (1.1, 11), (0.71, 8), (2, 20), (0.01, 1)])
 def test_parts_of_epochs_are_no_step_longer_than_they_say(epochs, steps):
     rows = [SimpleNamespace(example=Example((), (), id=f"r{n}"), length=3) for n in range(20)]
     settings = TrainSettings(num_train_epochs=epochs, per_device_train_batch_size=2)
-    job = Job(None, None, None, build("gradients", "plain"), rows, (), settings, 0)
+    model = SimpleNamespace(packs=False)
+    job = Job(model, None, None, build("gradients", "plain"), rows, (), settings, 0)
     assert job.steps == steps
     longer = replace(job, settings=TrainSettings(max_steps=100, warmup_ratio=0.07))
     assert longer.schedule.warmup == 7

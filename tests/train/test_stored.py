@@ -251,6 +251,26 @@ def test_a_resumed_run_stores_the_rows_of_the_first_even_when_the_disk_has_fille
     assert all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(again).values(), strict=True))
 
 
+def test_a_run_that_was_stopped_before_any_checkpoint_stores_the_rows_that_it_would_have(
+    open_tiny, tmp_path, monkeypatch
+):
+    """The disk is emptier or fuller by what the first process kept, and no event survives."""
+    settings = {"valid": 4, "num_train_epochs": 3}
+    job, torn = make_job(open_tiny, LAST, **settings), new_run(tmp_path / "torn")
+    width = job.model.module.config.hidden_size * 4
+    rows, _ = job.repeated()[0]
+    room = 2 * width * sum(row.length for row in rows)  # of which half is used: validation rows and some others
+    monkeypatch.setattr(Stored, "free_disk", lambda self: room)
+    with pytest.raises(Interrupted, match="before a step"):
+        train(job, torn, quiet, StopAfter(1))
+    torn.cut_events(0)
+    monkeypatch.setattr(Stored, "free_disk", lambda self: room // 4)
+    train(make_job(open_tiny, LAST, **settings), torn, quiet, StopRequest())
+    (event,) = torn.events("stored")
+    assert event["room"] == room / 2
+    assert event["rows"] >= len({row.example.id for row in rows}) - 1
+
+
 def test_the_bound_on_disk_is_kept(open_tiny, tmp_path):
     job, bound = make_job(open_tiny, LAST, stored_gb=2e-5), 20_000
     run = new_run(tmp_path / "run")
@@ -258,7 +278,7 @@ def test_the_bound_on_disk_is_kept(open_tiny, tmp_path):
         train(job, run, quiet, StopAfter(8))
     (event,) = run.events("stored")
     assert 0 < event["rows"] < len(job.train)
-    tensors = [t for file in run.stored.iterdir() for t in load_file(file).values()]
+    tensors = [t for file in run.stored.glob("*.safetensors") for t in load_file(file).values()]
     assert sum(t.numel() * t.element_size() for t in tensors) <= bound
     assert event["tokens"] == sum(len(t) for t in tensors)
 

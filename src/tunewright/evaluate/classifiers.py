@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.core.files import file_digest
+from tunewright.models.whole import lacks
 
 
 def open_classifier(folder: Path) -> tuple[Any, Any]:
@@ -25,11 +26,13 @@ def _opened(folder: Path, weights: str) -> tuple[Any, Any]:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        module = AutoModelForSequenceClassification.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        module, loaded = AutoModelForSequenceClassification.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder} does not open as a text classifier: {str(error).splitlines()[0]}") from None
+    if fault := lacks(folder, loaded):
+        raise ValueError(fault)
     return tokenizer, module.eval()
 
 

@@ -18,7 +18,7 @@ from tunewright.evaluate.contracts import Floats, Need, Outcome
 from tunewright.models.contracts import EncodeSettings, LoadedModel, Objective
 
 _BATCH_TOKENS = 2048
-VERSION = 1
+VERSION = 2
 """Counted up when the same question may get another answer, so that kept answers are not used."""
 
 
@@ -55,7 +55,7 @@ class Suite:
         outcomes = [Outcome(example) for example in examples]
         if not examples:
             return outcomes
-        encoder = model.family.encoder(model, replace(self.encode, loss_on="last"))
+        encoder = model.family.encoder(model, replace(self.encode, loss_on="said"))
         encoded = [_pieces(found) for found in encode_all(encoder, examples)]
         if "choices" in self.needs and self.labels:
             outcomes = self._choices(model, outcomes, encoded, progress, what)
@@ -88,7 +88,7 @@ class Suite:
                     choices=choices,
                     answer_log_prob=float(choices[place[answer]]),
                     answer_tokens=sum(len(row.targets) for row in rows),
-                    answer_bytes=len(answer.encode()),
+                    answer_bytes=_bytes(outcome, rows),
                 )
             )
             progress(f"{what}: weighing {len(self.labels)} labels", len(answered), len(outcomes))
@@ -116,9 +116,9 @@ class Suite:
                 outcome,
                 answer_log_prob=float(total),
                 answer_tokens=int(count),
-                answer_bytes=len(outcome.example.answer.text.encode()),
+                answer_bytes=_bytes(outcome, rows),
             )
-            for outcome, total, count in zip(outcomes, sums, counts, strict=True)
+            for outcome, rows, total, count in zip(outcomes, encoded, sums, counts, strict=True)
         ]
 
     def _losses(
@@ -151,6 +151,12 @@ def _pieces(found: Sequence[Encoded] | Unencodable) -> Sequence[Encoded]:
     if isinstance(found, Unencodable):
         raise found
     return found
+
+
+def _bytes(outcome: Outcome, rows: Sequence[Encoded]) -> int:
+    """Of what was predicted, as the encoder counts them."""
+    noted = [int(row.notes["answer_bytes"]) for row in rows if "answer_bytes" in row.notes]
+    return sum(noted) if noted else len(outcome.example.answer.text.encode())
 
 
 def losses(

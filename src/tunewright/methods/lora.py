@@ -105,6 +105,8 @@ class Lora(Plugin):
         model.module.save_pretrained(folder, save_embedding_layers=False)
         if hasattr(model.tokenizer, "save_pretrained"):
             model.tokenizer.save_pretrained(folder)
+        if getattr(model.module, "generation_config", None) is not None:  # says where answers end
+            model.module.generation_config.save_pretrained(folder)
         # PEFT writes sets in the order of the process's hash seed; equal runs must leave equal files.
         config = read_json(folder / _CONFIG)
         ordered = {name: sorted(value) if name == "target_modules" else value for name, value in config.items()}

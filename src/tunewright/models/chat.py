@@ -15,7 +15,7 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 
-from tunewright.core.records import Example, Turn
+from tunewright.core.records import Example, Turn, text_part
 from tunewright.data.encoder import Unencodable
 
 _PLAIN_JOIN = "\n"
@@ -31,6 +31,8 @@ class Piece:
     weight: float = 0.0
     answer: bool = False
     """True for the example's own (last) answer."""
+    opening: bool = False
+    """True for what a template itself writes before that answer, such as an empty block of thoughts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,21 @@ class _Asked:
     turns: tuple[Turn, ...]
     tools: tuple[Mapping[str, Any], ...]
     prompt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What is written around the text of an answer."""
+
+    stop: str
+    opening: str = ""
+    """A block that no generation prompt has, such as an empty block of thoughts."""
+    before: str = ""
+    """White space between that and the text."""
+    after: str = ""
+    """What stands between the text and the stop token."""
+    trims: bool = False
+    """Whether white space around the text is taken off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +78,23 @@ class Chat:
 
         In running text it is what follows every answer.
         """
-        return self.around[1] if self.around else _stop_text(self)
+        return self.around[1] if self.around else self._frame.stop
+
+    @property
+    def _frame(self) -> _Frame:
+        return _framed(self, str(getattr(self.tokenizer, "chat_template", None)))
 
     def context(self, example: Example) -> list[Piece]:
-        """Everything before the answer, the generation prompt included.
+        """Everything before the text of the answer: the prompt, and what the template opens every answer with.
+
+        Raises:
+            Unencodable: As `prompt`.
+        """
+        opening = self._frame.opening if example.context and self.has_template else ""
+        return [*self.prompt(example), *([Piece(opening, opening=True)] if opening else [])]
+
+    def prompt(self, example: Example) -> list[Piece]:
+        """The turns, and the template's generation prompt.
 
         Raises:
             Unencodable: The template cannot render it, or what is trained cannot be found in it.
@@ -74,7 +104,7 @@ class Chat:
         if self.around:
             return [piece for turn in example.context for piece in self._running(turn)]
         if not self.has_template:
-            return [Piece(_PLAIN_JOIN.join(turn.text for turn in example.context) + _PLAIN_JOIN)]
+            return self._lines(example)
         return self._spans(example, self._rendered(_prefixes(example)))
 
     def full(self, examples: Sequence[Example]) -> list[list[Piece] | Unencodable]:
@@ -89,7 +119,21 @@ class Chat:
 
     def answer_text(self, text: str, terminator: bool) -> str:
         """An alternative answer as it stands after a context."""
-        return (self.around[0] if self.around else "") + text + (self.stop_text if terminator else "")
+        if self.around:
+            return self.around[0] + text + (self.stop_text if terminator else "")
+        frame = self._frame
+        return frame.before + (text.strip() if frame.trims else text) + (frame.after + frame.stop if terminator else "")
+
+    def _lines(self, example: Example) -> list[Piece]:
+        """Where there is no template: a turn a line; turns that train end as answers end."""
+        pieces, text = [], ""
+        for turn in example.context:
+            if turn.role == "assistant" and turn.weight != 0:
+                pieces += [Piece(text), Piece(turn.text + self.stop_text, turn.weight)]
+                text = _PLAIN_JOIN
+            else:
+                text += turn.text + _PLAIN_JOIN
+        return [piece for piece in (*pieces, Piece(text)) if piece.text]
 
     def _running(self, turn: Turn) -> list[Piece]:
         """A turn of running text; what ends an answer is tokenised by itself, so that it is the same everywhere."""
@@ -111,7 +155,7 @@ class Chat:
         """Context and answer; `rendered` is empty where no template is asked, else its prefixes, then the whole."""
         answer = example.answer
         if not rendered:
-            return [*self.context(example), *self._closed(example)]
+            return _unwritable(example) or [*self.prompt(example), *self._closed(example)]
         after = rendered.pop()
         try:
             pieces = self._spans(example, rendered)
@@ -125,15 +169,16 @@ class Chat:
                 "the chat template changes earlier text when the answer is added, so the answer cannot be found in it; "
                 "use a template that keeps prefixes"
             )
-        return [*pieces, Piece(self._ended(after[len(before) :]), answer.weight, answer=True)]
-
-    def _ended(self, text: str) -> str:
-        """Cuts what a template writes after the stop token; adds the stop token where it writes none."""
-        stop = self.stop_text
-        found = text.rfind(stop) if stop else -1
-        if found < 0:
-            return text.rstrip("\n") + stop
-        return text[: found + len(stop)]
+        written, opening = _ended(after[len(before) :], self.stop_text), self._frame.opening
+        if example.label and written != opening + self.answer_text(answer.text, terminator=True):
+            return Unencodable(
+                f"the chat template writes the label {answer.text!r} as {written!r} here, and otherwise where labels "
+                "are compared; use a template that writes every answer alike"
+            )
+        if not (opening and written.startswith(opening)):
+            return [*pieces, Piece(written, answer.weight, answer=True)]
+        opened = Piece(opening, answer.weight, opening=True)
+        return [*pieces, opened, Piece(written[len(opening) :], answer.weight, answer=True)]
 
     def _spans(self, example: Example, rendered: Sequence[str | Unencodable]) -> list[Piece]:
         """The rendered context, cut where weighted assistant turns begin and end; see `_prefixes`."""
@@ -149,9 +194,14 @@ class Chat:
                     f"the chat template does not keep turn {index + 1} as it was; train on the last answer only "
                     "(objective: {name: next_token, loss_on: last}, message weight 0)"
                 )
-            ended = self._ended(stop[len(start) :])
-            if not whole[len(start) :].startswith(ended):
-                raise Unencodable(f"the chat template renders turn {index + 1} differently in the whole conversation")
+            ended = _ended(stop[len(start) :], self.stop_text)
+            if not whole.startswith(ended, len(start)):
+                ended = ended.removeprefix(self._frame.opening)  # which some templates write in the last turn alone
+            if not whole.startswith(ended, len(start)):
+                raise Unencodable(
+                    f"the chat template renders turn {index + 1} differently in the whole conversation; train on the "
+                    "last answer only (message weight 0)"
+                )
             pieces += [Piece(whole[done : len(start)]), Piece(ended, example.context[index].weight)]
             done = len(start) + len(ended)
         return [piece for piece in (*pieces, Piece(whole[done:])) if piece.text]
@@ -179,8 +229,10 @@ class Chat:
             return Unencodable(f"the model's chat template cannot render turns of roles {roles}: {own}")
 
     def _render(self, asked: Sequence[_Asked]) -> list[str]:
+        template = self.tokenizer.chat_template
         texts: list[str] = self.tokenizer.apply_chat_template(
             [[{"role": turn.role, "content": turn.text, **turn.extra} for turn in one.turns] for one in asked],
+            chat_template=_dated(template) if isinstance(template, str) else None,
             tools=list(asked[0].tools) or None,
             tokenize=False,
             add_generation_prompt=asked[0].prompt,
@@ -207,30 +259,95 @@ def _whole(example: Example) -> _Asked:
 
 
 def _complete(rendered: str, asked: _Asked) -> str | Unencodable:
-    """The rendering, if every turn stands in it."""
+    """The rendering, if every turn, tool and call stands in it."""
     for turn in asked.turns:
         said = turn.text.strip()
-        if said and said not in rendered and not turn.extra:
+        if said and said not in rendered and not (turn.role == "tool" and turn.extra):
             return Unencodable(
-                f"the model's chat template leaves out the turn of role '{turn.role}'; use a role it renders"
+                f"the model's chat template leaves out the turn of role '{turn.role}'"
+                f"{' beside its tool calls' if turn.extra.get('tool_calls') else ''}; use a role it renders"
             )
+    called = [call for turn in asked.turns for call in turn.extra.get("tool_calls", ())]
+    absent = [name for name in map(_function, (*asked.tools, *called)) if name not in rendered]
+    if absent:
+        return Unencodable(
+            f"the model's chat template does not write tools or their calls ({absent[0]} is left out); use a model "
+            "whose template does, or write them in the text"
+        )
+    thought = "" if asked.prompt or not asked.turns else str(asked.turns[-1].extra.get("reasoning_content", ""))
+    if thought.strip() not in rendered:
+        return Unencodable(
+            "the model's chat template leaves out reasoning_content of the answer; write it in the content, or leave "
+            "it out"
+        )
     return rendered
 
 
-@lru_cache(maxsize=64)
-def _stop_text(chat: Chat) -> str:
-    tokenizer = chat.tokenizer
-    eos = str(tokenizer.eos_token or "")
-    if not chat.has_template:
-        return eos
-    marker = "tunewright-answer"
-    try:
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": "a"}, {"role": "assistant", "content": marker}], tokenize=False
+def _function(tool: Mapping[str, Any]) -> str:
+    """The name of a tool, or of what is called."""
+    inner = tool.get("function", tool)
+    return str(inner.get("name", "")) if isinstance(inner, Mapping) else ""
+
+
+def _unwritable(example: Example) -> Unencodable | None:
+    """Why a row cannot be written without a chat template."""
+    extras = (example.answer.extra, *(turn.extra for turn in example.context))
+    if example.tools or any(extra.get(key) for extra in extras for key in ("tool_calls", "reasoning_content")):
+        return Unencodable(
+            "tools, tool calls or reasoning_content, which only a chat template could write; use a model that has one, "
+            "and rows that ask something, or write them in the text"
         )
-    except (TemplateError, ValueError):
-        return eos
-    tail = str(text)[str(text).rfind(marker) + len(marker) :]
-    specials = [str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    first = min((s for s in {*specials, eos} if s and s in tail), key=tail.find, default=eos)
-    return first
+    return None
+
+
+def _ended(text: str, stop: str) -> str:
+    """Cuts what a template writes after the stop token; adds the stop token where it writes none."""
+    found = text.rfind(stop) if stop else -1
+    if found < 0:
+        return text.rstrip("\n") + stop
+    return text[: found + len(stop)]
+
+
+@lru_cache(maxsize=64)
+def _dated(template: str) -> str:
+    """The template with one fixed date in place of today's: a run that goes on tomorrow must read the same text.
+
+    The date is that which Llama 3's template takes where it cannot ask for today's.
+    """
+    if "strftime_now" not in template:
+        return template
+    replaced = "".join(f" | replace('{code}', '{said}')" for code, said in _DATE.items())
+    return f"{{%- macro strftime_now(form) -%}}{{{{ form{replaced} }}}}{{%- endmacro %}}\n{template}"
+
+
+_DATE = {
+    "%-d": "26", "%d": "26", "%e": "26", "%-m": "7", "%m": "07", "%b": "Jul", "%h": "Jul", "%B": "July", "%Y": "2024",
+    "%y": "24", "%A": "Friday", "%a": "Fri", "%H": "12", "%I": "12", "%M": "00", "%S": "00", "%p": "PM", "%j": "208",
+}  # fmt: skip
+_MARK = "tunewright-answer"
+_SPACED = f"  {_MARK}   "
+"""Unlike on both sides, so that white space of the template's own is not taken for the text's."""
+
+
+@lru_cache(maxsize=64)
+def _framed(chat: Chat, template: str) -> _Frame:
+    """Found by rendering an answer: what stands before, around and after its text under this template."""
+    eos = str(chat.tokenizer.eos_token or "")
+    if not chat.has_template:
+        return _Frame(eos)
+    asked, said = Turn("user", (text_part("a"),)), Turn("assistant", (text_part(_SPACED),))
+    try:
+        (whole,) = chat._render([_Asked((asked, said), (), False)])
+        (head,) = chat._render([_Asked((asked,), (), True)])
+    except TEMPLATE_FAULTS:
+        return _Frame(eos)
+    tail = whole[whole.rfind(_MARK) + len(_MARK) :]
+    specials = [str(token.content) for token in chat.tokenizer.added_tokens_decoder.values() if token.special]
+    stop = min((s for s in {*specials, eos} if s and s in tail), key=tail.find, default=eos)
+    text = _SPACED if _SPACED in whole else _MARK
+    start = whole.rfind(text)
+    if start < len(head) or not whole.startswith(head):
+        return _Frame(stop)
+    lead, after = whole[len(head) : start], _ended(whole[start + len(text) :], stop).removesuffix(stop)
+    block = bool(lead.strip())
+    return _Frame(stop, lead if block else "", "" if block else lead, after, trims=text == _MARK)

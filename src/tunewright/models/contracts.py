@@ -138,7 +138,8 @@ class EncodeSettings:
 
     max_length: int = 1024
     on_overlong: Overlength = "error"
-    loss_on: LossOn = "answers"
+    loss_on: LossOn | Literal["said"] = "answers"
+    """`said`: the last answer's own text, without what a template opens every answer with; what is judged."""
     labels: tuple[str, ...] = ()
     """The closed set of answers, empty when they are free."""
     free_tokens: int = 0

@@ -59,6 +59,14 @@ class TextEncoder:
             raise Unencodable("an empty context; nothing to answer to")
         return ids
 
+    def prompt_ids(self, example: Example) -> list[int]:
+        """The tokens of the turns and the generation prompt alone, of any length."""
+        return self._ids(self.chat.prompt(example))
+
+    def text_ids(self, text: str) -> list[int]:
+        """The tokens of a text as it stands, without a start token."""
+        return self._tokens([text])[0]
+
     def answer_ids(self, text: str, terminator: bool) -> list[int]:
         """The tokens of an alternative answer, tokenised by itself."""
         if not self.chat.around:
@@ -129,12 +137,12 @@ class TextEncoder:
         ids = list(chain.from_iterable(tokens))
         ids_N = np.array(ids, dtype=np.int64)
         lengths = [len(its) for its in tokens]
-        weight_N = np.repeat(np.array([self._weight(piece) for piece in pieces], dtype=np.float32), lengths)
+        weight_N = np.repeat(np.array(self._weights(example, pieces), dtype=np.float32), lengths)
         places = [i for i, piece in enumerate(pieces) if piece.answer] or [0]
         answer_start, answer_end = sum(lengths[: places[0]]), sum(lengths[: places[-1] + 1])
         trained = np.flatnonzero(weight_N[1:] > 0)
         bos = _start_id(self.chat)
-        stop = _stop_ids(self)
+        stop = _stop_ids(self) if example.context else _end_ids(self)
         return Encoded(
             example=example,
             inputs={"input_ids": ids_N},
@@ -147,19 +155,32 @@ class TextEncoder:
                 and ids[answer_end - len(stop) : answer_end] == stop
                 and bool(weight_N[answer_end - 1] > 0),
                 "double_bos": bos is not None and ids[:2] == [bos, bos],
-                "answer_bytes": len(example.answer.text.encode()),
+                "answer_bytes": self._bytes(pieces) - (0 if answer_start else self._given(ids)),
                 "answer_start": max(answer_start, 1),
             },
         )
 
-    def _weight(self, piece: Piece) -> float:
+    def _weights(self, example: Example, pieces: Sequence[Piece]) -> list[float]:
         match self.settings.loss_on:
             case "all":
-                return 1.0
+                row = max((example.answer.weight, *(turn.weight for turn in example.context)))
+                return [row] * len(pieces)
             case "last":
-                return piece.weight if piece.answer else 0.0
+                return [piece.weight if piece.answer or piece.opening else 0.0 for piece in pieces]
+            case "said":
+                return [piece.weight if piece.answer else 0.0 for piece in pieces]
             case _:
-                return piece.weight
+                return [piece.weight for piece in pieces]
+
+    def _bytes(self, pieces: Sequence[Piece]) -> int:
+        """Of all that the answer says, calls of tools included, less what ends it."""
+        said = "".join(piece.text for piece in pieces if piece.answer)
+        return len(said.removesuffix(self.chat.stop_text if len(pieces) > 1 else _end_text(self.chat)).encode())
+
+    def _given(self, ids: Sequence[int]) -> int:
+        """Bytes of a first token that nothing predicts: a bare text's, where no start token stands before it."""
+        first = ids[:1]
+        return 0 if not first or first[0] == _start_id(self.chat) else len(self.chat.tokenizer.decode(first).encode())
 
     def _truncated(self, example: Example, length: int, budget: int) -> Encoded:
         """The row with `length` tokens before its answer cut to at most `budget`."""
@@ -215,6 +236,17 @@ def _start_id(chat: Chat) -> int | None:
     """A tokenizer looks its start token up anew each time it is asked, which took a tenth of encoding a row."""
     found: int | None = chat.tokenizer.bos_token_id
     return found
+
+
+@lru_cache(maxsize=64)
+def _end_text(chat: Chat) -> str:
+    """What ends a bare text; what ends a turn may be another token."""
+    return chat.tokenizer.eos_token or ""
+
+
+@lru_cache(maxsize=64)
+def _end_ids(encoder: TextEncoder) -> list[int]:
+    return encoder.text_ids(_end_text(encoder.chat)) if _end_text(encoder.chat) else []
 
 
 @lru_cache(maxsize=64)
@@ -288,7 +320,11 @@ def _split(encoded: Encoded, allowed: int) -> list[Encoded]:
                 positions=encoded.positions[own] - start,
                 targets=encoded.targets[own],
                 weights=encoded.weights[own],
-                notes={**encoded.notes, "stop_trained": stop == encoded.length and bool(encoded.notes["stop_trained"])},
+                notes={
+                    **encoded.notes,
+                    "stop_trained": stop == encoded.length and bool(encoded.notes["stop_trained"]),
+                    "answer_bytes": 0 if start else encoded.notes["answer_bytes"],
+                },
             )
         )
     return pieces
@@ -296,7 +332,8 @@ def _split(encoded: Encoded, allowed: int) -> list[Encoded]:
 
 def plain_ids(tokenizer: Any, text: str) -> list[int]:
     """The tokens of a text that goes on: with the start token where the tokenizer sets one, never with an end."""
-    ids: list[int] = tokenizer(text)["input_ids"]
+    started = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+    ids: list[int] = tokenizer(text, add_special_tokens=not started)["input_ids"]
     return (
         ids[:-1]
         if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id and not text.endswith(tokenizer.eos_token)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -22,26 +23,34 @@ from tunewright.models.scoring import Laid
 
 FEWEST, MOST = 8, 32
 """Answers written at a time. A step reads every weight once, however many answers it serves."""
+_AHEAD = 64
+"""Contexts among which some of one length are looked for, where rows cannot be packed."""
 _HELD = 8192
 """Tokens whose keys and values are held: of long prompts fewer than `MOST` are answered at a time."""
 
 
 def greedy(
-    model: LoadedModel, contexts: Sequence[Sequence[int]], stop: Sequence[int], max_new_tokens: int
+    model: LoadedModel, contexts: Sequence[Sequence[int]], stops: Sequence[Sequence[int]], max_new_tokens: int
 ) -> Iterator[Generation]:
-    """Continues each context greedily until the stop token or the limit, in order.
+    """Continues each context greedily until it has said what ends an answer, or to the limit, in order.
 
     Args:
         model: An opened causal language model.
         contexts: Token ids of each context.
-        stop: The token ids that end an answer.
+        stops: What ends an answer: token ids, each a row of one or more.
         max_new_tokens: The most tokens an answer may have.
     """
     found = _packed if model.packs else _padded
-    for answer in found(model, contexts, stop, max_new_tokens):
-        ended = answer[-1:] in [[token] for token in stop]
-        text = model.tokenizer.decode(answer[:-1] if ended else answer, skip_special_tokens=True)
-        yield Generation(text.strip(), ended)
+    ends = [list(stop) for stop in stops if stop]
+    for answer in found(model, contexts, ends, max_new_tokens):
+        end = _end(answer, ends)
+        text = model.tokenizer.decode(answer[: len(answer) - end], skip_special_tokens=True)
+        yield Generation(text.strip(), end > 0)
+
+
+def _end(answer: Sequence[int], stops: Sequence[Sequence[int]]) -> int:
+    """How many of the last tokens end the answer; 0 where it goes on."""
+    return max((len(stop) for stop in stops if answer[-len(stop) :] == stop), default=0)
 
 
 @dataclass(slots=True)
@@ -54,9 +63,9 @@ class _Answer:
 
 
 def _packed(
-    model: LoadedModel, contexts: Sequence[Sequence[int]], stop: Sequence[int], max_new_tokens: int
+    model: LoadedModel, contexts: Sequence[Sequence[int]], stops: Sequence[Sequence[int]], max_new_tokens: int
 ) -> Iterator[list[int]]:
-    """Answers in order, with their stop token; each is given out as soon as those before it are."""
+    """Answers in order, with what ends them; each is given out as soon as those before it are."""
     length = max((len(ids) for ids in contexts), default=0) + max_new_tokens
     held = Held(min(len(contexts), max(FEWEST, min(MOST, _HELD // length))), length)
     waiting = [_Answer(number, ids) for number, ids in enumerate(contexts)][::-1]
@@ -64,7 +73,9 @@ def _packed(
     done: dict[int, list[int]] = {}
     given = 0
     while waiting or going:
-        for answer in _step(model, held, waiting, going, lambda ids: ids[-1] in stop or len(ids) == max_new_tokens):
+        for answer in _step(
+            model, held, waiting, going, lambda ids: bool(_end(ids, stops)) or len(ids) == max_new_tokens
+        ):
             done[answer.number] = answer.tokens
         while given in done:
             yield done.pop(given)
@@ -118,20 +129,28 @@ def _write(
 
 
 def _padded(
-    model: LoadedModel, contexts: Sequence[Sequence[int]], stop: Sequence[int], max_new_tokens: int
+    model: LoadedModel, contexts: Sequence[Sequence[int]], stops: Sequence[Sequence[int]], max_new_tokens: int
 ) -> Iterator[list[int]]:
-    """By the library, padded on the left: for models that cannot keep packed rows apart."""
-    pad = model.tokenizer.pad_token_id if model.tokenizer.pad_token_id is not None else stop[0]
+    """By the library, contexts of one length at a time: models that carry a state read padding too."""
+    single = [stop[0] for stop in stops if len(stop) == 1] or [-1]  # with none given the library takes the model's own
+    pad = model.tokenizer.pad_token_id if model.tokenizer.pad_token_id is not None else 0
     settings = GenerationConfig(
-        do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=list(stop), pad_token_id=pad, use_cache=True
+        do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=single, pad_token_id=pad, use_cache=True
     )
-    for start in range(0, len(contexts), FEWEST):
-        batch = contexts[start : start + FEWEST]
-        longest = max(len(ids) for ids in batch)
-        ids = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in batch])
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in batch])
-        with torch.inference_mode(), attention(model.module, plain_attention(model.module)):
-            out = model.module.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
-        for row in out[:, longest:].tolist():
-            end = next((i for i, token in enumerate(row) if token in stop), len(row) - 1)
-            yield row[: end + 1]
+    for start in range(0, len(contexts), _AHEAD):
+        part = contexts[start : start + _AHEAD]
+        order = sorted(range(len(part)), key=lambda number: len(part[number]))
+        alike = [[*group] for _, group in groupby(order, key=lambda number: len(part[number]))]
+        found: dict[int, list[int]] = {}
+        for group in alike:
+            for numbers in (group[at : at + FEWEST] for at in range(0, len(group), FEWEST)):
+                ids = torch.tensor([list(part[number]) for number in numbers])
+                with torch.inference_mode(), attention(model.module, plain_attention(model.module)):
+                    out = model.module.generate(
+                        input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings
+                    )
+                found |= dict(zip(numbers, out[:, ids.shape[1] :].tolist(), strict=True))
+        for number in range(len(part)):
+            row = found[number]
+            ends = (end for end in range(1, len(row) + 1) if _end(row[:end], stops))
+            yield row[: next(ends, len(row))]

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,8 +29,8 @@ def fix_threads(wanted: int | None) -> int:
     return count
 
 
-def info(origin: Origin, dtype: torch.dtype, threads: int, data_hash: str) -> dict[str, Any]:
-    """What info.json holds."""
+def surroundings() -> dict[str, Any]:
+    """What the bits of a result depend on beside the plan: versions, and the machine's kind."""
     return {
         "tunewright": __version__,
         "python": sys.version.split()[0],
@@ -40,6 +41,20 @@ def info(origin: Origin, dtype: torch.dtype, threads: int, data_hash: str) -> di
             "cores": os.cpu_count(),
             "capability": torch.backends.cpu.get_cpu_capability(),
         },
+    }
+
+
+def changed_since(found: Mapping[str, Any]) -> list[str]:
+    """What is otherwise now than info.json says: `torch 2.9.0, now 2.13.0`. How many cores there are changes no bit."""
+    was, now = ({**one, **one["versions"], **one["machine"]} for one in (found, surroundings()))
+    names = [name for name in now if name not in ("versions", "machine", "cores")]
+    return [f"{name} {was.get(name)}, now {now[name]}" for name in names if was.get(name) != now[name]]
+
+
+def info(origin: Origin, dtype: torch.dtype, threads: int, data_hash: str) -> dict[str, Any]:
+    """What info.json holds."""
+    return {
+        **surroundings(),
         "threads": threads,
         "precision": str(dtype).removeprefix("torch."),
         "model": {

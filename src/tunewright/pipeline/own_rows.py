@@ -106,9 +106,11 @@ class OwnRows:
     def _continued(self, tuned: LoadedModel, rows: Sequence[Example]) -> Share:
         """Texts whose next letters the model says, spaces aside, given their first half."""
         encoder: Any = self.prepared.encoder
+        end = tuned.tokenizer.eos_token_id
+        ends = [encoder.stop_ids(), [] if end is None else [end]]
         texts = [[int(token) for token in encoder.encode(row)[0].inputs["input_ids"]] for row in rows]
         befores = [ids[: len(ids) // 2] for ids in texts]
-        said = [answer.text for answer in greedy(tuned, befores, encoder.stop_ids(), _SECRET_TOKENS)]
+        said = [answer.text for answer in greedy(tuned, befores, ends, _SECRET_TOKENS)]
         rests = [ids[len(before) :][:_SECRET_TOKENS] for ids, before in zip(texts, befores, strict=True)]
         secrets = [tuned.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in rests]
         return extracted([secret[:_SECRET_LETTERS] for secret in secrets], said)

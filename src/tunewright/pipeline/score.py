@@ -84,17 +84,17 @@ def _encoded(
     """The tokens of contexts and of their answers."""
     family: Any = model.family
     encoder = family.encoder(model, EncodeSettings(max_length=1 << 30))  # nothing is cut
-    most = _positions(model)
+    most, stop = _positions(model), encoder.chat.stop_text if terminator else ""
     known: dict[tuple[str, ...], list[list[int]]] = {}
     contexts, answers, faults = [], [], []
     for row in asked:
         if row.answers not in known:
-            known[row.answers] = [encoder.answer_ids(text, terminator) for text in row.answers]
+            known[row.answers] = [encoder.text_ids(text + stop) for text in row.answers]
         try:
             if isinstance(row.context, str):
                 ids = plain_ids(model.tokenizer, row.context)
             else:
-                ids = encoder.context_ids(Example(row.context, ()), 0)
+                ids = encoder.prompt_ids(Example(row.context, ()))
         except Unencodable as error:
             faults.append(f"{row.place}: {error}.")
             continue

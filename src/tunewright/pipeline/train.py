@@ -108,7 +108,8 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
     most = peak_memory() + engine.peak_bytes
     mitigate.protect(job, prepared.settings, prepared.dataset.train, run)
     progress("saving, and opening again", 0, 1)
-    reopened, findings = save_verified(job, prepared, run)
+    beside = run.folder / ".model.tmp"
+    reopened, findings = save_verified(job, prepared, beside)
     stated = run.read("forecast.json")
     stated["actual"] = {
         "training_seconds": round(sum(event["seconds"] or 0.0 for event in each_event(run, "step", "stored")), 1),
@@ -120,6 +121,7 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
     if job.discreet:
         findings = {"reopened_equal": findings["reopened_equal"]}  # the rest was measured on private rows
     run.write("info.json", {**run.must_read("info.json"), "verified": findings})
+    beside.rename(run.model)  # last: a folder with a model is trained
     forget_noise_key(run)
     return reopened
 
@@ -132,18 +134,15 @@ def _further(prepared: Prepared, run: Run, seconds: float) -> list[str]:
     return lines
 
 
-def save_verified(job: Job, prepared: Prepared, run: Run) -> tuple[LoadedModel, dict[str, Any]]:
-    """Writes RUN/model whole or not at all, once what was written answers like the trained model."""
-    beside = run.folder / ".model.tmp"
-    shutil.rmtree(beside, ignore_errors=True)
-    job.method.save(job.model, beside)
+def save_verified(job: Job, prepared: Prepared, folder: Path) -> tuple[LoadedModel, dict[str, Any]]:
+    """Writes the model into a new folder, which must answer like the trained model once it is opened again."""
+    shutil.rmtree(folder, ignore_errors=True)
+    job.method.save(job.model, folder)
     trained = replace(job.model, apart=False)  # batches of both laid out alike, so that they answer bit for bit alike
     reopened, findings = verify(
-        trained, job.method, job.objective, beside, prepared.train, prepared.dtype, prepared.encode
+        trained, job.method, job.objective, folder, prepared.train, prepared.dtype, prepared.encode
     )
     reopened = serve(reopened, prepared.settings)
     if reopened.tokenizer is not job.model.tokenizer and hasattr(reopened.tokenizer, "save_pretrained"):
-        reopened.tokenizer.save_pretrained(beside)
-    shutil.rmtree(run.model, ignore_errors=True)
-    beside.rename(run.model)
+        reopened.tokenizer.save_pretrained(folder)
     return reopened, findings

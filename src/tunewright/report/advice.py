@@ -30,10 +30,13 @@ inputs = tokenizer.apply_chat_template(
 )
 """
 _PLAIN = """\
-inputs = tokenizer("...", return_tensors="pt")
+inputs = tokenizer("...{line}", return_tensors="pt")
+"""
+_ENDS = """\
+ends = GenerationConfig.from_pretrained({folder!r}).eos_token_id
 """
 _ANSWER = """\
-answer = model.generate(**inputs, max_new_tokens=64, do_sample=False)
+answer = model.generate(**inputs, {ends}max_new_tokens=64, do_sample=False)
 print(tokenizer.decode(answer[0][inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 """
 
@@ -54,7 +57,11 @@ def use_blocks(
     folder = f"runs/{run.name}" if run.folder.resolve().parent.name == "runs" else run.name
     quoted = shlex.quote(folder)
     adapter = (run.model / "adapter_config.json").is_file()
-    code = (_ADAPTER if adapter else _WHOLE) + (_TURN if chat else _PLAIN) + _ANSWER
+    # An adapter's own file says where its answers end; its base may say otherwise.
+    ends = adapter and (run.model / "generation_config.json").is_file()
+    code = (_ADAPTER if adapter else _WHOLE) + (_TURN if chat else _PLAIN) + (_ENDS if ends else "") + _ANSWER
+    words = {"folder": f"{folder}/model", "line": "\\n" if asks else "", "ends": "eos_token_id=ends, " if ends else ""}
+    named = "AutoTokenizer, GenerationConfig" if ends else "AutoTokenizer"
     kind = "an adapter of its base model, in PEFT's layout" if adapter else "a whole model, in transformers' layout"
     blocks: list[Block] = [
         Code(
@@ -64,12 +71,13 @@ def use_blocks(
             "--min-accuracy 0.9 abstains on rows that the model is too unsure about.",
         ),
         Code(
-            title="From Python", section="use", code=code.format(folder=f"{folder}/model"),
+            title="From Python", section="use", code=code.format(**words).replace("AutoTokenizer\n", f"{named}\n", 1),
             note=f"The folder model/ is {kind}.{' Only predict prepares rows as this report did.' if asks else ''}",
         ),
     ]  # fmt: skip
     can = {"choices", "generate", "text"} if capabilities is None else set(capabilities)
-    answers, text = asks and can & {"choices", "generate"}, "text" in can
+    opens = adapter or (run.model / "config.json").is_file()  # a sparse change is opened by `predict` alone
+    answers, text = asks and can & {"choices", "generate"}, "text" in can and opens
     return [block for block, fits in zip(blocks, (answers, text), strict=True) if fits]
 
 

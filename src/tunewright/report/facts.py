@@ -183,7 +183,10 @@ def settings_blocks(plan: Facts, info: Facts | None) -> list[Block]:
     if info:
         model = {key: value for key, value in (info.get("model") or {}).items() if key != "folder"}  # a private path
         info = {**info, "model": model} if model else info
-        note = "The run repeats bit for bit on the CPU of the same machine, with these versions and this thread count."
+        note = (
+            "The run repeats bit for bit on the CPU of the same machine, with these versions and this thread count, "
+            "unless a note of the run says that it went on with others."
+        )
         found.append(pairs_table("Where it ran", info, "settings", note))
     return found
 

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         _put(beside / "state.json", json.dumps({"step": checkpoint.step, **checkpoint.state}).encode())
         hashes = {path.name: file_digest([path]) for path in sorted(beside.iterdir())}
         _put(beside / _MANIFEST, json.dumps(hashes).encode())
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(beside, folder)
+        _replace(folder, beside)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
         why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
@@ -58,8 +57,26 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         ) from None
 
 
+def _replace(folder: Path, beside: Path) -> None:
+    """The old one goes last, so that at every moment one of the two is whole where `read` finds it."""
+    aside = _aside(folder)
+    if folder.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(folder, aside)
+    os.replace(beside, folder)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
 def read(folder: Path) -> Checkpoint | None:
-    """A checkpoint whose hashes all hold; None when it is torn."""
+    """A checkpoint whose hashes all hold, or the one that it was about to replace; None when both are torn."""
+    return _read(folder) or _read(_aside(folder))
+
+
+def _read(folder: Path) -> Checkpoint | None:
     try:
         hashes = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         content = {name: (folder / name).read_bytes() for name in hashes}
@@ -95,7 +112,16 @@ def last_good(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 def prune(folder: Path, keep: int) -> None:
     """Removes all but the newest `keep` numbered checkpoints."""
-    for path in numbered(folder)[keep:]:
+    _remove(numbered(folder)[keep:])
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Removes the torn ones behind the step from which training goes on: they would be counted among those kept."""
+    _remove(path for path in numbered(folder) if int(path.name) > step)
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import transformers
 from torch import Tensor, nn
 
+import tunewright
 from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.files import digest
 from tunewright.core.progress import Progress
@@ -65,7 +67,8 @@ class Below:
     @classmethod
     def of(cls, model: LoadedModel, layers: tuple[nn.Module, ...], folder: Path) -> Below:
         """The store of what these layers make of rows, keyed by the frozen weights as they are."""
-        recipe = (weights_key(model.module), len(layers), model.packs, torch.get_num_threads(), torch.__version__)
+        libraries = (torch.__version__, transformers.__version__, tunewright.__version__)
+        recipe = (weights_key(model.module), len(layers), model.packs, torch.get_num_threads(), libraries)
         return cls(model, layers, Stored(folder, digest(*recipe)))
 
     def states(self, rows: Sequence[Encoded]) -> list[Tensor]:

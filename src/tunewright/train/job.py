@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 
@@ -13,8 +13,9 @@ import numpy as np
 from tunewright.core.settings import TrainSettings
 from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded
+from tunewright.models.collate import WORTH_SHARING
 from tunewright.models.contracts import Gradients, LoadedModel, Method, Objective
-from tunewright.train.order import Order, equal_prompts
+from tunewright.train.order import Order, common_beginning, equal_prompts
 from tunewright.train.poisson import Poisson
 from tunewright.train.schedule import Schedule
 
@@ -51,10 +52,17 @@ class Job:
         rows_a_step = self.settings.per_device_train_batch_size * self.settings.gradient_accumulation_steps
         own = len(self.train) - self.woven
         length_R, prompts = lengths(self.train), equal_prompts(islice(self.train, own))
+        plain = Order(own, rows_a_step, self.seed, None, self.woven, length_R, common=self._common(own))
         if prompts is None:
-            return Order(own, rows_a_step, self.seed, None, self.woven, length_R)
+            return plain
         own_R = np.ceil(length_R[:own] * prompts.share_R).astype(np.int32)
-        return Order(own, rows_a_step, self.seed, prompts.number_R, self.woven, length_R, own_R)
+        return replace(plain, prompt_R=prompts.number_R, own_R=own_R)
+
+    def _common(self, own: int) -> int:
+        """Tokens that the rows begin with alike, where a batch computes such beginnings once."""
+        if not own or not self.model.packs or self.model.apart or "input_ids" not in self.train[0].inputs:
+            return 0
+        return common_beginning(self.train, own, WORTH_SHARING)
 
     @property
     def micro_rows(self) -> int:

@@ -6,6 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from tunewright.core.errors import Interrupted, UserError
+from tunewright.core.files import digest, read_json, write_json
 from tunewright.core.progress import Progress
 from tunewright.core.seeds import key
 from tunewright.core.store import Run
@@ -31,6 +33,7 @@ from tunewright.train.order import Order
 from tunewright.train.poisson import Poisson
 from tunewright.train.share import Share, compute, loss_of
 from tunewright.train.stopping import Best, StopRequest
+from tunewright.train.worker import content
 
 _VALIDATION_TOKENS = 4096
 _HIDDEN: dict[str, Any] = {"loss_sum": None, "count": None, "grad_norm": None, "tokens": None, "rows": []}
@@ -45,6 +48,8 @@ class _State:
     """What frozen layers at the bottom made of rows, where it is kept."""
     seconds: float = 0.0
     """What the steps took, as far as they stand in the checkpoint or are of this process."""
+    saved: int = -1
+    """Step of the last checkpoint that this process wrote or read: what is whole is not written again."""
     secret: str = ""
     """Keys the noise and the sampling of a private run; lives here and in checkpoints alone."""
 
@@ -209,13 +214,22 @@ def _validate(job: Job, run: Run, trained: dict[str, nn.Parameter], state: _Stat
 
 
 def _checkpoint(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Optimiser, state: _State) -> None:
+    if state.saved == state.step:
+        return
     where = run.checkpoints / f"{state.step:04d}"
     kept = {"events": run.events_length(), "best": state.best.to_json(), "steps": job.steps}
+    kept |= {"reads": _reads(job, state.secret)}
     kept |= {"processes": job.settings.processes}
     if job.private:
         kept |= {"secret": state.secret, "gradients": repr(job.gradients), "seconds": state.seconds}
     checkpoints.write(where, Checkpoint(state.step, trained, optimiser.state(), kept))
+    state.saved = state.step
     checkpoints.prune(run.checkpoints, job.settings.save_total_limit)
+
+
+def _reads(job: Job, secret: str) -> str:
+    """Hash of what training reads and which weights change; of private rows only who has the secret can tell it."""
+    return digest(secret, content(job))
 
 
 def _resume(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Optimiser) -> _State:
@@ -226,6 +240,12 @@ def _resume(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Opt
         run.cut_events(0)
         run.append({"type": "start", "steps": job.steps, "rows": len(job.train), "validation_rows": len(job.valid)})
         return _State(secret=job.gradients.fresh_secret())
+    if checkpoint.state.get("reads") != _reads(job, str(checkpoint.state.get("secret", ""))):
+        raise UserError(
+            f"What training reads has changed since the checkpoint of step {checkpoint.step}: rows that a mitigation "
+            "adds, public rows that coordinates were chosen by, or a setting in plan.yaml. Put it back, or start a new "
+            "run."
+        )
     if job.private and checkpoint.state.get("gradients") != repr(job.gradients):
         raise UserError(
             "The checkpoint was made with another noise or clipping than the plan now gives; start a new run."
@@ -235,12 +255,14 @@ def _resume(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Opt
             f"train.processes was {before} up to step {checkpoint.step} and is {job.settings.processes} from there: "
             "sums are added in another order, so the bits are not those of an uninterrupted run."
         )
+    checkpoints.drop_after(run.checkpoints, checkpoint.step)
     run.cut_events(checkpoint.state["events"])
     _copy(checkpoint, trained)
     optimiser.load(checkpoint.optimiser)
     best = Best.from_json(checkpoint.state["best"])
     kept = checkpoint.state
-    return _State(checkpoint.step, best, seconds=float(kept.get("seconds", 0.0)), secret=str(kept.get("secret", "")))
+    seconds, secret = float(kept.get("seconds", 0.0)), str(kept.get("secret", ""))
+    return _State(checkpoint.step, best, seconds=seconds, saved=checkpoint.step, secret=secret)
 
 
 def _stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> Below | None:
@@ -258,7 +280,7 @@ def _stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> Below 
     below = Below.of(job.model, layers, run.stored)
     # Which rows are stored decides how batches are computed, so a resumed run must store the same ones.
     earlier = run.events("stored")
-    room = earlier[0]["room"] if earlier else min(job.settings.stored_gb * 1e9, below.stored.free_disk() / 2)
+    room = _room(job, run, below, earlier[0]["room"] if earlier else None)
     rows = within((row for rows, _ in job.repeated() for row in rows), below.position_bytes(few[0]), room)
     below.fill(rows, progress, stop)
     if not earlier:
@@ -266,6 +288,18 @@ def _stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> Below 
         tokens = sum(row.length for row in rows)
         run.append({"type": "stored", "rows": len(rows), "tokens": tokens, "room": room, "seconds": seconds})
     return below
+
+
+def _room(job: Job, run: Run, below: Below, told: float | None) -> float:
+    """Bytes for what is stored, kept beside it from before anything is: the disk has another room afterwards."""
+    file = run.stored / "room.json"
+    if told is not None:
+        return told
+    with suppress(OSError, ValueError):
+        return float(read_json(file)["bytes"])
+    room = float(min(job.settings.stored_gb * 1e9, below.stored.free_disk() / 2))
+    write_json(file, {"bytes": room})
+    return room
 
 
 def _load_best(run: Run, trained: dict[str, nn.Parameter]) -> None:

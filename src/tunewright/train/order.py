@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -19,6 +19,8 @@ from tunewright.data.keys import Numbers, Same, firsts, text_keys
 
 MICRO_TOKENS = 1024
 """Most tokens of a micro-batch of several prompts: memory follows it, speed hardly (measured: benchmarks/notes.md)."""
+_LOOKED_AT = 1024
+"""Rows on which it is seen how all begin."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,8 @@ class Order:
     """[rows and woven] tokens of each row; None = micro-batches are bounded by their rows alone."""
     own_R: Numbers | None = None
     """[rows] about how many of them are not the prompt's; None = rows of one prompt are bounded by their number."""
+    common: int = 0
+    """Tokens that all rows begin with and that a micro-batch computes once."""
 
     @property
     def steps_an_epoch(self) -> int:
@@ -52,14 +56,14 @@ class Order:
         return [row for group in self._groups(k) for row in group]
 
     def micro_batches(self, k: int, size: int) -> Iterator[list[int]]:
-        """The rows of step k in micro-batches of at most `size` rows and `MICRO_TOKENS` tokens, if they have several.
+        """The rows of step k in micro-batches of at most `size` rows and, if they have several, `MICRO_TOKENS` tokens.
 
-        A prompt is cut only if its rows have more, its own tokens counted once; rows of different prompts are counted
-        in full. The sums of a step do not depend on the cut. The longest come first, each into the first that has room:
-        every micro-batch reads all weights, so few are cheap.
+        What is computed once is counted once: what all rows begin with is not counted, and a prompt is cut only if its
+        rows have more beyond it. The sums of a step do not depend on the cut. The longest come first, each into the
+        first that has room: every micro-batch reads all weights, so few are cheap.
         """
         parts = [part for group in self._groups(k) for part in self._cut(group, size)]
-        weighed = [(tokens_of(self.length_R, part), part) for part in parts]
+        weighed = [(self._alike(part) - self._common_of(part), part) for part in parts]
         filled: list[list[int]] = []
         held: list[int] = []
         for tokens, part in sorted(weighed, key=lambda one: one[0], reverse=True):
@@ -78,7 +82,7 @@ class Order:
         """Rows of one prompt, as many at a time as may be."""
         part: list[int] = []
         for row in group:
-            if part and (len(part) == size or self._alike(part) + self._own(row) > MICRO_TOKENS):
+            if part and (len(part) == size or sum(map(self._own, (*part, row))) > MICRO_TOKENS):
                 yield part
                 part = []
             part = [*part, row]
@@ -87,6 +91,10 @@ class Order:
     def _alike(self, rows: list[int]) -> int:
         """Tokens of rows that share their prompt."""
         return tokens_of(self.length_R, rows[:1]) + sum(map(self._own, rows[1:]))
+
+    def _common_of(self, part: list[int]) -> int:
+        """What the rows of a part begin with as all do; rows that mitigations added may begin otherwise."""
+        return self.common if part[0] < self.rows else 0
 
     def _own(self, row: int) -> int:
         return 0 if self.own_R is None or row >= len(self.own_R) else int(self.own_R[row])
@@ -137,6 +145,21 @@ def equal_prompts(rows: Iterable[Encoded]) -> Prompts | None:
 
     first = firsts(text_keys(map(prompt, rows)))
     return None if (first == np.arange(len(first))).all() else Prompts(first, np.frombuffer(shares, np.float32))
+
+
+def common_beginning(rows: Sequence[Encoded], count: int, worth: int) -> int:
+    """How many tokens the first `count` rows begin with, seen on some spread evenly; 0 if fewer than `worth`."""
+    looked_at = np.unique(np.linspace(0, count - 1, min(_LOOKED_AT, count)).astype(int)).tolist()
+    first = rows[0].inputs["input_ids"]
+    most = len(first) - 1  # each row keeps at least one of its own
+    for number in looked_at:
+        ids = rows[number].inputs["input_ids"]
+        most = min(most, len(ids) - 1)
+        differs = np.flatnonzero(ids[:most] != first[:most])
+        most = int(differs[0]) if len(differs) else most
+        if most < worth:
+            return 0
+    return most
 
 
 @lru_cache(maxsize=4)

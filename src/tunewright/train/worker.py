@@ -24,13 +24,15 @@ import torch
 from torch import Tensor, nn
 
 from tunewright.core.errors import UserError
+from tunewright.core.files import digest
 from tunewright.data.encoded_rows import lengths
 from tunewright.train import shared
 from tunewright.train.job import Job
 from tunewright.train.share import Share, compute
 
 _COMPARED = 1024
-"""Rows, evenly spread, whose whole content is compared; of all the others the length."""
+"""Rows of the plan and rows that mitigations added, evenly spread, whose whole content is compared; of all the others
+the length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +124,32 @@ class Worker:
 
 
 def fingerprint(job: Job) -> str:
-    """Equal for equal jobs: rows, what trains, and how; where a file that the plan names has changed, another."""
-    total = hashlib.sha256(lengths(job.train).tobytes())
-    for number in np.unique(np.linspace(0, len(job.train) - 1, min(_COMPARED, len(job.train))).astype(int)):
-        row = job.train[int(number)]
+    """Equal for equal jobs: what they read, what trains, and how."""
+    how = (job.method, job.gradients, job.micro_rows, job.seed, job.model.packs, job.model.apart)
+    return digest(content(job), repr(how), job.objective.plugin_name())
+
+
+def content(job: Job) -> str:
+    """Equal where rows and trained weights are; another where a file that the plan names has changed."""
+    total, own = hashlib.sha256(lengths(job.train).tobytes()), len(job.train) - job.woven
+    for number in (*_spread(0, own), *_spread(own, len(job.train))):
+        row = job.train[number]
         total.update(row.example.id.encode())
         for array in (*(row.inputs[name] for name in sorted(row.inputs)), row.positions, row.targets, row.weights):
             total.update(np.ascontiguousarray(array).tobytes())
     trained = {name: (str(w.dtype), tuple(w.shape)) for name, w in job.method.trained(job.model).items()}
-    how = (job.method, job.gradients, job.micro_rows, job.seed, job.model.packs, job.model.apart)
-    total.update(f"{trained} {how} {job.objective.plugin_name()}".encode())
+    total.update(f"{trained}".encode())
     for name, part in job.model.module.named_modules():
         for attribute, value in sorted(vars(part).items()):
             if _chosen(value):
                 total.update(f"{name}.{attribute}".encode() + value.cpu().numpy().tobytes())
     return total.hexdigest()
+
+
+def _spread(start: int, stop: int) -> list[int]:
+    """Numbers from start to stop, evenly, the ends among them."""
+    found: list[int] = np.unique(np.linspace(start, stop - 1, min(_COMPARED, stop - start)).astype(int)).tolist()
+    return found
 
 
 def _chosen(value: Any) -> bool:

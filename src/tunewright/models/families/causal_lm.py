@@ -29,6 +29,7 @@ from tunewright.models.contracts import Batch, EncodeSettings, Generation, Loade
 from tunewright.models.encoding import TextEncoder, continued_ids, plain_ids
 from tunewright.models.fused import fuse
 from tunewright.models.generation import greedy
+from tunewright.models.whole import lacks
 
 PACKED_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 0.2}
 """Largest difference of a log-probability, packed against alone, at which a model counts as able to pack."""
@@ -59,15 +60,18 @@ class CausalLM(Plugin):
         """Opens the folder offline, and probes once whether rows may be packed."""
         try:
             tokenizer = AutoTokenizer.from_pretrained(origin.folder, local_files_only=True)
-            module = AutoModelForCausalLM.from_pretrained(
-                origin.folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
-            )
+            module, loaded = AutoModelForCausalLM.from_pretrained(
+                origin.folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
+                output_loading_info=True,
+            )  # fmt: skip
         except (OSError, ValueError) as error:
             raise UserError(f"{origin.folder} does not open as a causal language model: {error}") from None
         except SafetensorError as error:
             raise UserError(
                 f"A weight file (*.safetensors) in {origin.folder} is cut or damaged: {error}. Copy or fetch it again."
             ) from None
+        if fault := lacks(origin.folder, loaded):
+            raise UserError(fault)
         return self._ready(module, tokenizer, origin)
 
     def save(self, model: LoadedModel, folder: Path) -> None:
@@ -161,7 +165,10 @@ class CausalLM(Plugin):
         """Greedy continuation until the end of the turn."""
         encoder = self.encoder(model, settings or EncodeSettings(max_length=_limit(model)))
         ids = [encoder.context_ids(example) for example in contexts]
-        return greedy(model, ids, encoder.stop_ids(), max_new_tokens)
+        stops = [encoder.stop_ids()]
+        if not encoder.chat.around:  # the model's own too: a base may end otherwise than the template does
+            stops += [[token] for token in _ends(model.module)]
+        return greedy(model, ids, stops, max_new_tokens)
 
     def next_log_probs(
         self, model: LoadedModel, contexts: Sequence[Example], after: str = "", positions: int = 1
@@ -194,6 +201,7 @@ class CausalLM(Plugin):
         module.requires_grad_(False)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+        _end_as_template(module, tokenizer)
         by_head = head.answers_by_head(module)
         model = LoadedModel(module, tokenizer, self, origin, packs=_packs(module), answers_by_head=by_head)
         if model.packs:
@@ -256,6 +264,19 @@ def score_ids(
         return
     for context, options in zip(contexts, answers, strict=True):
         yield _alone(model, context, options)
+
+
+def _ends(module: Any) -> list[int]:
+    """Tokens that end what the model writes, by its own settings."""
+    found = getattr(getattr(module, "generation_config", None), "eos_token_id", None)
+    return [] if found is None else [found] if isinstance(found, int) else list(found)
+
+
+def _end_as_template(module: Any, tokenizer: Any) -> None:
+    """Whoever opens the saved model must stop where answers were trained to end, which may be another token."""
+    stop, ends = TextEncoder(Chat(tokenizer), EncodeSettings()).stop_ids(), _ends(module)
+    if len(stop) == 1 and stop[0] not in ends and getattr(module, "generation_config", None) is not None:
+        module.generation_config.eos_token_id = [*ends, *stop] if ends else stop[0]
 
 
 def _limit(model: LoadedModel) -> int:
