@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from tiny import ALL_KINDS, PACKING
 from tunewright.core.plugins import build
 from tunewright.core.records import Answer, Example, Turn, text_part
-from tunewright.models.attention import PRODUCT_COST, Layout, attention, plain_attention
+from tunewright.models.attention import PRODUCT_COST, Layout, attention, plain_attention, segment_attention
 from tunewright.models.collate import padded
 from tunewright.models.contracts import EncodeSettings, Segment
 from tunewright.models.families import causal_lm
@@ -228,3 +230,27 @@ def test_heads_that_share_keys_attend_as_if_each_had_its_own(softcap, monkeypatc
     plain = plain.transpose(1, 2)
     assert torch.allclose(together, plain, atol=1e-6)
     assert torch.allclose(repeated, plain, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("config", "refused"),
+    [
+        ({"sliding_window": 4}, True),
+        ({"attention_chunk_size": 4}, True),
+        ({"layer_types": ["full_attention", "chunked_attention"]}, True),
+        ({"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 4}, False),
+        ({"sliding_window": 4, "use_sliding_window": False}, False),
+        ({}, False),
+    ],
+)
+def test_a_window_that_a_layer_gives_to_masks_alone_is_not_overlooked(config, refused):
+    """Rows shorter than the window answer alike with and without, so no probe on short rows would find it."""
+    layer = SimpleNamespace(config=SimpleNamespace(**config), layer_idx=1)
+    q = torch.randn(1, 2, 3, 4)
+    layout = Layout.of((Segment(0, None, 0, 0, 3),))
+    if refused:
+        with pytest.raises(NotImplementedError, match="window"):
+            segment_attention(layer, q, q, q, None, layout=layout)
+    else:
+        segment_attention(layer, q, q, q, None, layout=layout)
+    segment_attention(layer, q, q, q, None, layout=layout, sliding_window=4)

@@ -198,12 +198,25 @@ def segment_attention(
         [1, N, heads, head_dim], and None for the weights.
 
     Raises:
-        NotImplementedError: The layer asks for something this function does not have (attention sinks, a cache).
+        NotImplementedError: The layer asks for something this function does not have (attention sinks, a cache), or
+            has a window that it gives to masks alone.
     """
     layout: Attends | None = options.get("layout")
     if layout is None or options.get("s_aux") is not None or query.shape[2] != key.shape[2]:
         raise NotImplementedError("packed attention needs a layout, no cache and no attention sinks")
+    if options.get("sliding_window") is None and _windowed(module):
+        raise NotImplementedError("packed attention knows a window only where the layer says it")
     return layout.attend(module, query, key, value, options).contiguous(), None
+
+
+def _windowed(module: nn.Module) -> bool:
+    """Whether the layer sees a window by its configuration: short rows would not show that it is missing."""
+    config, index = getattr(module, "config", None), getattr(module, "layer_idx", None)
+    kinds = getattr(config, "layer_types", None)
+    if kinds and index is not None:
+        return kinds[index] in ("sliding_attention", "chunked_attention")
+    window, chunk = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
+    return chunk is not None or (window is not None and getattr(config, "use_sliding_window", True))
 
 
 def packed_logits(module: nn.Module, ids_N: Tensor, position_N: Tensor, layout: Attends, keep_K: Tensor) -> Tensor:
