@@ -17,7 +17,7 @@ from docs.pages import blocks, text_of
 from tunewright.core import plugins
 from tunewright.core.records import Example
 from tunewright.core.settings import DataSettings
-from tunewright.data import reading
+from tunewright.data import named_columns
 from tunewright.data.formats import How
 from tunewright.data.reading import open_file
 from tunewright.evaluate.bootstrap import compare
@@ -80,10 +80,10 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (info / "entry_points.txt").write_text(written, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()
-    reading._formats.cache_clear()
+    named_columns.known_formats.cache_clear()
     yield
     monkeypatch.undo()
-    reading._formats.cache_clear()
+    named_columns.known_formats.cache_clear()
     for name in [name for name in sys.modules if name.split(".")[0] == "my_package"]:
         del sys.modules[name]
 

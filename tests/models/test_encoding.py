@@ -12,7 +12,7 @@ from tiny import KINDS
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.data.encoder import Overlong, Unencodable
 from tunewright.models.contracts import EncodeSettings
-from tunewright.models.encoding import _bare, _compiled, plain_ids
+from tunewright.models.encoding import TextEncoder, _bare, _compiled, plain_ids
 
 
 def turn(role, text, weight=0.0):
@@ -87,6 +87,8 @@ TEMPLATES = {
     "{% if add_generation_prompt %}A:{% endif %}",
     "spaces around a trimmed answer": HEAD + "{% else %} {{ m.content | trim }} </s>{% endif %}{% endfor %}",
     "a space before the answer": HEAD + "{% else %} {{ m.content }}</s>{% endif %}{% endfor %}",
+    "trimmed at its end": HEAD + "{% else %}{{ m.content.rstrip() }}</s>{% endif %}{% endfor %}",
+    "trimmed at its start": HEAD + "{% else %} {{ m.content.lstrip() }}</s>{% endif %}{% endfor %}",
     "trimmed": HEAD + "{% else %}{{ m.content | trim }}</s>{% endif %}{% endfor %}",
 }
 
@@ -114,6 +116,27 @@ def test_what_a_template_opens_every_answer_with_is_trained_and_not_judged(open_
     opened = "<think>\n\n</think>\n\nsecond</s>"
     assert said == {"answers": ["first</s>", opened], "last": [opened], "said": ["second</s>"]}
     assert "".join(span.text for span in enc.render(enc.encode(row)[0])).count("<think>") == 1
+
+
+def test_where_answers_are_trained_with_their_thoughts_nothing_closes_them_when_asked(open_tiny):
+    enc = encoder(open_tiny)
+    enc.chat.tokenizer.chat_template = (
+        HEAD + "{% else %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{{ m.content }}</s>{% endif %}{% endfor %}"
+    )
+    bare = example(turn("user", "?"))
+    thought = replace(bare, answers=(replace(bare.answer, extra={"reasoning_content": "Owls fly."}),))
+    assert enc.opens([bare])
+    assert not enc.opens([bare, thought])
+    given = TextEncoder(replace(enc.chat, opens=False), enc.settings)
+    (row,) = given.encode(thought)
+    context = given.context_ids(thought)
+    assert row.inputs["input_ids"].tolist()[: len(context)] == context
+    assert row.notes["answer_start"] == len(context)
+    assert given.chat.tokenizer.decode(context) == "[?]"
+
+
+def test_a_template_that_opens_nothing_asks_for_nothing(open_tiny):
+    assert encoder(open_tiny).opens([example(turn("user", "?"))])
 
 
 def test_a_label_that_a_template_writes_otherwise_than_others_is_refused(open_tiny):
@@ -180,10 +203,17 @@ def test_where_everything_is_trained_rows_still_count_by_their_weight(open_tiny,
 
 def test_a_template_that_asks_for_the_date_gets_the_same_one_every_day(open_tiny):
     enc = encoder(open_tiny)
-    asks = "{{ strftime_now('%d %b %Y') }}|" + HEAD + "{% else %}{{ m.content }}</s>{% endif %}{% endfor %}"
+    asks = (
+        "{{ strftime_now(format='%d %b %Y') }} {{ strftime_now('%F') }}|"
+        + HEAD
+        + "{% else %}{{ m.content }}</s>{% endif %}{% endfor %}"
+    )
     enc.chat.tokenizer.chat_template = asks
     (found,) = enc.encode(example(turn("user", "How many?")))
-    assert "".join(span.text for span in enc.render(found)) == "26 Jul 2024|[How many?]forty two</s>"
+    assert "".join(span.text for span in enc.render(found)) == "26 Jul 2024 2024-07-26|[How many?]forty two</s>"
+    enc.chat.tokenizer.chat_template = {"default": asks, "tool_use": asks}
+    (named,) = enc.encode(example(turn("user", "How many?")))
+    assert named.inputs["input_ids"].tolist() == found.inputs["input_ids"].tolist()
 
 
 @pytest.mark.parametrize("kind", KINDS)

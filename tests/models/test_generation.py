@@ -102,7 +102,8 @@ def test_answers_end_where_the_models_own_settings_end_them_too(open_tiny):
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_saved_model_says_that_it_ends_where_it_was_trained_to(open_tiny, tmp_path, method):
     folder = save_tiny("gemma3", tmp_path / "base")
-    (folder / "generation_config.json").write_text('{"eos_token_id": 2}')
+    # As many bases say it: the library saves it as long as nobody changed it, and refuses it from then on.
+    (folder / "generation_config.json").write_text('{"eos_token_id": 2, "temperature": 0.6, "top_p": 0.9}')
     model = build("families", "causal_lm").open(Origin("tiny", folder, ""), torch.float32)
     attached = build("methods", method).attach(model, 0)
     build("methods", method).save(attached, tmp_path / "out")

@@ -79,3 +79,11 @@ def test_torn_checkpoints_are_not_counted_among_those_kept(tmp_path):
     checkpoints.drop_after(tmp_path, 4)
     checkpoints.prune(tmp_path, 1)
     assert [path.name for path in checkpoints.numbered(tmp_path)] == ["0004"]
+
+
+def test_where_all_are_torn_new_ones_are_not_pruned_for_them(tmp_path):
+    written(tmp_path, torn=[2, 4, 6])
+    checkpoints.drop_after(tmp_path, -1)
+    checkpoints.write(tmp_path / "0001", Checkpoint(1, {"weight": torch.ones(2)}, {}, {}))
+    checkpoints.prune(tmp_path, 1)
+    assert [path.name for path in checkpoints.numbered(tmp_path)] == ["0001"]

@@ -178,6 +178,19 @@ def test_what_training_reads_may_not_change_between_two_processes(open_tiny, tmp
     train(replace(make_job(open_tiny, method), woven_by=woven.woven_by), run, quiet, StopRequest())
 
 
+def test_a_run_whose_checkpoints_are_all_torn_keeps_those_that_it_writes_anew(open_tiny, tmp_path):
+    job, run = make_job(open_tiny, save_total_limit=1), new_run(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        train(job, run, quiet, StopAfter(7))
+    for path in checkpoints.numbered(run.checkpoints):
+        (path / "manifest.json").write_text("{")
+    with pytest.raises(Interrupted):
+        train(make_job(open_tiny, save_total_limit=1), run, quiet, StopAfter(4))
+    found, _ = checkpoints.last_good(run.checkpoints)
+    assert found is not None
+    assert found.step == 4
+
+
 def test_a_checkpoint_that_is_whole_is_not_written_again(open_tiny, tmp_path, monkeypatch):
     """Asked to stop in a step that saves: what is written is not taken away for as long as it is written anew."""
     job, run = make_job(open_tiny), new_run(tmp_path / "run")

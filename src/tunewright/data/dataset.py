@@ -94,6 +94,8 @@ class _Collected:
     file_facts: list[dict[str, Any]] = field(default_factory=list)
     aside: list[Aside] = field(default_factory=list)
     """Rows that stand in other rows' contexts alone, each with the split it was given; those of the pool last."""
+    unread: set[str] = field(default_factory=set)
+    """Columns that nothing reads."""
     unasked: list[str] = field(default_factory=list)
     """Sentences on given splits without a row that anything is asked of."""
 
@@ -216,6 +218,7 @@ def _collect_file(name: str, path: Path, settings: DataSettings, read: _Collecte
     unneeded = {"survey_weight": None, "slices": ()} if name == POOL else {}
     opened = open_file(path, settings.model_copy(update={**known, **unneeded}))
     read.format, read.independent, read.by_time = opened.format, opened.independent, opened.by_time
+    read.unread |= {*opened.unread}
     split_column = settings.map.get("split", "" if "split" in settings.map.values() else "split")
     kinds: dict[str, dict[str, array[int]]] = {settings.map.get(column, column): {} for column in opened.uniform}
     good = before = len(read.numbers)
@@ -228,6 +231,11 @@ def _collect_file(name: str, path: Path, settings: DataSettings, read: _Collecte
             raise UserError(
                 f"{settings.path}: splits are given (as files, or in the column 'split'), and data.options.test_from "
                 "makes others. Leave out test_from, or give one file without splits."
+            )
+        if name != POOL and name and item.split and name != item.split:
+            raise UserError(
+                f"{path}, line {item.line}: the column 'split' says {item.split}, and the file {name}. Leave the "
+                "column out, or give one file that is split by it."
             )
         if name == POOL and opened.by_time and item.split != "train":
             good, read.late = good - 1, read.late + 1
@@ -347,6 +355,7 @@ def _facts(read: _Collected, settings: DataSettings) -> dict[str, Any]:
         "rows": len(read.numbers),
         "bad": [asdict(bad) for bad in read.bad],
         "late_pool": read.late,
+        "unread": sorted(read.unread),
         **stated,
         "use": settings.use,
     }

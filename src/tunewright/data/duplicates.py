@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from array import array
 from collections import Counter
@@ -31,12 +32,16 @@ _BUCKETS = 2**18
 _PERMUTATIONS, _BANDS = 128, 16  # 16 bands of 8: two texts at 0.9 meet in a band with probability 0.9999
 # Marks between words and sentences; those of sums and codes (+ - * / % = #) tell texts apart and stay.
 _MARKS = str.maketrans(dict.fromkeys(".,;:!?\"'`()[]{}…·„“”‚‘’«»‹›、。，！？¿¡", " "))
+# Scripts that put no spaces between words: each letter counts as one. Thai, Lao, Burmese, Khmer, Kana, Han.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 Shingles = NDArray[np.uint32]
 
 
 def normal(text: str) -> str:
     """Text without case, punctuation and extra space; a text of marks alone keeps them."""
     folded = text.casefold()
+    if not folded.isascii():
+        folded = _UNSPACED.sub(r" \g<0> ", folded)
     return " ".join(folded.translate(_MARKS).split()) or " ".join(folded.split())
 
 

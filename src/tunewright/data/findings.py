@@ -132,13 +132,19 @@ def labels_alike(labels: Sequence[str]) -> list[str]:
 def label_facts(labels: Sequence[str] | None, splits: Mapping[str, Iterable[Example]]) -> dict[str, Any]:
     """How often each label occurs, and which are tested without having been trained on."""
     if not labels:
-        return {"label_counts": None, "labels_unseen_in_train": [], "test_rows_of_unseen_labels": 0}
+        return {
+            "label_counts": None, "labels_unseen_in_train": [], "test_rows_of_unseen_labels": 0,
+            "valid_rows_of_unseen_labels": 0,
+        }  # fmt: skip
     found = {name: Counter(row.answer.text for row in rows) for name, rows in splits.items()}
     unseen = sorted(found["test"].keys() - found["train"].keys())
     return {
         "label_counts": dict(sorted(sum(found.values(), Counter[str]()).items())),
         "labels_unseen_in_train": unseen,
         "test_rows_of_unseen_labels": sum(found["test"][label] for label in unseen),
+        "valid_rows_of_unseen_labels": sum(
+            found["valid"][label] for label in found["valid"].keys() - found["train"].keys()
+        ),
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from tunewright.core.errors import MissingPart, UserError, nearest
 from tunewright.data import lines as files
 from tunewright.data._stata import read_stata
+from tunewright.data.class_folder import is_class_folder, pictures_of
 from tunewright.data.formats import counted, shown
 from tunewright.data.lines import check_bytes, numbered_lines
 
@@ -63,26 +64,6 @@ class BadRows(UserError):
         super().__init__([*beside, *map(str, bad[:_SHOWN]), *more, end])
 
 
-PICTURES = (".png", ".jpg", ".jpeg")
-
-
-def is_class_folder(path: Path) -> bool:
-    """Whether a folder holds a folder of pictures for each label."""
-    return path.is_dir() and any(_pictures(inner) for inner in sorted(path.iterdir()) if inner.is_dir())
-
-
-def _class_folder(path: Path) -> Iterator[tuple[int, Row | Bad]]:
-    """A row for each picture, in the order of names: the label is the name of its folder."""
-    folders = [inner for inner in sorted(path.iterdir()) if inner.is_dir() and not inner.name.startswith(".")]
-    files = [file for inner in folders for file in _pictures(inner)]
-    for number, file in enumerate(files, 1):
-        yield number, {"image": str(file.relative_to(path)), "label": file.parent.name}
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
-
-
 def read_rows(path: Path) -> Iterator[tuple[int, Row | Bad]]:
     """The rows of one file with their line numbers (parquet: row numbers), streaming.
 
@@ -117,7 +98,7 @@ def all_rows(path: Path) -> Iterator[tuple[int, Row | Bad]]:
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"{path} does not exist.{nearest(path.name, beside)} Give a file or a folder of rows.")
     if is_class_folder(path):
-        yield from _class_folder(path)
+        yield from pictures_of(path)
         return
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -198,7 +179,12 @@ def _json(path: Path) -> Iterator[tuple[int, Row | Bad]]:
         return
     if not first.startswith("["):
         raise UserError(f"{path} starts with {shown(first[:30])}; expected a JSON list of objects, '[ {{...}}, ... ]'.")
-    yield from _json_list(path, "".join(lines))
+    rows = [*_json_list(path, "".join(lines))]
+    if len({line for line, _ in rows}) == len(rows):
+        yield from rows
+        return
+    for number, (_, row) in enumerate(rows, 1):  # several on a line: their number tells them apart
+        yield number, replace(row, line=number) if isinstance(row, Bad) else row
 
 
 def _json_object(path: Path, first: str) -> Iterator[tuple[int, Row | Bad]]:
@@ -287,6 +273,10 @@ def _table(path: Path, delimiter: str) -> Iterator[tuple[int, Row | Bad]]:
         if cells and len(cells) != len(header):
             mend = f"put quotes around cells that hold '{delimiter}', or fill in what is missing"
             yield start, Bad(str(path), start, "", counted(len(cells), "cell"), f"{len(header)} as in the header", mend)
+        elif delimiter == "\t" and any("\t" in cell and "\n" in cell for cell in cells):
+            found = f"a quote that takes in {counted(reader.line_num + 1 - start, 'further line')}"
+            mend = "double the quotes of a quotation and put quotes around its cell"
+            yield start, Bad(str(path), start, "", found, "quotes that are closed in their cell", mend)
         elif cells:
             yield start, {name: cell or None for name, cell in zip(header, cells, strict=True)}
     yield from ((bad.line, bad) for bad in broken)
@@ -362,10 +352,17 @@ def _parquet(path: Path) -> Iterator[tuple[int, Row | Bad]]:
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1000):
             for row in batch.to_pylist():
                 number += 1
-                yield number, row
+                yield number, {name: _filled(value) for name, value in row.items()}
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is not a whole parquet file (row {number + 1}: {reason}). Write it again.") from None
+
+
+def _filled(value: Any) -> Any:
+    """Without the keys of nested objects that are null: parquet gives every object all keys that any has."""
+    if isinstance(value, dict):
+        return {key: _filled(inner) for key, inner in value.items() if inner is not None}
+    return [*map(_filled, value)] if isinstance(value, list) else value
 
 
 READERS: dict[str, Callable[[Path], Iterable[tuple[int, Row | Bad]]]] = {

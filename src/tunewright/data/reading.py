@@ -5,20 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from tunewright.core.errors import UserError, nearest
-from tunewright.core.plugins import describe, everything, find
+from tunewright.core.errors import UserError
+from tunewright.core.plugins import describe, find
 from tunewright.core.records import Answer, Example, Turn
 from tunewright.core.settings import DataSettings
+from tunewright.data.class_folder import is_class_folder
 from tunewright.data.formats import Flaw, Format, Gathered, How, Table, shown
 from tunewright.data.formats._common import named, row_weight, weight
-from tunewright.data.readers import READERS, Bad, BadRows, Row, all_rows, is_class_folder, read_rows
+from tunewright.data.named_columns import (
+    IN_MESSAGES,
+    check_columns,
+    check_map,
+    check_read,
+    known_formats,
+    unread_columns,
+)
+from tunewright.data.readers import READERS, Bad, BadRows, Row, all_rows, read_rows
 
 SPLITS = {
     "train": ("train", "training"),
@@ -26,8 +34,6 @@ SPLITS = {
     "test": ("test", "testing"),
 }
 """Our name of a split -> names that are taken for it, in files and in the `split` column."""
-CARRIED = ("id", "unit", "split", "weight")
-_IN_MESSAGES = ("role", "content", "from", "value")
 _SAMPLE = 100
 
 
@@ -66,6 +72,8 @@ class Opened:
     """See `formats.Table`."""
     aside: list[Aside] = field(default_factory=list)
     """Grows while the rows are read."""
+    unread: tuple[str, ...] = ()
+    """Columns of the first rows that nothing reads."""
 
 
 def find_files(path: Path) -> dict[str, Path]:
@@ -74,7 +82,7 @@ def find_files(path: Path) -> dict[str, Path]:
     Raises:
         UserError: Nothing is there, no file has a split's name, or two files claim one split.
     """
-    if not path.is_dir() or (is_class_folder(path) and not _split_folders(path)):
+    if not path.is_dir() or (is_class_folder(path) and not _split_folders(path) and not _tables(path)):
         return {"": path}
     found: dict[str, list[Path]] = {}
     for file in sorted(path.iterdir()):
@@ -94,6 +102,11 @@ def find_files(path: Path) -> dict[str, Path]:
         )
     files = {split: found[split][0] for split in SPLITS if split in found}
     return files if len(files) > 1 else {"": files["train"]}
+
+
+def _tables(path: Path) -> bool:
+    """Whether a table of rows lies in it: then folders of pictures beside it are what its rows name."""
+    return any(split_name(file.stem) and file.suffix.lower() in READERS for file in path.iterdir() if file.is_file())
 
 
 def _split_folders(path: Path) -> bool:
@@ -134,21 +147,23 @@ def open_file(path: Path, settings: DataSettings, answers_needed: bool = True) -
             good.append(item)
         if len(good) == _SAMPLE:
             break
-    _check_map(settings.map)
+    check_map(settings.map)
     if not good:
         raise BadRows([item for _, item in sample if isinstance(item, Bad)])
     if answers_needed:
-        _check_columns(path, {column for row in good for column in row}, settings)
+        check_columns(path, {column for row in good for column in row}, settings)
     name = _format_name(path, [_renamed(row, settings.map) for row in good], settings, answers_needed)
     plugin = format_of(name, settings.options)
-    in_messages = {k: v for k, v in settings.map.items() if k in _IN_MESSAGES}
+    columns = {column for row in good for column in row}
+    check_read(plugin, settings.map)
+    in_messages = {k: v for k, v in settings.map.items() if k in IN_MESSAGES}
     how = How(settings.instruction, in_messages, answers_needed, path if path.is_dir() else path.parent)
     if hasattr(plugin, "gather"):
         aside: list[Aside] = []
         gathered = _gathered(path, plugin, chain(sample, rows), how, settings, aside)
         return Opened(path, name, plugin.uniform, gathered, plugin.independent, plugin.by_time, aside)
     reads = (_read(path, line, item, plugin, how, settings) for line, item in chain(sample, rows))
-    return Opened(path, name, plugin.uniform, reads)
+    return Opened(path, name, plugin.uniform, reads, unread=unread_columns(plugin, columns, settings))
 
 
 def format_of(name: str, options: Mapping[str, Any]) -> Any:
@@ -164,48 +179,11 @@ def format_of(name: str, options: Mapping[str, Any]) -> Any:
         raise UserError(describe(error, "data.options", list(kind.model_fields))) from None
 
 
-@cache
-def _formats() -> tuple[type[Any], ...]:
-    """All format plugins; looking for those of other packages takes longer than reading a small file."""
-    return tuple(everything("formats"))
-
-
-def _check_map(renames: Mapping[str, str]) -> None:
-    known = {*CARRIED, *_IN_MESSAGES}
-    for plugin in _formats():
-        known |= {*plugin.columns, *plugin.optional}
-    problems = [
-        f"--map {ours}={theirs}: '{ours}' is not one of our fields.{nearest(ours, sorted(known))} "
-        f"Allowed: {', '.join(sorted(known))}. Write ours=theirs."
-        for ours, theirs in renames.items()
-        if ours not in known
-    ]
-    if problems:
-        raise UserError(problems)
-
-
-def _check_columns(path: Path, columns: set[str], settings: DataSettings) -> None:
-    wanted = {f"--map {o}={t}": t for o, t in settings.map.items() if o not in _IN_MESSAGES}
-    if settings.unit:
-        wanted["data.unit"] = settings.unit
-    if settings.survey_weight:
-        wanted["data.survey_weight"] = settings.survey_weight
-    wanted |= {f"data.slices ({name})": name for name in settings.slices}
-    problems = [
-        f"{path}: {what} names the column '{name}', which is not there.{nearest(name, sorted(columns))} "
-        f"Found: {', '.join(sorted(columns))}. Correct the name."
-        for what, name in wanted.items()
-        if name not in columns
-    ]
-    if problems:
-        raise UserError(problems)
-
-
 def _renamed(row: Row, renames: Mapping[str, str]) -> Row:
     """The row under our names; a column of the user's that bears a mapped name gives way."""
     if not renames:
         return row
-    theirs = {t: o for o, t in renames.items() if o not in _IN_MESSAGES}
+    theirs = {t: o for o, t in renames.items() if o not in IN_MESSAGES}
     kept = {name: value for name, value in row.items() if name not in theirs and name not in theirs.values()}
     return kept | {ours: row.get(name) for name, ours in theirs.items()}
 
@@ -223,7 +201,7 @@ def _format_name(path: Path, rows: list[Row], settings: DataSettings, answers_ne
             )
         name: str = plugin.plugin_name()
         return name
-    scores = {p.plugin_name(): sum(p().detect(set(row), row) for row in rows) for p in _formats()}
+    scores = {p.plugin_name(): sum(p().detect(set(row), row) for row in rows) for p in known_formats()}
     if not answers_needed:
         # A text alone is a question here; as plain text it would be its own answer.
         scores["text"] = 0.0
@@ -231,7 +209,7 @@ def _format_name(path: Path, rows: list[Row], settings: DataSettings, answers_ne
     if not best:
         name = "" if answers_needed else _unanswered(columns)
     if not name:
-        shapes = "; ".join(f"{p.plugin_name()}: {', '.join(p.columns)}" for p in _formats())
+        shapes = "; ".join(f"{p.plugin_name()}: {', '.join(p.columns)}" for p in known_formats())
         raise UserError(
             f"{path}: no format fits the columns {', '.join(sorted(columns)) or '(none)'}. Known: {shapes}. "
             "Name your columns with --map ours=theirs, as --map text=review --map label=stars."
@@ -243,7 +221,7 @@ def _mend(missing: str, answers_needed: bool) -> str:
     """What to do about a column that the named format lacks; rows to be answered are read as the run's were."""
     if not answers_needed:
         return f"Name yours with --map {missing}=YOUR_COLUMN; the run was trained on rows of this format."
-    names = ", ".join(plugin.plugin_name() for plugin in _formats())
+    names = ", ".join(plugin.plugin_name() for plugin in known_formats())
     return (
         f"Name yours with --map {missing}=YOUR_COLUMN, or another format with --set data.format=NAME (auto, {names})."
     )
@@ -251,7 +229,7 @@ def _mend(missing: str, answers_needed: bool) -> str:
 
 def _unanswered(columns: set[str]) -> str:
     """The first format whose columns, but for the answer, are there."""
-    for plugin in _formats():
+    for plugin in known_formats():
         asked = {n: others for n, others in plugin.columns.items() if n not in plugin.answers}
         if asked and all(columns & {n, *others} for n, others in asked.items()):
             name: str = plugin.plugin_name()
@@ -296,8 +274,8 @@ def _gathered(
                 yield line, _renamed(item, settings.map)
 
     for found in plugin.gather(readable(), how):
-        yield from broken
-        broken.clear()
+        while broken and broken[0].line < found.line:  # rows are read ahead, and given back in their order
+            yield broken.pop(0)
         made = _made(path, found, originals.pop(found.line), how, settings)
         if isinstance(made, Aside):
             aside.append(made)

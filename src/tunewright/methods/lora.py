@@ -106,7 +106,7 @@ class Lora(Plugin):
         if hasattr(model.tokenizer, "save_pretrained"):
             model.tokenizer.save_pretrained(folder)
         if getattr(model.module, "generation_config", None) is not None:  # says where answers end
-            model.module.generation_config.save_pretrained(folder)
+            model.module.generation_config.to_json_file(folder / "generation_config.json")
         # PEFT writes sets in the order of the process's hash seed; equal runs must leave equal files.
         config = read_json(folder / _CONFIG)
         ordered = {name: sorted(value) if name == "target_modules" else value for name, value in config.items()}

@@ -55,8 +55,10 @@ class _Frame:
     """White space between that and the text."""
     after: str = ""
     """What stands between the text and the stop token."""
-    trims: bool = False
-    """Whether white space around the text is taken off."""
+    trims_before: bool = False
+    """Whether white space at the start of the text is taken off."""
+    trims_after: bool = False
+    """The same at its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Chat:
     tokenizer: Any
     around: tuple[str, str] | None = None
     """What stands before and after each answer in running text, which no template is asked for."""
+    opens: bool = True
+    """Whether a context ends with what the template opens every answer with."""
 
     @property
     def has_template(self) -> bool:
@@ -81,6 +85,11 @@ class Chat:
         return self.around[1] if self.around else self._frame.stop
 
     @property
+    def context_opening(self) -> str:
+        """What the template opens every answer with; empty where it opens none, or there is no template."""
+        return self._frame.opening
+
+    @property
     def _frame(self) -> _Frame:
         return _framed(self, str(getattr(self.tokenizer, "chat_template", None)))
 
@@ -90,7 +99,7 @@ class Chat:
         Raises:
             Unencodable: As `prompt`.
         """
-        opening = self._frame.opening if example.context and self.has_template else ""
+        opening = self._frame.opening if example.context and self.opens else ""
         return [*self.prompt(example), *([Piece(opening, opening=True)] if opening else [])]
 
     def prompt(self, example: Example) -> list[Piece]:
@@ -122,7 +131,9 @@ class Chat:
         if self.around:
             return self.around[0] + text + (self.stop_text if terminator else "")
         frame = self._frame
-        return frame.before + (text.strip() if frame.trims else text) + (frame.after + frame.stop if terminator else "")
+        text = text.lstrip() if frame.trims_before else text
+        text = text.rstrip() if frame.trims_after else text
+        return frame.before + text + (frame.after + frame.stop if terminator else "")
 
     def _lines(self, example: Example) -> list[Piece]:
         """Where there is no template: a turn a line; turns that train end as answers end."""
@@ -169,7 +180,7 @@ class Chat:
                 "the chat template changes earlier text when the answer is added, so the answer cannot be found in it; "
                 "use a template that keeps prefixes"
             )
-        written, opening = _ended(after[len(before) :], self.stop_text), self._frame.opening
+        written, opening = _ended(after[len(before) :], self.stop_text), self._frame.opening if self.opens else ""
         if example.label and written != opening + self.answer_text(answer.text, terminator=True):
             return Unencodable(
                 f"the chat template writes the label {answer.text!r} as {written!r} here, and otherwise where labels "
@@ -229,11 +240,12 @@ class Chat:
             return Unencodable(f"the model's chat template cannot render turns of roles {roles}: {own}")
 
     def _render(self, asked: Sequence[_Asked]) -> list[str]:
-        template = self.tokenizer.chat_template
+        tools = list(asked[0].tools) or None
+        template = self.tokenizer.get_chat_template(None, tools)
         texts: list[str] = self.tokenizer.apply_chat_template(
             [[{"role": turn.role, "content": turn.text, **turn.extra} for turn in one.turns] for one in asked],
-            chat_template=_dated(template) if isinstance(template, str) else None,
-            tools=list(asked[0].tools) or None,
+            chat_template=_dated(template),
+            tools=tools,
             tokenize=False,
             add_generation_prompt=asked[0].prompt,
         )
@@ -317,16 +329,17 @@ def _dated(template: str) -> str:
     if "strftime_now" not in template:
         return template
     replaced = "".join(f" | replace('{code}', '{said}')" for code, said in _DATE.items())
-    return f"{{%- macro strftime_now(form) -%}}{{{{ form{replaced} }}}}{{%- endmacro %}}\n{template}"
+    return f"{{%- macro strftime_now(format) -%}}{{{{ format{replaced} }}}}{{%- endmacro %}}\n{template}"
 
 
 _DATE = {
+    "%F": "2024-07-26", "%D": "07/26/24", "%x": "07/26/24", "%c": "Fri Jul 26 12:00:00 2024", "%T": "12:00:00",
+    "%X": "12:00:00", "%R": "12:00", "%u": "5", "%w": "5", "%Z": "UTC", "%z": "+0000", "%-H": "12", "%-I": "12",
     "%-d": "26", "%d": "26", "%e": "26", "%-m": "7", "%m": "07", "%b": "Jul", "%h": "Jul", "%B": "July", "%Y": "2024",
     "%y": "24", "%A": "Friday", "%a": "Fri", "%H": "12", "%I": "12", "%M": "00", "%S": "00", "%p": "PM", "%j": "208",
 }  # fmt: skip
-_MARK = "tunewright-answer"
-_SPACED = f"  {_MARK}   "
-"""Unlike on both sides, so that white space of the template's own is not taken for the text's."""
+_MARK, _LEFT, _RIGHT = "tunewright-answer", "  ", "   "
+"""An answer, and white space around it, unlike on both sides so that the template's own is not taken for it."""
 
 
 @lru_cache(maxsize=64)
@@ -335,19 +348,19 @@ def _framed(chat: Chat, template: str) -> _Frame:
     eos = str(chat.tokenizer.eos_token or "")
     if not chat.has_template:
         return _Frame(eos)
-    asked, said = Turn("user", (text_part("a"),)), Turn("assistant", (text_part(_SPACED),))
+    asked, said = Turn("user", (text_part("a"),)), Turn("assistant", (text_part(f"{_LEFT}{_MARK}{_RIGHT}"),))
     try:
         (whole,) = chat._render([_Asked((asked, said), (), False)])
         (head,) = chat._render([_Asked((asked,), (), True)])
     except TEMPLATE_FAULTS:
         return _Frame(eos)
-    tail = whole[whole.rfind(_MARK) + len(_MARK) :]
+    before, tail = whole[: whole.rfind(_MARK)], whole[whole.rfind(_MARK) + len(_MARK) :]
     specials = [str(token.content) for token in chat.tokenizer.added_tokens_decoder.values() if token.special]
     stop = min((s for s in {*specials, eos} if s and s in tail), key=tail.find, default=eos)
-    text = _SPACED if _SPACED in whole else _MARK
-    start = whole.rfind(text)
-    if start < len(head) or not whole.startswith(head):
+    if not before.startswith(head):
         return _Frame(stop)
-    lead, after = whole[len(head) : start], _ended(whole[start + len(text) :], stop).removesuffix(stop)
+    lead, after = before[len(head) :], _ended(tail, stop).removesuffix(stop)
+    trims = (not lead.endswith(_LEFT), not after.startswith(_RIGHT))
+    lead, after = lead.removesuffix(_LEFT), after.removeprefix(_RIGHT)
     block = bool(lead.strip())
-    return _Frame(stop, lead if block else "", "" if block else lead, after, trims=text == _MARK)
+    return _Frame(stop, lead if block else "", "" if block else lead, after, *trims)

@@ -144,6 +144,8 @@ class EncodeSettings:
     """The closed set of answers, empty when they are free."""
     free_tokens: int = 0
     """Tokens that a free answer may take when it is asked for."""
+    opens: bool = True
+    """Whether a model is given what its template opens every answer with; not where trained answers begin otherwise."""
     around: tuple[str, str] | None = None
     """What stands before and after each answer in running text; None = conversations, under the model's template."""
 

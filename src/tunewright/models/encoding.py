@@ -59,6 +59,12 @@ class TextEncoder:
             raise Unencodable("an empty context; nothing to answer to")
         return ids
 
+    def opens(self, examples: Sequence[Example]) -> bool:
+        """Whether answers to these begin with what the template opens answers with, rather than with thoughts."""
+        asked = replace(self.chat, opens=True)
+        rows = [row for row in asked.full([one for one in examples if one.context]) if not isinstance(row, Unencodable)]
+        return all(any(piece.opening for piece in row) for row in rows) or not asked.context_opening
+
     def prompt_ids(self, example: Example) -> list[int]:
         """The tokens of the turns and the generation prompt alone, of any length."""
         return self._ids(self.chat.prompt(example))
@@ -180,7 +186,12 @@ class TextEncoder:
     def _given(self, ids: Sequence[int]) -> int:
         """Bytes of a first token that nothing predicts: a bare text's, where no start token stands before it."""
         first = ids[:1]
-        return 0 if not first or first[0] == _start_id(self.chat) else len(self.chat.tokenizer.decode(first).encode())
+        if not first or first[0] == _start_id(self.chat):
+            return 0
+        text = self.chat.tokenizer.decode(first)
+        if "\ufffd" in text:  # part of a letter, which tokenizers of bytes write as a letter a byte
+            return len(self.chat.tokenizer.convert_ids_to_tokens(first)[0])
+        return len(text.encode())
 
     def _truncated(self, example: Example, length: int, budget: int) -> Encoded:
         """The row with `length` tokens before its answer cut to at most `budget`."""

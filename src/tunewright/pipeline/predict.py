@@ -18,8 +18,9 @@ from tunewright.core.settings import DataSettings
 from tunewright.core.store import Run
 from tunewright.data.encoder import Unencodable
 from tunewright.data.formats import counted
+from tunewright.data.named_columns import CARRIED
 from tunewright.data.readers import Bad
-from tunewright.data.reading import CARRIED, open_rows
+from tunewright.data.reading import open_rows
 from tunewright.evaluate.bootstrap import wilson
 from tunewright.evaluate.closed import probabilities
 from tunewright.models.contracts import EncodeSettings, LoadedModel
@@ -27,6 +28,7 @@ from tunewright.models.precision import resolve as resolve_dtype
 from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.predicted import Given, Output, Standing, Tally
 from tunewright.pipeline.prepare import encode_settings
+from tunewright.pipeline.probe import run_digest
 from tunewright.pipeline.result import Result
 from tunewright.runs.opening import open_tuned
 
@@ -91,7 +93,9 @@ def predict(
     given = Given.read(rows)
     data = _data(run, plan, given, maps)
     asked, standing = _asked(run, given, data), Standing(given)
+    base = run.must_read("info.json")["model"]["digest"]
     identity = {"run": str(run.folder.resolve()), "threshold": threshold, "map": data.map}
+    identity |= {"model": [base, run_digest(run)]}  # another one may lie in the same folder by now
     with Output(out, given, identity) as output:
         predictor = _open(run, plan, threshold)
         for _ in islice(asked, output.tally.done):
@@ -234,7 +238,8 @@ def _open(run: Run, plan: Plan, threshold: float) -> Predictor:
     labels = tuple((run.read("data.json") or {}).get("facts", {}).get("labels") or ())
     if ("choices" if labels else "generate") not in model.family.capabilities:
         raise UserError(f"Models such as {run.folder} cannot answer rows. `tunewright evaluate` measures them.")
-    encode = replace(encode_settings(plan.settings, objective, labels), on_overlong="truncate-context")
+    asked = encode_settings(plan.settings, objective, labels)
+    encode = replace(asked, on_overlong="truncate-context", opens=found.get("opens", True))
     return Predictor(model, labels, encode, plan.settings.evaluate.max_new_tokens, threshold)
 
 

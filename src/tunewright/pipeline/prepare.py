@@ -70,6 +70,8 @@ class Prepared:
     """Which canaries are among the training rows; none unless planned."""
     first: Example
     """The first training row as given, though it may be dropped for its length: canaries are made to look like it."""
+    encode: EncodeSettings
+    """How this plan encodes."""
 
     @property
     def settings(self) -> PlanSettings:
@@ -82,10 +84,9 @@ class Prepared:
         dropped = self.data["encoding"].get("overlong_dropped") or {}
         return len(self.dataset.train) + int(dropped.get("train", 0))
 
-    @property
-    def encode(self) -> EncodeSettings:
-        """How this plan encodes."""
-        return encode_settings(self.settings, self.objective, self.dataset.labels)
+
+_LOOKED_AT = 64
+"""Training rows on which it is seen whether a template opens every answer alike."""
 
 
 def read_rows(request: Request, progress: Progress) -> Rows:
@@ -138,7 +139,8 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
     faults = faults or objective.check(learned)
     if faults := faults or mitigate.faults(settings, learned, model, method, objective):
         raise UserError(faults)
-    encoder = model.family.encoder(model, encode_settings(settings, objective, rows.dataset.labels))
+    encode = _as_trained(model, encode_settings(settings, objective, rows.dataset.labels), learned)
+    encoder = model.family.encoder(model, encode)
     encoding = _Encoding(encoder, progress)
     canaries = canaries or Canaries.draw(settings.audit.canaries)
     planted = canaries.included(mould_of(rows)) if canaries.coins else ()
@@ -173,7 +175,16 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
         _shown(rows, measured),
         canaries,
         given.train[0],
+        encode,
     )
+
+
+def _as_trained(model: LoadedModel, encode: EncodeSettings, learned: Sequence[Example]) -> EncodeSettings:
+    """The settings, with contexts that end where the training answers begin."""
+    encoder: Any = model.family.encoder(model, encode)
+    if not hasattr(encoder, "opens"):
+        return encode
+    return replace(encode, opens=encoder.opens([learned[n] for n in range(min(_LOOKED_AT, len(learned)))]))
 
 
 def _able_to_choose(valid: EncodedRows) -> EncodedRows:

@@ -23,6 +23,7 @@ from tunewright.core.words import name_of
 from tunewright.evaluate.contracts import Figure
 from tunewright.evaluate.kept import arrays_by_content
 from tunewright.evaluate.probes._protocol import Answers, Probe
+from tunewright.evaluate.suite import VERSION
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
@@ -151,7 +152,7 @@ def ask_probe(
 
 def probe_key(probe: Probe, identity: Sequence[Any]) -> str:
     """Under which a model's answers are kept."""
-    return digest("probe", probe.plugin_name(), repr(probe), probe.version, *identity)
+    return digest("probe", VERSION, probe.plugin_name(), repr(probe), probe.version, *identity)
 
 
 def compare_probe(

@@ -12,7 +12,6 @@ from tunewright.core.store import Run
 from tunewright.pipeline.audit import audit
 from tunewright.pipeline.children import pending
 from tunewright.pipeline.evaluate import ask_base, evaluate, further_runs, standing
-from tunewright.pipeline.machine import changed_since
 from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import Result, together
 from tunewright.pipeline.train import train_stage
@@ -39,8 +38,6 @@ def resume(folder: Path, progress: Progress = silent) -> Result:
             return standing(run)
     prepared = reopen(run, (), progress)
     with run.writing():
-        if not run.model.is_dir() and (changed := changed_since(run.must_read("info.json"))):
-            run.note(f"Training went on with {'; '.join(changed)}: the bits are not those of an uninterrupted run.")
         if run.model.is_dir():
             return further_runs(prepared, run, ask_base(prepared, run, progress), progress)
         if verb == "tune":

@@ -46,6 +46,8 @@ def data_lines(data: dict[str, Any], where: str = "see data.json") -> list[str]:
     }
     lines += [f"{sentence}; {where}." for sentence in _left_out(encoding)]
     lines += [f"{count} {what}; {where}." for what, count in told.items() if count]
+    if unread := facts.get("unread"):
+        lines.append(f"Columns that are not read: {few(unread)}.")
     lines += _unseen(facts)
     lines += hazard_lines(facts.get("safety") or {}, where)
     found = identifier_line(facts.get("identifiers") or {})

@@ -22,7 +22,7 @@ from tunewright.pipeline.forecast import by_dry_step
 from tunewright.pipeline.guarantee import guarantee, privacy_lines, prove
 from tunewright.pipeline.inside import further_lines
 from tunewright.pipeline.jobs import job_of, require_feasible
-from tunewright.pipeline.machine import fix_threads, folder_size, info, peak_memory
+from tunewright.pipeline.machine import changed_since, fix_threads, folder_size, info, peak_memory
 from tunewright.pipeline.places import absolute
 from tunewright.pipeline.prepare import Prepared, Rows, prepare, read_rows
 from tunewright.pipeline.result import Result
@@ -30,6 +30,7 @@ from tunewright.pipeline.summary import data_lines, forecast_line, tell
 from tunewright.pipeline.traced import traced
 from tunewright.pipeline.verify import verify
 from tunewright.pipeline.workers import processes
+from tunewright.runs.checkpoints import numbered
 from tunewright.runs.opening import forget_noise_key, serve
 from tunewright.train.job import Job
 from tunewright.train.loop import train as loop
@@ -75,6 +76,7 @@ def begin_folder(prepared: Prepared, run: Run, verb: str, threads: int) -> None:
     """Writes what a run has from its beginning."""
     found = info(prepared.model.origin, prepared.dtype, threads, mark_rows(run, prepared.dataset.fingerprint))
     capabilities = sorted(prepared.model.family.capabilities)
+    found |= {} if prepared.encode.opens else {"opens": False}
     run.write("info.json", {**found, "verb": verb, "capabilities": capabilities})
     run.write("data.json", prepared.data)
     prepared.plan.write(run.plan_file)  # last: a folder with a plan is a run
@@ -89,6 +91,7 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
         progress: Told what is going on.
         asked: Seconds that asking the base took; None = nothing is evaluated in this run.
     """
+    _told_otherwise(run)
     job = mitigate.held(job_of(prepared), prepared.objective, run, progress)
     for sentence in getattr(job.method, "notes", lambda model: [])(job.model):
         run.note(sentence)
@@ -124,6 +127,12 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
     beside.rename(run.model)  # last: a folder with a model is trained
     forget_noise_key(run)
     return reopened
+
+
+def _told_otherwise(run: Run) -> None:
+    """Says so where steps were taken under other versions, or on another kind of machine."""
+    if numbered(run.checkpoints) and (changed := changed_since(run.must_read("info.json"))):
+        run.note(f"Training went on with {'; '.join(changed)}: the bits are not those of an uninterrupted run.")
 
 
 def _further(prepared: Prepared, run: Run, seconds: float) -> list[str]:

@@ -52,6 +52,8 @@ _LABELS = {
     "dropped_valid_rows": "Validation rows left out as too long",
     "dropped_test_rows": "Test rows left out as too long",
     "test_rows_of_unseen_labels": "Test rows of labels that no training row has",
+    "valid_rows_of_unseen_labels": "Validation rows of labels that no training row has",
+    "unread": "Columns that are not read",
     "contradicting_rows": "Rows with different answers to the same input",
     "unit": "Kept together in one split, by",
     "fingerprint": "Fingerprint of all rows",

@@ -237,10 +237,12 @@ def _resume(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Opt
     for sentence in sentences:
         run.note(sentence)
     if checkpoint is None:
+        checkpoints.drop_after(run.checkpoints, -1)
         run.cut_events(0)
         run.append({"type": "start", "steps": job.steps, "rows": len(job.train), "validation_rows": len(job.valid)})
         return _State(secret=job.gradients.fresh_secret())
-    if checkpoint.state.get("reads") != _reads(job, str(checkpoint.state.get("secret", ""))):
+    reads = checkpoint.state.get("reads")  # none in checkpoints of older versions
+    if reads is not None and reads != _reads(job, str(checkpoint.state.get("secret", ""))):
         raise UserError(
             f"What training reads has changed since the checkpoint of step {checkpoint.step}: rows that a mitigation "
             "adds, public rows that coordinates were chosen by, or a setting in plan.yaml. Put it back, or start a new "

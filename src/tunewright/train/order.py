@@ -63,7 +63,7 @@ class Order:
         first that has room: every micro-batch reads all weights, so few are cheap.
         """
         parts = [part for group in self._groups(k) for part in self._cut(group, size)]
-        weighed = [(self._alike(part) - self._common_of(part), part) for part in parts]
+        weighed = [(max(0, self._alike(part) - self._common_of(part)), part) for part in parts]
         filled: list[list[int]] = []
         held: list[int] = []
         for tokens, part in sorted(weighed, key=lambda one: one[0], reverse=True):

@@ -31,8 +31,8 @@ from tunewright.train.job import Job
 from tunewright.train.share import Share, compute
 
 _COMPARED = 1024
-"""Rows of the plan and rows that mitigations added, evenly spread, whose whole content is compared; of all the others
-the length."""
+"""Rows of the data set, evenly spread, whose whole content is compared, of the others the length: they have a hash of
+their own. Rows that mitigations added are all compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def fingerprint(job: Job) -> str:
 def content(job: Job) -> str:
     """Equal where rows and trained weights are; another where a file that the plan names has changed."""
     total, own = hashlib.sha256(lengths(job.train).tobytes()), len(job.train) - job.woven
-    for number in (*_spread(0, own), *_spread(own, len(job.train))):
+    for number in (*_spread(own), *range(own, len(job.train))):
         row = job.train[number]
         total.update(row.example.id.encode())
         for array in (*(row.inputs[name] for name in sorted(row.inputs)), row.positions, row.targets, row.weights):
@@ -146,9 +146,9 @@ def content(job: Job) -> str:
     return total.hexdigest()
 
 
-def _spread(start: int, stop: int) -> list[int]:
-    """Numbers from start to stop, evenly, the ends among them."""
-    found: list[int] = np.unique(np.linspace(start, stop - 1, min(_COMPARED, stop - start)).astype(int)).tolist()
+def _spread(count: int) -> list[int]:
+    """Some numbers below a count, evenly, the ends among them."""
+    found: list[int] = np.unique(np.linspace(0, count - 1, min(_COMPARED, count)).astype(int)).tolist()
     return found
 
 

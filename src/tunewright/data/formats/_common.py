@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
@@ -65,12 +66,42 @@ def text(found: Any, field: str) -> str:
 
 def written(found: Any) -> str:
     """A cell as a text has it; a whole number has no decimals, as a column with gaps holds its codes as 1.0."""
+    if isinstance(found, str) and (whole := _WHOLE.fullmatch(found.strip())):
+        return whole[1]
     return str(int(found)) if isinstance(found, float) and found.is_integer() else str(found)
+
+
+_WHOLE = re.compile(r"(-?\d+)\.0+")
+"""What a table writes for a whole number in a column with gaps."""
 
 
 def named(found: Any) -> str:
     """Whom or which row a cell names: "P1 " and "P1", 7 and 7.0, and one name in two encodings are the same."""
     return unicodedata.normalize("NFC", written(found).strip())
+
+
+def system_of(row: Row) -> tuple[Turn, ...]:
+    """The system turn of a row whose column `system` (or `system_prompt`) is filled."""
+    found = value(row, SYSTEM, "system")
+    return (Turn("system", (text_part(text(found, "system")),)),) if found not in (None, "") else ()
+
+
+SYSTEM = {"system": ("system_prompt",)}
+"""The column, and its other name."""
+
+
+def without_choices(row: Row) -> None:
+    """Options to choose from that stand in a column of their own belong to what is asked.
+
+    Raises:
+        Flaw: The row has some.
+    """
+    for name in ("choices", "options"):
+        if row.get(name):
+            raise Flaw(
+                name, shown(row[name]), "options written within what is asked",
+                "write them into the question and the answer as its text, or delete the column",
+            )  # fmt: skip
 
 
 def user(words: str) -> Turn:
@@ -90,7 +121,7 @@ def label_of(found: Any) -> Answer:
         Flaw: It is missing, empty or something else.
     """
     if isinstance(found, bool | int | float) and math.isfinite(found):
-        return said(json.dumps(found))
+        return said(written(found) if isinstance(found, float) else json.dumps(found))
     if found is None or isinstance(found, str):
         return said(text(found, "label"))
     raise Flaw("label", shown(found), "one label: text or a number", "give each row one label")

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunewright.core.records import Answer, Part, Turn, text_part
-from tunewright.data.formats import Flaw, How, shown
-from tunewright.data.formats._common import from_json, listed, objects, said, text, user, weight
+from tunewright.data.formats import Flaw, How, Row, shown
+from tunewright.data.formats._common import from_json, listed, objects, said, system_of, text, user, weight
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 OTHER_ROLES = {
@@ -19,7 +19,11 @@ OTHER_ROLES = {
     "ipython": "tool",
     "observation": "tool",
 }
-_KEPT = ("name", "tool_call_id", "reasoning_content")
+_KEPT = ("name", "tool_call_id")
+_THOUGHT = ("reasoning_content", "thinking", "reasoning")
+"""Names under which data sets keep what an answer was thought out by; templates know the first."""
+_WEIGHTS = ("weight", "loss", "train")
+"""Names under which data sets say whether a message is trained on."""
 
 
 def turns(found: Any, field: str, how: How, keys: tuple[str, str] = ("role", "content")) -> tuple[Turn, ...]:
@@ -53,6 +57,8 @@ def _turn(item: Any, field: str, role_key: str, content_key: str) -> Turn:
     if calls and role != "assistant":
         raise Flaw(f"{field}.tool_calls", f"tool calls of role {role}", "them on assistant alone", "correct the role")
     extra = {key: item[key] for key in _KEPT if item.get(key) is not None}
+    if thought := next((item[key] for key in _THOUGHT if item.get(key)), None):
+        extra["reasoning_content"] = text(thought, f"{field}.reasoning_content")
     if calls:
         extra["tool_calls"] = calls
     weighs = _turn_weight(item, role, field)
@@ -68,7 +74,7 @@ def _role(found: Any, field: str) -> str:
 
 
 def _turn_weight(item: Mapping[str, Any], role: str, field: str) -> float:
-    key = "weight" if item.get("weight") is not None else "loss"
+    key = next((name for name in _WEIGHTS if item.get(name) is not None), "weight")
     found = item.get(key)
     if found is None:
         return float(role == "assistant")
@@ -108,6 +114,20 @@ def _tool_calls(found: Any, field: str) -> list[dict[str, Any]]:
         kept = {"id": call["id"]} if call.get("id") is not None else {}
         calls.append({**kept, "type": "function", "function": {**function, "arguments": arguments}})
     return calls
+
+
+def with_system(said_turns: Sequence[Turn], row: Row) -> tuple[Turn, ...]:
+    """The turns, behind the system turn of the row's column `system` if it is filled.
+
+    Raises:
+        Flaw: They begin with a system turn of their own that says something else.
+    """
+    system = system_of(row)
+    if not (system and said_turns and said_turns[0].role == "system"):
+        return (*system, *said_turns)
+    if system[0].parts == said_turns[0].parts:
+        return tuple(said_turns)
+    raise Flaw("system", "a system text beside another one in the messages", "one of them", "delete one of them")
 
 
 def conversation(said_turns: Sequence[Turn], field: str, how: How) -> tuple[tuple[Turn, ...], tuple[Answer, ...]]:

@@ -6,27 +6,36 @@ from typing import ClassVar
 
 from tunewright.core.records import Example, Turn, text_part
 from tunewright.data.formats import Flaw, How, Row, shown
-from tunewright.data.formats._common import ByColumns, answered, from_json, said, text, user, value
+from tunewright.data.formats._common import (
+    ByColumns,
+    answered,
+    from_json,
+    said,
+    system_of,
+    text,
+    user,
+    value,
+    without_choices,
+)
 
 
 class Alpaca(ByColumns):
-    """Instructions: `instruction`, `input`, `output`, with `system` and `history` when filled."""
+    """Instructions: `instruction`, `input` (or `context`), `output`, with `system` and `history` when filled."""
 
     columns: ClassVar[dict[str, tuple[str, ...]]] = {"instruction": (), "output": ("response",)}
-    optional: ClassVar[tuple[str, ...]] = ("input", "system", "history")
+    optional: ClassVar[tuple[str, ...]] = ("input", "context", "system", "system_prompt", "history")
     answers: ClassVar[tuple[str, ...]] = ("output",)
     sure: ClassVar[float] = 0.9
 
     def parse(self, row: Row, how: How) -> Example:
         """Instruction and input, a blank line between, are the user's turn."""
-        context = []
-        if row.get("system"):
-            context.append(Turn("system", (text_part(text(row["system"], "system")),)))
+        without_choices(row)
+        context = [*system_of(row)]
         for question, answer in _history(row.get("history")):
             context += [user(question), Turn("assistant", (text_part(answer),))]
         asked = text(row.get("instruction"), "instruction")
-        if row.get("input"):
-            asked = f"{asked}\n\n{text(row['input'], 'input')}"
+        if given := row.get("input") or row.get("context"):
+            asked = f"{asked}\n\n{text(given, 'input')}"
         output = value(row, self.columns, "output")
         answers = answered(output, how, lambda found: said(text(found, "output")))
         return Example((*context, user(asked)), answers)

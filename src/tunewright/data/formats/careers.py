@@ -152,7 +152,8 @@ class Careers(Plugin):
                 apart = Flaw(
                     "person", f"{shown(person)} again (first: line {before})", "a person's rows together", mend
                 )
-                yield from (*unread, *(Gathered(record.line, apart) for record in whole))
+                told = (*unread, *(Gathered(record.line, apart) for record in whole))
+                yield from sorted(told, key=attrgetter("line"))
                 continue
             yield from sorted((*unread, *self._career(whole, how, codes)), key=attrgetter("line"))
         if fault := self._column_fault(columns):  # rows of JSON may lack a fact that later ones have
@@ -175,7 +176,8 @@ class Careers(Plugin):
                 raise Flaw("person", shown(person), "whom the row is of", "fill it in or delete the row")
             year = _year(row.get("year"))
             found = value(row, self.columns, "occupation")
-            found = written(found) if type(found) is int or (type(found) is float and found.is_integer()) else found
+            whole = type(found) in (int, str) or (type(found) is float and found.is_integer())
+            found = written(found) if whole else found
             empty = found is None or found == ""
             if empty and how.answers_needed:
                 mend = "write what the person did (also 'Unemployed'), or delete the row: a gap is then shown"

@@ -8,14 +8,14 @@ from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.data.formats import How, Row
 from tunewright.data.formats._common import first_object, objects, value
-from tunewright.data.formats._turns import conversation, turns
+from tunewright.data.formats._turns import conversation, turns, with_system
 
 
 class Messages(Plugin):
-    """Chats: `messages` with role and content, `tools`, a weight a message."""
+    """Chats: `messages` with role and content, `tools`, a `system` column, a weight a message."""
 
     columns: ClassVar[dict[str, tuple[str, ...]]] = {"messages": ("conversations",)}
-    optional: ClassVar[tuple[str, ...]] = ("tools",)
+    optional: ClassVar[tuple[str, ...]] = ("tools", "system", "system_prompt")
     answers: ClassVar[tuple[str, ...]] = ()
     uniform: ClassVar[tuple[str, ...]] = ()
 
@@ -28,5 +28,5 @@ class Messages(Plugin):
     def parse(self, row: Row, how: How) -> Example:
         """The last assistant message is the answer; earlier ones train with weight 1 unless they say otherwise."""
         given = turns(value(row, self.columns, "messages"), "messages", how)
-        context, answers = conversation(given, "messages", how)
+        context, answers = conversation(with_system(given, row), "messages", how)
         return Example(context, answers, tools=tuple(objects(row.get("tools"), "tools")))

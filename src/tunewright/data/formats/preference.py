@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 from tunewright.core.records import Answer, Example, Turn
 from tunewright.data.formats import Flaw, How, Row
 from tunewright.data.formats._common import ByColumns
-from tunewright.data.formats._turns import answer_of, prompt, reply, turns
+from tunewright.data.formats._turns import answer_of, prompt, reply, turns, with_system
 
 
 class Preference(ByColumns):
     """Preferences: `prompt`, `chosen`, `rejected`, as text or messages; the prompt may stand in both answers."""
 
     columns: ClassVar[dict[str, tuple[str, ...]]] = {"chosen": (), "rejected": ()}
-    optional: ClassVar[tuple[str, ...]] = ("prompt",)
+    optional: ClassVar[tuple[str, ...]] = ("prompt", "system", "system_prompt")
     answers: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
     sure: ClassVar[float] = 1.0
 
@@ -23,7 +23,7 @@ class Preference(ByColumns):
         """The chosen answer has rank 0, the rejected one rank 1."""
         chosen, rejected = row.get("chosen"), row.get("rejected")
         if chosen is None and rejected is None and not how.answers_needed:
-            return Example(prompt(row.get("prompt"), "prompt", how), ())
+            return Example(with_system(prompt(row.get("prompt"), "prompt", how), row), ())
         if row.get("prompt") is None:
             context, better, worse = _shared(chosen, rejected, how)
         else:
@@ -31,7 +31,7 @@ class Preference(ByColumns):
             better, worse = reply(chosen, "chosen", how), reply(rejected, "rejected", how)
         if better.parts == worse.parts and better.extra == worse.extra:
             raise Flaw("rejected", "the same answer as chosen", "another answer", "delete the row or correct it")
-        return Example(context, (better, replace(worse, rank=1)))
+        return Example(with_system(context, row), (better, replace(worse, rank=1)))
 
 
 def _shared(chosen: Any, rejected: Any, how: How) -> tuple[tuple[Turn, ...], Answer, Answer]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tunewright.core.plugins import Plugin
-from tunewright.core.records import Example, Turn, text_part
+from tunewright.core.records import Example
 from tunewright.data.formats import How, Row
-from tunewright.data.formats._common import first_object, objects, text, value
-from tunewright.data.formats._turns import conversation, turns
+from tunewright.data.formats._common import first_object, objects, value
+from tunewright.data.formats._turns import conversation, turns, with_system
 
 
 class Sharegpt(Plugin):
     """Chats: `conversations` with from and value, and a `system` column."""
 
     columns: ClassVar[dict[str, tuple[str, ...]]] = {"conversations": ("conversation",)}
-    optional: ClassVar[tuple[str, ...]] = ("system", "tools")
+    optional: ClassVar[tuple[str, ...]] = ("system", "system_prompt", "tools")
     answers: ClassVar[tuple[str, ...]] = ()
     uniform: ClassVar[tuple[str, ...]] = ()
 
@@ -28,7 +28,5 @@ class Sharegpt(Plugin):
     def parse(self, row: Row, how: How) -> Example:
         """As messages, with `system` first when the column is filled."""
         given = turns(value(row, self.columns, "conversations"), "conversations", how, ("from", "value"))
-        context, answers = conversation(given, "conversations", how)
-        if row.get("system"):
-            context = (Turn("system", (text_part(text(row["system"], "system")),)), *context)
+        context, answers = conversation(with_system(given, row), "conversations", how)
         return Example(context, answers, tools=tuple(objects(row.get("tools"), "tools")))

@@ -89,7 +89,7 @@ class CausalLM(Plugin):
 
     def encoder(self, model: LoadedModel, settings: EncodeSettings) -> TextEncoder:
         """Text through the tokenizer's own template, or running text as it stands."""
-        return TextEncoder(Chat(model.tokenizer, settings.around), settings)
+        return TextEncoder(Chat(model.tokenizer, settings.around, settings.opens), settings)
 
     def collate(self, model: LoadedModel, rows: Sequence[Encoded]) -> Batch:
         """Packed where the model was measured to keep rows apart, else padded."""
@@ -275,8 +275,13 @@ def _ends(module: Any) -> list[int]:
 def _end_as_template(module: Any, tokenizer: Any) -> None:
     """Whoever opens the saved model must stop where answers were trained to end, which may be another token."""
     stop, ends = TextEncoder(Chat(tokenizer), EncodeSettings()).stop_ids(), _ends(module)
-    if len(stop) == 1 and stop[0] not in ends and getattr(module, "generation_config", None) is not None:
-        module.generation_config.eos_token_id = [*ends, *stop] if ends else stop[0]
+    config = getattr(module, "generation_config", None)
+    if config is None or len(stop) != 1 or stop[0] in ends:
+        return
+    as_opened = getattr(config, "_original_object_hash", None) == hash(config)
+    config.eos_token_id = [*ends, *stop] if ends else stop[0]
+    if as_opened:  # the library refuses to save settings that it finds faulty, once somebody changed any of them
+        config._original_object_hash = hash(config)
 
 
 def _limit(model: LoadedModel) -> int:

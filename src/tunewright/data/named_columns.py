@@ -1,0 +1,92 @@
+"""Which columns settings name, and which of a table's a format reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tunewright.core.errors import UserError, nearest
+from tunewright.core.plugins import everything
+from tunewright.core.settings import DataSettings
+
+CARRIED = ("id", "unit", "split", "weight")
+"""Columns that any format may have beside its own."""
+IN_MESSAGES = ("role", "content", "from", "value")
+"""Keys within messages, which may bear other names too."""
+
+
+@cache
+def known_formats() -> tuple[type[Any], ...]:
+    """All format plugins; looking for those of other packages takes longer than reading a small file."""
+    return tuple(everything("formats"))
+
+
+def check_map(renames: Mapping[str, str]) -> None:
+    """Refuses a `--map` of what is no field of any format.
+
+    Raises:
+        UserError: All such.
+    """
+    known = {*CARRIED, *IN_MESSAGES}
+    for plugin in known_formats():
+        known |= {*plugin.columns, *plugin.optional}
+    problems = [
+        f"--map {ours}={theirs}: '{ours}' is not one of our fields.{nearest(ours, sorted(known))} "
+        f"Allowed: {', '.join(sorted(known))}. Write ours=theirs."
+        for ours, theirs in renames.items()
+        if ours not in known
+    ]
+    if problems:
+        raise UserError(problems)
+
+
+def _known(plugin: Any) -> set[str]:
+    """Our names of columns that a format reads."""
+    named = {name for needed, others in plugin.columns.items() for name in (needed, *others)}
+    return {*named, *plugin.optional, *CARRIED, *IN_MESSAGES}
+
+
+def check_read(plugin: Any, renames: Mapping[str, str]) -> None:
+    """Refuses a `--map` of what the rows' own format does not read.
+
+    Raises:
+        UserError: All such.
+    """
+    if problems := [
+        f"--map {ours}={theirs}: format {plugin.plugin_name()} does not read '{ours}'. It reads "
+        f"{', '.join(sorted(_known(plugin) - {*IN_MESSAGES}))}. Name another, or another format (data.format)."
+        for ours, theirs in renames.items()
+        if ours not in _known(plugin)
+    ]:
+        raise UserError(problems)
+
+
+def unread_columns(plugin: Any, columns: set[str], settings: DataSettings) -> tuple[str, ...]:
+    """Columns, by the user's names, that neither the format nor a setting reads."""
+    asked = {settings.unit, settings.survey_weight, *settings.slices, *settings.map.values()}
+    given_way = {*settings.map}  # a column of the user's that bears a mapped name
+    return tuple(sorted(column for column in columns if column not in asked | (_known(plugin) - given_way)))
+
+
+def check_columns(path: Path, columns: set[str], settings: DataSettings) -> None:
+    """Refuses settings that name columns which are not there.
+
+    Raises:
+        UserError: All such.
+    """
+    wanted = {f"--map {o}={t}": t for o, t in settings.map.items() if o not in IN_MESSAGES}
+    if settings.unit:
+        wanted["data.unit"] = settings.unit
+    if settings.survey_weight:
+        wanted["data.survey_weight"] = settings.survey_weight
+    wanted |= {f"data.slices ({name})": name for name in settings.slices}
+    problems = [
+        f"{path}: {what} names the column '{name}', which is not there.{nearest(name, sorted(columns))} "
+        f"Found: {', '.join(sorted(columns))}. Correct the name."
+        for what, name in wanted.items()
+        if name not in columns
+    ]
+    if problems:
+        raise UserError(problems)
