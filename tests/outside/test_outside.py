@@ -30,7 +30,7 @@ from tunewright.core.progress import silent
 from tunewright.core.records import Part
 from tunewright.core.seeds import stream
 from tunewright.core.store import Run
-from tunewright.data import reading
+from tunewright.data import named_columns
 from tunewright.models.contracts import Origin
 from tunewright.pipeline.check import check, plan
 from tunewright.pipeline.evaluate import evaluate
@@ -80,7 +80,7 @@ def _outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def _forget() -> None:
     importlib.invalidate_caches()
-    reading._formats.cache_clear()
+    named_columns.known_formats.cache_clear()
 
 
 @pytest.fixture(scope="module")
