@@ -149,6 +149,16 @@ def test_whatever_is_asked_gives_a_plan_or_a_users_fault(asked, file):
         assert yaml.safe_load(yaml.safe_dump(plan.dump()))["resolved"]["seed"] == plan.settings.seed
 
 
+@pytest.mark.parametrize(
+    "name", ["08", "1e3", "7e12345", ".5", "-0", "+1", "null", "true", "0x1f", "1_000", "12:30:00"]
+)
+def test_a_text_that_looks_like_a_number_is_a_text_again_when_a_plan_is_read(tmp_path, name):
+    plan = resolve({"data.source": name, "data.map": {"label": name}})
+    plan.write(tmp_path / "plan.yaml")
+    found = Plan.load(tmp_path / "plan.yaml").settings.data
+    assert (found.source, found.map) == (name, {"label": name})
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(), max_size=3), st.lists(st.text(), max_size=3))
 def test_whatever_is_typed_gives_a_plan_or_a_users_fault(sets, maps):

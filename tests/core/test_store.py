@@ -192,3 +192,20 @@ def test_resume_is_offered_for_runs_alone(run, tmp_path):
     a_file = r"is a file; a run is a folder\. Give another --out\.$"
     with pytest.raises(UserError, match=a_file), Run.create(run.plan_file, "x"):
         pass
+
+
+@pytest.mark.parametrize("left", [["rows.key"], ["canaries.json"], [".lock", "rows.key", ".x.123.tmp"]])
+def test_a_start_that_was_killed_before_anything_was_told_is_taken_back(tmp_path, left):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in left:
+        (folder / name).write_text("{}")
+    with Run.create(folder, "x") as run:
+        assert run.folder == folder
+
+
+def test_a_folder_of_the_users_own_is_not_taken_for_one(tmp_path):
+    for name in ("rows.key", "thesis.md"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match="not empty"), Run.create(tmp_path, "x"):
+        pass

@@ -111,7 +111,15 @@ def test_thoughts_are_carried_whatever_they_are_called(tmp_path, key):
     answer = {"role": "assistant", "content": "So.", key: "Owls fly."}
     row = {"messages": [{"role": "user", "content": "?"}, answer]}
     (found,) = read(jsonl(tmp_path / "rows.jsonl", row))[1]
-    assert found.answer.extra == {"reasoning_content": "Owls fly."}
+    assert found.answer.extra == {"reasoning_content": "Owls fly.", key: "Owls fly."}
+
+
+@pytest.mark.parametrize("thought", ["\n\n", True, {"effort": "low"}, None])
+def test_thoughts_that_are_none_are_no_fault(tmp_path, thought):
+    answer = {"role": "assistant", "content": "So.", "thinking": thought}
+    row = {"messages": [{"role": "user", "content": "?"}, answer]}
+    (found,) = read(jsonl(tmp_path / "rows.jsonl", row))[1]
+    assert found.answer.extra == {}
 
 
 def test_a_message_that_is_not_to_be_trained_on_is_not(tmp_path):
@@ -136,17 +144,30 @@ def test_unpaired_preferences_are_no_answers_to_learn(tmp_path, label):
     assert turns(asked) == [("user", "Hi")]
 
 
-@pytest.mark.parametrize(("one", "other"), [("7", "7.0"), (7, "7.0"), (7.0, "7"), ("007", "007")])
+@pytest.mark.parametrize(("one", "other"), [("7", "7.0"), (7, "7.0"), (7.0, "7")])
 def test_a_unit_is_one_whatever_a_table_made_of_its_number(tmp_path, one, other):
     rows = [{"text": "a", "label": "x", "unit": one}, {"text": "b", "label": "x", "unit": other}]
     found = read(jsonl(tmp_path / "rows.jsonl", *rows))[1]
-    assert len({example.unit for example in found}) == 1
+    assert [example.unit for example in found] == ["7", "7"]
+
+
+def test_ids_that_are_texts_stay_as_they_are(tmp_path):
+    rows = [{"text": "a", "label": "x", "id": "1"}, {"text": "b", "label": "x", "id": "1.0"}]
+    found = read(jsonl(tmp_path / "rows.jsonl", *rows))[1]
+    assert [example.id for example in found] == ["1", "1.0"]
 
 
 def test_a_label_is_one_whether_it_is_written_with_decimals_or_not(tmp_path):
-    rows = [{"text": "a", "label": 1}, {"text": "b", "label": 1.0}, {"text": "c", "label": 0.5}]
-    found = read(jsonl(tmp_path / "rows.jsonl", *rows))[1]
-    assert [example.answer.text for example in found] == ["1", "1", "0.5"]
+    rows = [{"text": f"text {n}", "label": [1, 1.0, 0.5][n % 3]} for n in range(30)]
+    dataset = open_dataset(DataSettings(path=str(jsonl(tmp_path / "rows.jsonl", *rows))))
+    assert dataset.labels == ("0.5", "1")
+    assert {row.answer.text for row in (*dataset.train, *dataset.valid, *dataset.test)} == {"0.5", "1"}
+    assert sum(dataset.facts["label_counts"].values()) == 30
+
+
+def test_labels_of_one_writing_keep_it(tmp_path):
+    rows = [{"text": f"text {n}", "label": ["1.0", "2.0"][n % 2]} for n in range(30)]
+    assert open_dataset(DataSettings(path=str(jsonl(tmp_path / "rows.jsonl", *rows)))).labels == ("1.0", "2.0")
 
 
 def test_a_quote_that_takes_in_lines_of_a_tab_table_is_told(tmp_path):
@@ -157,6 +178,14 @@ def test_a_quote_that_takes_in_lines_of_a_tab_table_is_told(tmp_path):
     assert "1 further line" in str(bad)
     path.write_text('text\tlabel\n"two\nlines"\t0\n"a\ttab"\t1\n')
     assert [row["text"] for _, row in read_rows(path)] == ["two\nlines", "a\ttab"]
+    path.write_text('text\tlabel\n"def f():\n\treturn 1"\tok\n')
+    assert [row["text"] for _, row in read_rows(path)] == ["def f():\n\treturn 1"]
+    path.write_text('label\ttext\nok\t"def f():\n\treturn 1"\n')
+    assert [row["text"] for _, row in read_rows(path)] == ["def f():\n\treturn 1"]
+    path.write_text('text\n"two\nlines"\n')
+    assert [row for _, row in read_rows(path)] == [{"text": "two\nlines"}]
+    path.write_text('text\tlabel\n"It was late.\t0\n\nWe should go."\t1\n')
+    assert [isinstance(row, Bad) for _, row in read_rows(path)] == [True]
 
 
 def test_near_duplicates_are_found_in_scripts_without_spaces():
@@ -191,6 +220,16 @@ def test_rows_of_a_json_list_that_stand_on_one_line_are_told_apart(tmp_path):
     path.write_text(json.dumps(rows, indent=1))
     with pytest.raises(UserError, match="line 162"):
         open_dataset(DataSettings(path=str(path)))
+    lines = [json.dumps(row) for row in rows]
+    path.write_text("[\n" + ",\n".join(lines[:38]) + ",\n" + ", ".join(lines[38:]) + "\n]")
+    assert [line for line, _ in read_rows(path)] == [*range(2, 43)]
+    assert sum(open_dataset(DataSettings(path=str(path), on_bad_row="skip")).facts["counts"].values()) == 40
+
+
+def test_labels_that_are_one_under_two_writings_are_one_label(tmp_path):
+    rows = [{"text": f"text {n}", "label": ["1", "1.0"][n % 2]} for n in range(30)]
+    with pytest.raises(UserError, match="Found one label"):
+        open_dataset(DataSettings(path=str(jsonl(tmp_path / "rows.jsonl", *rows))))
 
 
 def picture(path: Path) -> None:
@@ -218,6 +257,43 @@ def test_a_table_whose_pictures_lie_beside_it_is_the_data(tmp_path):
     picture(tmp_path / "images" / "a.png")
     jsonl(tmp_path / "train.jsonl", {"image": "images/a.png", "label": "cat"})
     assert find_files(tmp_path) == {"": tmp_path / "train.jsonl"}
+
+
+def test_lists_of_names_beside_folders_of_pictures_are_no_table(tmp_path):
+    for name in ("cat/a.png", "dog/a.png"):
+        picture(tmp_path / name)
+    (tmp_path / "train.txt").write_text("cat/a.png\n")
+    assert find_files(tmp_path) == {"": tmp_path}
+
+
+def test_input_and_context_of_an_instruction_are_both_read(tmp_path):
+    row = {"instruction": "Sum up.", "input": "One.", "context": "Two.", "output": "Short."}
+    (found,) = read(jsonl(tmp_path / "rows.jsonl", row))[1]
+    assert turns(found) == [("user", "Sum up.\n\nOne.\n\nTwo.")]
+
+
+def test_an_empty_system_column_hides_no_filled_one(tmp_path):
+    row = {"system": "", "system_prompt": "Be kind.", "question": "Why?", "answer": "So."}
+    (found,) = read(jsonl(tmp_path / "rows.jsonl", row))[1]
+    assert turns(found)[0] == ("system", "Be kind.")
+
+
+def test_a_second_name_of_a_column_and_names_of_messages_are_told_when_they_are_not_read(tmp_path):
+    row = {"question": "Why?", "query": "How?", "answer": "So.", "content": "x", "role": "y"}
+    assert read(jsonl(tmp_path / "rows.jsonl", row))[0].unread == ("content", "query", "role")
+    path = jsonl(tmp_path / "mapped.jsonl", {"frage": "Why?", "query": "How?", "answer": "So."})
+    assert read(path, map={"question": "frage"})[0].unread == ("query",)
+    path = jsonl(tmp_path / "given.jsonl", {"question": "the answer", "query": "How?", "answer": "x"})
+    opened, (found,) = read(path, map={"answer": "question"})
+    assert (opened.unread, found.answer.text, turns(found)) == (("answer",), "the answer", [("user", "How?")])
+
+
+def test_rows_to_be_answered_come_back_as_they_were(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [{"question": "Why?", "more": {"a": 1, "b": None}}, {"question": "How?", "more": {"a": None, "b": 2}}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    path = tmp_path / "rows.parquet"
+    assert [row for row, _ in open_rows(path, DataSettings(path=str(path), format="question"))] == rows
 
 
 def test_a_split_column_that_contradicts_the_file_is_refused(tmp_path):

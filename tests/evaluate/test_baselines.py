@@ -134,10 +134,10 @@ def test_tfidf_reads_scripts_without_spaces():
     assert [int(np.argmax(o.choices)) for o in found] == [2, 0]
 
 
-def test_what_is_read_is_the_last_user_turn():
+def test_a_text_baseline_reads_all_that_the_model_is_asked():
     turns = [("system", "Be brief."), ("user", "one"), ("assistant", "two"), ("user", "three")]
     asked = Example(tuple(Turn(role, (text_part(text),)) for role, text in turns), ())
-    assert question(asked) == "three"
+    assert question(asked) == "Be brief.\none\ntwo\nthree"
     assert question(Example((Turn("system", (text_part("alone"),)),), ())) == "alone"
 
 

@@ -14,6 +14,8 @@ from tunewright.evaluate.metrics.ece import Ece
 from tunewright.evaluate.metrics.macro_f1 import MacroF1
 from tunewright.evaluate.metrics.nll import Nll
 
+Z2 = stats.norm.ppf(0.975) ** 2
+
 
 def column(*values):
     return np.array(values, float)[:, None]
@@ -85,7 +87,9 @@ def test_identical_answers_differ_by_exactly_nothing(metric):
     records = np.column_stack([rng.integers(0, 2, 40), rng.integers(1, 2, 40)]).astype(float)
     records = records[:, :1] if isinstance(metric, Accuracy) else records
     found = compare(metric, records, records.copy(), rows(40), 0, 300)
-    assert (found.difference, found.low, found.high, found.decision) == (0.0, 0.0, 0.0, "cannot_tell")
+    assert (found.difference, found.decision) == (0.0, "cannot_tell")
+    open_by = 0.0 if isinstance(metric, Nll) else Z2 / (40 + Z2)  # as Tango's interval where no case turned
+    assert (found.low, found.high) == pytest.approx((-open_by, open_by))
     assert found.p_value == 1.0
     assert found.smallest_detectable > 0, "nothing was seen is not: anything would have been seen"
 
@@ -93,7 +97,8 @@ def test_identical_answers_differ_by_exactly_nothing(metric):
 def test_the_same_change_in_every_row_is_certain():
     base, tuned = right(20, better=20)
     found = compare(Accuracy(), base, tuned, rows(20), 0, 300)
-    assert (found.difference, found.low, found.high, found.decision) == (1.0, 1.0, 1.0, "better")
+    assert (found.difference, found.high, found.decision) == (1.0, 1.0, "better")
+    assert found.low == pytest.approx(1 - Z2 / (20 + Z2)), "no resample shows what no unit had"
     assert compare(Accuracy(), tuned, base, rows(20), 0, 300).decision == "worse"
 
 
@@ -253,3 +258,22 @@ def test_the_interval_of_a_difference_stays_within_what_can_be():
     worse = compare(Accuracy(), tuned, base, rows(7), 0)
     assert (worse.low, worse.high) == (-found.high, -found.low)
     assert found.decision == worse.decision == "cannot_tell"
+
+
+def test_a_figure_is_the_less_certain_the_fewer_units_speak_for_it_and_never_the_more_for_an_error():
+    """All of 60 right, 59, 58 ...: the lower end falls, and one turned row makes no comparison surer than none."""
+    lows = [estimate(Accuracy(), right(60, better=wrong)[0], rows(60), 0, 2000)[1] for wrong in range(8)]
+    assert lows == sorted(lows, reverse=True)
+    none, one = (compare(Accuracy(), *right(60, worse=worse), rows(60), 0, 2000) for worse in (0, 1))
+    assert one.low <= none.low < 0
+    assert none.low == pytest.approx(-Z2 / (60 + Z2))
+
+
+def test_a_difference_below_what_equal_units_leave_open_is_no_certain_one():
+    class Score(Accuracy):
+        bounds = (0.0, 2.0)
+
+    base, tuned = np.full((12, 1), 1.0), np.full((12, 1), 1.1)
+    found = compare(Score(), base, tuned, rows(12), 0, 300)
+    assert (found.decision, found.p_value) == ("cannot_tell", 1.0)
+    assert found.low < 0 < found.high

@@ -13,6 +13,7 @@ from tunewright.evaluate.contracts import Outcome
 from tunewright.evaluate.metrics.accuracy import Accuracy
 from tunewright.evaluate.metrics.auroc import Auroc
 from tunewright.evaluate.metrics.ece import Ece
+from tunewright.evaluate.metrics.ece_platt import EcePlatt
 from tunewright.evaluate.metrics.exact_match import ExactMatch
 from tunewright.evaluate.metrics.nll import Nll
 from tunewright.evaluate.metrics.stop_rate import StopRate
@@ -71,11 +72,48 @@ def test_learning_to_say_the_commonest_label_is_no_success(baseline):
     trivial = {name: baseline.outcomes([o.example for o in base], [o.example for o in base], LABELS)}
     (found,) = compared(base, tuned, trivial, trivial={name})
     assert found.low > 0
-    assert (found.decision, found.margins[name], found.baselines[name]) == ("cannot_tell", (0.0, 0.0), 40 / 60)
+    assert (found.decision, found.baselines[name]) == ("cannot_tell", 40 / 60)
+    assert found.margins[name][0] < 0 < found.margins[name][1], "60 equal answers leave open what others would show"
     real = [chooses(o.example.id, o.example.answer.text, o.example.answer.text) for o in base]
     (found,) = compared(base, real, trivial, trivial={name})
     assert found.decision == "better"
     assert found.margins[name][0] > 0
+
+
+@pytest.mark.parametrize("metric", [ExactMatch(), StopRate()], ids=lambda m: m.plugin_name())
+def test_free_answers_over_labels_that_are_to_decide_must_beat_who_always_says_one(metric):
+    """The base chats; the tuned model has learnt to say the commonest label and stop, and nothing else."""
+
+    def says(i: int, text: str, stopped: bool) -> Outcome:
+        return replace(chooses(f"r{i}", "bad", "good" if i < 40 else "fine"), text=text, stopped=stopped)
+
+    base = [says(i, "Well, let me think.", False) for i in range(N)]
+    form = [says(i, "good", True) for i in range(N)]
+    constant = {"majority": [says(i, "good", True) for i in range(N)]}
+    name = metric.plugin_name()
+    (found,) = compared(base, form, constant, (metric,), trivial={"majority"}, primary={name})
+    assert (found.low > 0, found.decision) == (True, "cannot_tell")
+    (beside,) = compared(base, form, constant, (metric,), trivial={"majority"})
+    assert beside.decision == "better", "beside others it is told as it is"
+
+
+def test_a_figure_that_many_resamples_lack_decides_nothing():
+    """All rows of one label are of one unit: a third of the resamples have no such row, and no figure."""
+    base = [chooses(f"r{i}", "bad", "good" if i < 3 else "bad", unit=f"u{max(i, 2)}") for i in range(30)]
+    tuned = [chooses(o.example.id, o.example.answer.text, o.example.answer.text, unit=o.example.unit) for o in base]
+    (found,) = compared(base, tuned, metrics=(Auroc(),), trivial=())
+    assert (found.decision, found.smallest_detectable, found.p_value) == ("cannot_tell", None, 1.0)
+
+
+def test_units_that_a_figure_is_fitted_on_are_not_counted():
+    """12 patients, of whom about half only fit the scaling: too few are left to decide."""
+    metric = EcePlatt()
+    base = [chooses(f"r{i}", "good", "good" if i % 3 else "bad", unit=f"u{i // 5}", sure=4.0) for i in range(60)]
+    tuned = [replace(o, choices=o.choices / 4) for o in base]
+    (found,) = compared(base, tuned, metrics=(metric,), trivial=())
+    measured = {o.example.unit for o in base if not metric.record(o, LABELS)[2]}
+    assert found.n == len(measured) < 12
+    assert found.decision == "cannot_tell"
 
 
 def test_a_trivial_baseline_that_was_not_asked_is_not_beaten():

@@ -127,6 +127,17 @@ def test_a_forecast_from_records_states_rows_figures_and_words():
     assert same.gain == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("units", [1, 11])
+def test_a_test_of_few_units_tells_nothing_of_more_rows(units):
+    random = np.random.default_rng(2)
+    records = three_models(random, 800, (0.5, 0.65, 0.75))
+    of_rows = [f"u{i % units}" for i in range(800)]
+    test = {"units": of_rows, "row_weights": np.ones(800), "seed": 0, "resamples": 400}
+    found = forecast(Accuracy(), "accuracy", (100, 200, 400), records, **test)
+    assert not found.told
+    assert f"the test has {units} units" in curve_sentence(found)
+
+
 def test_what_is_told_in_ratios_is_forecast_in_ratios():
     random = np.random.default_rng(3)
     shared = random.gamma(2.0, 0.5, 600)

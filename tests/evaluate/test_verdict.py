@@ -140,8 +140,17 @@ def test_no_gate_unless_planned_and_what_was_not_measured_does_not_pass():
 
 
 def test_a_gate_on_too_few_units_cannot_tell():
-    (gate,) = judge_gates(GateSettings(min_gain=-1.0), [replace(BETTER, n=5)])
-    assert gate.state == "cannot_tell"
+    for few in (replace(BETTER, n=5), replace(BETTER, smallest_detectable=None)):
+        (gate,) = judge_gates(GateSettings(min_gain=-1.0), [few])
+        assert gate.state == "cannot_tell"
+
+
+@pytest.mark.parametrize(("limit", "state"), [(0.0, "cannot_tell"), (-0.02, "passed")])
+def test_a_gain_of_so_few_units_that_it_may_be_chance_passes_no_gate_on_a_gain(limit, state):
+    """5 of 60 gained: its interval ends just at 0 by definition; that little was lost it shows all the same."""
+    chance = replace(BETTER, decision="cannot_tell", p_value=1.0, low=0.0, high=0.17)
+    (gate,) = judge_gates(GateSettings(min_gain=limit), [chance])
+    assert gate.state == state
 
 
 @pytest.mark.parametrize(("n", "state"), [(11, "cannot_tell"), (12, "passed")])

@@ -97,9 +97,10 @@ TEMPLATES = {
 def test_labels_are_compared_in_the_place_and_with_the_tokens_that_are_trained(open_tiny, template):
     enc = encoder(open_tiny, loss_on="said")
     enc.chat.tokenizer.chat_template = template
-    row = replace(example(turn("user", "How many?"), answer="forty  two"), label=True)
+    label = " forty  two  "
+    row = replace(example(turn("user", "How many?"), answer=label), label=True)
     (found,) = enc.encode(row)
-    context, answer = enc.context_ids(row), enc.answer_ids("forty  two", terminator=True)
+    context, answer = enc.context_ids(row), enc.answer_ids(label, terminator=True)
     assert found.inputs["input_ids"].tolist() == context + answer
     assert found.targets.tolist() == answer
     assert "".join(trained_text(enc, found)).strip("</s>").strip() == "forty  two"
@@ -133,6 +134,12 @@ def test_where_answers_are_trained_with_their_thoughts_nothing_closes_them_when_
     assert row.inputs["input_ids"].tolist()[: len(context)] == context
     assert row.notes["answer_start"] == len(context)
     assert given.chat.tokenizer.decode(context) == "[?]"
+    assert given.chat.said("<think>\nOwls fly.\n</think>\n\nSo.") == "So."
+    assert given.chat.said("<think>\nOwls") == ""
+    assert given.chat.said("So.") == "So."
+    assert enc.chat.said("<think> So.") == "<think> So."
+    (unthought,) = replace(given, settings=replace(given.settings, loss_on="said")).encode(bare)
+    assert trained_text(given, unthought) == ["forty two</s>"], "a block that says nothing is in no figure"
 
 
 def test_a_template_that_opens_nothing_asks_for_nothing(open_tiny):

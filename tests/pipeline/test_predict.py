@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,67 @@ def test_the_threshold_counts_what_validation_rows_stand_for(tmp_path: Path) -> 
     few = [{"probability": 0.9, "correct": True, "weight": 1000.0}, *sure]
     with pytest.raises(UserError, match="No threshold reaches"):
         threshold(few)  # one row that stands for nearly all tells what one row tells
+
+
+def test_the_threshold_counts_rows_of_one_unit_as_one(tmp_path: Path) -> None:
+    """320 right answers of 8 patients tell what 8 tell."""
+    run = Run(tmp_path)
+    (tmp_path / "evaluations").mkdir()
+    rows = [{"probability": 0.9, "correct": True, "weight": 1.0, "unit": f"u{n % 8}"} for n in range(320)]
+    run.write("evaluations/validation.json", {"labels": ["a", "b"], "rows": rows})
+    with pytest.raises(UserError, match="No threshold reaches"):
+        module.threshold_for(run, 0.9)
+    assert module.threshold_for(run, 0.6)[0] == 0.9
+
+
+def test_two_at_once_do_not_write_one_output(labelled, tmp_path, monkeypatch):
+    rows, out = tmp_path / "new.jsonl", tmp_path / "out.jsonl"
+    rows.write_text('{"text": "a red thing"}\n')
+    first = module.Output(out, module.Given.read(rows), {})
+    with pytest.raises(UserError, match="being written by another process"):
+        predict(labelled, rows, out)
+    with first:
+        pass
+    predict(labelled, rows, out)
+    assert len(out.read_text().splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.jsonl", "out.jsonl"]
+
+
+def test_what_another_model_in_the_same_folder_began_is_not_gone_on_with(labelled, tmp_path, monkeypatch):
+    rows, out = tmp_path / "new.jsonl", tmp_path / "out.jsonl"
+    rows.write_text('{"text": "a red thing"}\n' * 3)
+    monkeypatch.setattr(module, "_ROWS_A_TIME", 1)
+
+    def killed(self, rows, answers, cut, write=module.Output.write):
+        write(self, rows, answers, cut)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Output, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            predict(labelled, rows, out)
+    done = []
+    monkeypatch.setattr(module, "run_digest", lambda run: "another")
+    monkeypatch.setattr(
+        module.Output, "write", lambda self, r, a, c, w=module.Output.write: done.append(r) or w(self, r, a, c)
+    )
+    predict(labelled, rows, out)
+    assert len(done) == 3, "all rows are answered anew"
+
+
+def test_answers_are_not_those_of_another_base_under_the_same_name(place, tmp_path):
+    run = trained(place, "moved", [{"text": f"thing {k}", "label": LABELS[k % 2]} for k in range(40)])
+    model = tmp_path / "kept"
+    (place / "model").rename(model)
+    try:
+        save_tiny("qwen2", place / "model", seed=7)
+        rows = tmp_path / "new.jsonl"
+        rows.write_text('{"text": "a red thing"}\n')
+        with pytest.raises(UserError, match="is another one than"):
+            predict(run, rows, tmp_path / "out.jsonl")
+    finally:
+        shutil.rmtree(place / "model")
+        model.rename(place / "model")
 
 
 def answered(run: Path, rows: Path, text: str | bytes, out: str = "out.csv", **more) -> tuple[list[dict], list[str]]:

@@ -156,7 +156,7 @@ def test_lower_is_better_is_respected_against_baselines() -> None:
 
 
 def test_a_handful_of_rows_promises_no_power() -> None:
-    assert "add test rows" in explain(metric_of(n=8))
+    assert "at least 12 rows are needed" in explain(metric_of(n=8))
     assert "would have been found" not in explain(metric_of(n=8))
 
 

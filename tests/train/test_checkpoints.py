@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
+from tunewright.core.errors import UserError
 from tunewright.runs import checkpoints
 from tunewright.runs.checkpoints import Checkpoint
 
@@ -81,9 +83,13 @@ def test_torn_checkpoints_are_not_counted_among_those_kept(tmp_path):
     assert [path.name for path in checkpoints.numbered(tmp_path)] == ["0004"]
 
 
-def test_where_all_are_torn_new_ones_are_not_pruned_for_them(tmp_path):
-    written(tmp_path, torn=[2, 4, 6])
-    checkpoints.drop_after(tmp_path, -1)
-    checkpoints.write(tmp_path / "0001", Checkpoint(1, {"weight": torch.ones(2)}, {}, {}))
-    checkpoints.prune(tmp_path, 1)
-    assert [path.name for path in checkpoints.numbered(tmp_path)] == ["0001"]
+def test_a_disk_that_does_not_answer_is_no_torn_checkpoint(tmp_path, monkeypatch):
+    written(tmp_path, torn=[])
+
+    def fail(self):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(UserError, match="cannot be read: Input/output error"):
+        checkpoints.last_good(tmp_path)
+    assert len(checkpoints.numbered(tmp_path)) == 3

@@ -191,6 +191,18 @@ def test_a_run_whose_checkpoints_are_all_torn_keeps_those_that_it_writes_anew(op
     assert found.step == 4
 
 
+def test_a_signal_in_the_last_step_stops_before_what_would_come_after_it(open_tiny, tmp_path):
+    whole, run = make_job(open_tiny), new_run(tmp_path / "whole")
+    train(whole, run, quiet, StopRequest())
+    job, stopped = make_job(open_tiny), new_run(tmp_path / "stopped")
+    with pytest.raises(Interrupted, match=f"after step {job.steps}"):
+        train(job, stopped, quiet, StopAfter(job.steps))
+    again = make_job(open_tiny)
+    train(again, stopped, quiet, StopRequest())
+    assert timeless(run) == timeless(stopped)
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(again).values(), strict=True))
+
+
 def test_a_checkpoint_that_is_whole_is_not_written_again(open_tiny, tmp_path, monkeypatch):
     """Asked to stop in a step that saves: what is written is not taken away for as long as it is written anew."""
     job, run = make_job(open_tiny), new_run(tmp_path / "run")

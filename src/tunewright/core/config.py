@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from tunewright.core import plan_text, plugins
@@ -64,7 +63,7 @@ class Plan:
 
     def write(self, path: Path) -> None:
         """Writes plan.yaml, whole or not at all."""
-        write_atomic(path, yaml.safe_dump(self.dump(), sort_keys=False, allow_unicode=True))
+        write_atomic(path, plan_text.written(self.dump()))
 
     @classmethod
     def load(cls, path: Path) -> Plan:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tunewright.core.errors import UserError
+
 
 def cache_folder() -> Path:
     """`${TUNEWRIGHT_CACHE:-~/.cache/tunewright}`."""
@@ -47,6 +49,20 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from None
+
+
+def require_other(out: Path, *inputs: str | Path | None) -> None:
+    """Refuses to write a result over what it is made from.
+
+    Raises:
+        UserError: `out` is one of the inputs, or lies in one that is a folder.
+    """
+    if not out.exists():
+        return
+    for given in inputs:
+        place = existing(str(given)) if given else None
+        if place is not None and out.resolve().is_relative_to(place):
+            raise UserError(f"{out} is what is read here, and would be overwritten. Give another file.")
 
 
 def require_writable(path: Path) -> None:

@@ -233,6 +233,10 @@ def require_free(out: Path) -> None:
         raise UserError(f"{out} exists and is not empty. Give another --out{go_on}.")
 
 
+_BEFORE_INFO = frozenset({_LOCK, "rows.key", "canaries.json"})
+"""What may lie in a folder before info.json, and has names that nobody else gives."""
+
+
 def _never_begun(folder: Path) -> bool:
     """Whether a folder holds only what a run writes before its plan: the disk was full, or the process was killed.
 
@@ -240,6 +244,8 @@ def _never_begun(folder: Path) -> bool:
     """
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     kept = {name for name in found if not re.fullmatch(r"\..+\.\d+\.tmp", name)}  # of a file that was never whole
+    if kept and kept <= _BEFORE_INFO and kept - {_LOCK}:
+        return True
     if "info.json" not in kept or kept - _BEFORE_THE_PLAN:
         return False
     try:

@@ -152,7 +152,7 @@ def open_dataset(settings: DataSettings, progress: Progress = silent, *, seed: i
     examples = read.examples
     labels = findings.closed_set(examples, read.format, (row.answer for row in read.aside))
     if labels:
-        examples = examples.change(lambda _, example: replace(example, label=True))
+        examples, labels = findings.labelled(examples, labels)
     progress("looking for duplicates", 0, len(examples))
     rows = identify(examples, settings.instruction, read.independent)
     if read.independent:

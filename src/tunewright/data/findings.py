@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from tunewright.core.errors import UserError
-from tunewright.core.records import Example
+from tunewright.core.records import Example, text_part
 from tunewright.data.duplicates import Groups, Identities, contradictions, normal
 from tunewright.data.formats import HIDDEN, counted, shown
 from tunewright.data.identifiers import redact
 from tunewright.data.kept import KeptRows
 from tunewright.data.keys import Keys, Numbers, firsts, repeats, text_keys
 from tunewright.data.readers import Bad
+from tunewright.data.spelling import whole
 
 MOST_LABELS, LONGEST_LABEL, LEAST_SEEN = 200, 12, 3
 """Answers of prompt and completion rows are a closed set when at most 200 differ, none is longer than 12 words,
@@ -41,10 +42,7 @@ def closed_set(
     if all(example.label for example in examples):
         labels = sorted({example.answer.text for example in examples} | {answer for answer in beside if answer})
         if len(labels) == 1:
-            raise UserError(
-                f"Found one label, {shown(labels[0])}, in {counted(len(examples), 'row')}; expected at least two. "
-                "Give rows of another label, or map another column: --map label=YOUR_COLUMN."
-            )
+            raise _one_label(labels[0], len(examples))
         return tuple(labels)
     if format_name not in ("completion", "question") or HIDDEN.get():
         return None
@@ -119,6 +117,35 @@ def contradiction_facts(examples: Sequence[Example], rows: Identities) -> dict[s
         "contradicting_rows": sum(map(len, found)),
         "contradiction_rows": listed,
     }
+
+
+def labelled(examples: KeptRows[Example], labels: Sequence[str]) -> tuple[KeptRows[Example], tuple[str, ...]]:
+    """The examples as those of a closed set, and the set, in which `1.0` is 1 where both are written.
+
+    Raises:
+        UserError: One label is left.
+    """
+    same = {label: whole(label) for label in labels if whole(label) != label and whole(label) in labels}
+
+    def changed(_: int, example: Example) -> Example:
+        answer = example.answer
+        if answer.text not in same:
+            return replace(example, label=True)
+        renamed = replace(answer, parts=(text_part(same[answer.text]),))
+        answers = tuple(renamed if one is answer else one for one in example.answers)
+        return replace(example, answers=answers, label=True)
+
+    left = tuple(label for label in labels if label not in same)
+    if len(left) == 1:
+        raise _one_label(left[0], len(examples))
+    return examples.change(changed), left
+
+
+def _one_label(label: str, rows: int) -> UserError:
+    return UserError(
+        f"Found one label, {shown(label)}, in {counted(rows, 'row')}; expected at least two. "
+        "Give rows of another label, or map another column: --map label=YOUR_COLUMN."
+    )
 
 
 def labels_alike(labels: Sequence[str]) -> list[str]:

@@ -65,9 +65,15 @@ def check_read(plugin: Any, renames: Mapping[str, str]) -> None:
 
 def unread_columns(plugin: Any, columns: set[str], settings: DataSettings) -> tuple[str, ...]:
     """Columns, by the user's names, that neither the format nor a setting reads."""
-    asked = {settings.unit, settings.survey_weight, *settings.slices, *settings.map.values()}
-    given_way = {*settings.map}  # a column of the user's that bears a mapped name
-    return tuple(sorted(column for column in columns if column not in asked | (_known(plugin) - given_way)))
+    mapped = {theirs: ours for ours, theirs in settings.map.items()}
+    # A column of the user's that bears a mapped name gives way.
+    ours = {mapped.get(name, name): name for name in columns if name in mapped or name not in settings.map}
+    read = _known(plugin) - {*IN_MESSAGES}
+    for name, others in plugin.columns.items():  # of several names for one thing the first that is there is read
+        there = [one for one in (name, *others) if one in ours]
+        read -= {*there[1:]}
+    asked = {settings.unit, settings.survey_weight, *settings.slices}
+    return tuple(sorted(columns - asked - {theirs for name, theirs in ours.items() if name in read}))
 
 
 def check_columns(path: Path, columns: set[str], settings: DataSettings) -> None:

@@ -179,12 +179,10 @@ def _json(path: Path) -> Iterator[tuple[int, Row | Bad]]:
         return
     if not first.startswith("["):
         raise UserError(f"{path} starts with {shown(first[:30])}; expected a JSON list of objects, '[ {{...}}, ... ]'.")
-    rows = [*_json_list(path, "".join(lines))]
-    if len({line for line, _ in rows}) == len(rows):
-        yield from rows
-        return
-    for number, (_, row) in enumerate(rows, 1):  # several on a line: their number tells them apart
-        yield number, replace(row, line=number) if isinstance(row, Bad) else row
+    last = 0
+    for line, row in _json_list(path, "".join(lines)):
+        last = max(line, last + 1)  # several may stand on a line, and are told apart by it
+        yield last, replace(row, line=last) if isinstance(row, Bad) else row
 
 
 def _json_object(path: Path, first: str) -> Iterator[tuple[int, Row | Bad]]:
@@ -273,13 +271,20 @@ def _table(path: Path, delimiter: str) -> Iterator[tuple[int, Row | Bad]]:
         if cells and len(cells) != len(header):
             mend = f"put quotes around cells that hold '{delimiter}', or fill in what is missing"
             yield start, Bad(str(path), start, "", counted(len(cells), "cell"), f"{len(header)} as in the header", mend)
-        elif delimiter == "\t" and any("\t" in cell and "\n" in cell for cell in cells):
+        elif delimiter == "\t" and _swallowed(cells, len(header)):
             found = f"a quote that takes in {counted(reader.line_num + 1 - start, 'further line')}"
             mend = "double the quotes of a quotation and put quotes around its cell"
             yield start, Bad(str(path), start, "", found, "quotes that are closed in their cell", mend)
         elif cells:
             yield start, {name: cell or None for name, cell in zip(header, cells, strict=True)}
     yield from ((bad.line, bad) for bad in broken)
+
+
+def _swallowed(cells: Sequence[str], width: int) -> bool:
+    """Whether a quote of a quotation took in whole rows: each of the lines would be one by itself."""
+    first, *others = (line for line in "\t".join(cells).split("\n") if line) if any(cells) else ("",)
+    rows = [line for line in others if line.count("\t") == width - 1 and not line.startswith("\t")]
+    return width > 1 and bool(others) and first.count("\t") == width - 1 and len(rows) == len(others)
 
 
 def _table_lines(path: Path, broken: list[Bad]) -> Iterator[str]:
@@ -352,17 +357,17 @@ def _parquet(path: Path) -> Iterator[tuple[int, Row | Bad]]:
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1000):
             for row in batch.to_pylist():
                 number += 1
-                yield number, {name: _filled(value) for name, value in row.items()}
+                yield number, row
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is not a whole parquet file (row {number + 1}: {reason}). Write it again.") from None
 
 
-def _filled(value: Any) -> Any:
+def without_nulls(value: Any) -> Any:
     """Without the keys of nested objects that are null: parquet gives every object all keys that any has."""
     if isinstance(value, dict):
-        return {key: _filled(inner) for key, inner in value.items() if inner is not None}
-    return [*map(_filled, value)] if isinstance(value, list) else value
+        return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [*map(without_nulls, value)] if isinstance(value, list) else value
 
 
 READERS: dict[str, Callable[[Path], Iterable[tuple[int, Row | Bad]]]] = {

@@ -26,7 +26,8 @@ from tunewright.data.named_columns import (
     known_formats,
     unread_columns,
 )
-from tunewright.data.readers import READERS, Bad, BadRows, Row, all_rows, read_rows
+from tunewright.data.readers import READERS, Bad, BadRows, Row, all_rows, read_rows, without_nulls
+from tunewright.data.spelling import whole
 
 SPLITS = {
     "train": ("train", "training"),
@@ -106,7 +107,8 @@ def find_files(path: Path) -> dict[str, Path]:
 
 def _tables(path: Path) -> bool:
     """Whether a table of rows lies in it: then folders of pictures beside it are what its rows name."""
-    return any(split_name(file.stem) and file.suffix.lower() in READERS for file in path.iterdir() if file.is_file())
+    tables = {*READERS} - {".txt"}  # which often lists the names of a split's pictures
+    return any(split_name(file.stem) == "train" and file.suffix.lower() in tables for file in path.iterdir())
 
 
 def _split_folders(path: Path) -> bool:
@@ -241,6 +243,8 @@ def _read(path: Path, line: int, item: Row | Bad, plugin: Format, how: How, sett
     if isinstance(item, Bad):
         return Read(line, {}, item)
     row = _renamed(item, settings.map)
+    if path.suffix.lower() == ".parquet":
+        row = {name: without_nulls(value) for name, value in row.items()}
     if not how.answers_needed:
         row = {name: value for name, value in row.items() if value != "" and name not in ("split", "weight")}
     try:
@@ -357,7 +361,7 @@ def _name(found: Any, column: str) -> str | None:
         return None
     if isinstance(found, bool) or not isinstance(found, str | int | float):
         raise Flaw(column, shown(found), "text or a number", "write it as text")
-    return named(found) or None
+    return (named(found) if column == "id" else whole(named(found))) or None
 
 
 def _scaled(example: Example, by: float) -> Example:

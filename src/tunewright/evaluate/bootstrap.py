@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from scipy import optimize, stats
 from tunewright.core.errors import NotMeasured, UserError
 from tunewright.core.seeds import stream
 from tunewright.evaluate.contracts import Floats, Metric
+from tunewright.evaluate.scale import Scale
 from tunewright.evaluate.units import effective
 
 LEVEL = 0.95
@@ -32,12 +33,13 @@ MIN_EFFECTIVE = 5.0
 """Fewer effective units (one unit holds nearly all rows) give no decision either: t is then a guess of the tails."""
 MIN_DIFFERING = 6
 """Fewer units that differ give no decision: below six, even all in one direction are chance (2 x 0.5^5 > 0.05)."""
+LOST = 0.01
+"""Share of resamples that may lack a figure (one of two labels in none of their units)."""
 _MANY = 200.0
 """Degrees of freedom from which a noncentral t is a shifted normal distribution to three digits."""
 _FEW = 25
 """Units below which that a difference passes and that enough units differ are two conditions."""
 _ROUNDING = 1e-12
-_MOST = 700.0  # the largest number that exp can take
 _CELLS = 4_000_000  # numbers in one block of weights: 32 MB
 
 Decision = Literal["better", "worse", "cannot_tell"]
@@ -67,13 +69,6 @@ class Sized(Protocol):
 
     def sizes(self, records: Floats) -> Floats:
         """[n] how much each example counts."""
-
-
-@runtime_checkable
-class Multiplicative(Protocol):
-    """A metric that is told in ratios (perplexity): the interval is made of logarithms and told as a difference."""
-
-    multiplicative: ClassVar[Literal[True]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,22 +125,24 @@ def compare(
         require_finite(of_model, [f"{row} (unit {unit})" for row, unit in enumerate(units)], name)
     records, grouped = _group(metric, records, units, row_weights)
     base, tuned = (_figure(metric, of_model, grouped) for of_model in records)
-    draws = np.concatenate(
-        [np.stack([metric.summarise(r, weights) for r in records]) for weights in _weights(grouped, seed, resamples)],
-        axis=1,
-    )
+    draws = _drawn(metric, records, grouped, seed, resamples)
     at = Scale.of(metric, base)
     first, second, draws = at.into(base), at.into(tuned), at.into(draws)
     scale = max(abs(first), abs(second), at.least)
     se_base, se_tuned, se = (_spread(d, scale) * grouped.correction for d in (*draws, draws[1] - draws[0]))
-    differing = len(np.unique(grouped.of_row[(records[0] != records[1]).any(axis=1)]))
-    tellable = grouped.enough and differing >= MIN_DIFFERING
+    judged, differing = _counts(metric, records, grouped)
+    # A figure that many resamples lack (one of two labels) is that of the lucky ones: nothing can be told by it.
+    there = float(np.isfinite(draws).all(axis=0).mean()) >= 1 - LOST
+    enough = grouped.enough and judged >= MIN_UNITS and there
+    tellable = enough and differing >= MIN_DIFFERING
     difference = float(second - first) if abs(second - first) > _ROUNDING * scale else 0.0
-    half, p_value = _half_width(difference, se, grouped.freedom, tellable)
+    open_by = _open(metric, grouped) if se == 0 or differing < MIN_DIFFERING else 0.0
+    half, p_value = _half_width(difference, se, grouped.freedom, tellable, open_by)
     gain = difference if metric.higher_is_better else -difference
     found = tellable and abs(difference) > half
     # Identical answers say nothing of how the two could differ: then as if they were asked of different rows.
     smallest = _detectable(se if se > 0 else math.hypot(se_base, se_tuned), grouped, differing)
+    smallest = max(smallest, open_by)
     change = at.change(smallest if metric.higher_is_better else -smallest)
     lowest, highest = _bounds(metric)
     return Paired(
@@ -154,8 +151,8 @@ def compare(
         difference=at.change(difference),
         low=max(at.change(difference - half), lowest - highest),
         high=min(at.change(difference + half), highest - lowest),
-        n=grouped.count,
-        smallest_detectable=abs(change) if grouped.enough else None,
+        n=judged,
+        smallest_detectable=abs(change) if enough else None,
         p_value=p_value,
         decision="cannot_tell" if not found else "better" if gain > 0 else "worse",
     )
@@ -183,6 +180,9 @@ def estimate(
     at = Scale.of(metric, value)
     spread = _spread(at.into(draws), max(abs(at.into(value)), at.least))
     half = critical(grouped.freedom) * spread * grouped.correction
+    kinds, kind, times = np.unique(records, axis=0, return_inverse=True, return_counts=True)
+    unusual = len(np.unique(grouped.of_row[kind.reshape(-1) != int(np.argmax(times))])) if len(kinds) > 1 else 0
+    half = max(half, _open(metric, grouped)) if unusual < MIN_DIFFERING else half
     lowest, highest = _bounds(metric)
     return value, max(value + at.change(-half), lowest), min(value + at.change(half), highest)
 
@@ -230,33 +230,6 @@ def draws_of(
     return np.concatenate(blocks, axis=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """Where differences are normal: the figure itself, or its logarithm for what is told in ratios."""
-
-    reference: float
-    """The figure that changes are changes of; only ratios look at it."""
-    ratios: bool
-
-    @classmethod
-    def of(cls, metric: Metric, reference: float) -> Scale:
-        """That of a metric."""
-        return cls(reference, isinstance(metric, Multiplicative))
-
-    @property
-    def least(self) -> float:
-        """The size of numbers below which rounding is not looked for."""
-        return 1.0 if self.ratios else 0.0
-
-    def into(self, value: Any) -> Any:
-        """A figure, or an array of them, where its differences are normal."""
-        return np.log(value) if self.ratios else value
-
-    def change(self, difference: float) -> float:
-        """A difference there as a difference of the figure, from the reference on."""
-        return self.reference * math.expm1(min(difference, _MOST)) if self.ratios else difference
-
-
 def wilson(successes: float, n: float) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927); (0, 1) when there is nothing to count."""
     if n <= 0:
@@ -296,6 +269,18 @@ def _group(
     return kept, _Units(of_row.astype(np.int64), weights, len(names), effective)
 
 
+def _counts(metric: Metric, records: Sequence[Floats], units: _Units) -> tuple[int, int]:
+    """How many units make any of the figure, and how many of these differ between the two models.
+
+    What a figure is fitted on decides nothing by itself.
+    """
+    sizes = metric.sizes(records[0]) if isinstance(metric, Sized) else np.ones(len(records[0]))
+    mass = np.bincount(units.of_row, weights=sizes * units.row_weights, minlength=units.count)
+    counted = mass[units.of_row] > 0
+    differ = counted & (records[0] != records[1]).any(axis=1)
+    return len(np.unique(units.of_row[counted])), len(np.unique(units.of_row[differ]))
+
+
 def _weights(units: _Units, seed: int, resamples: int) -> Iterator[Floats]:
     """Blocks of [some resamples, n]: how often each row was drawn, by its unit, times what it counts."""
     random = stream(seed, "bootstrap")
@@ -308,10 +293,28 @@ def _weights(units: _Units, seed: int, resamples: int) -> Iterator[Floats]:
         yield counts[:, units.of_row] * units.row_weights
 
 
+def _drawn(metric: Metric, records: Sequence[Floats], units: _Units, seed: int, resamples: int) -> Floats:
+    """[models, resamples] the figure of each model, all under the same draws."""
+    blocks = [np.stack([metric.summarise(r, w) for r in records]) for w in _weights(units, seed, resamples)]
+    return np.concatenate(blocks, axis=1)
+
+
 def _bounds(metric: Metric) -> tuple[float, float]:
     """Between which a metric's figures lie."""
     lowest, highest = getattr(metric, "bounds", (-math.inf, math.inf))
     return float(lowest), float(highest)
+
+
+def _open(metric: Metric, units: _Units) -> float:
+    """How far units that are nearly all alike leave it open what others would show, of a figure that has bounds.
+
+    The end of Tango's score interval where no case turned, and of Wilson's where all are right: no resample shows what
+    no unit had.
+    """
+    lowest, highest = _bounds(metric)
+    squared = float(stats.norm.ppf((1 + LEVEL) / 2)) ** 2
+    reach = (highest - lowest) * squared / (units.effective + squared)
+    return reach if math.isfinite(reach) else 0.0
 
 
 def _figure(metric: Metric, records: Floats, units: _Units) -> float:
@@ -337,13 +340,13 @@ def critical(freedom: float) -> float:
     return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
 
 
-def _half_width(difference: float, se: float, freedom: float, tellable: bool) -> tuple[float, float]:
+def _half_width(difference: float, se: float, freedom: float, tellable: bool, open_by: float) -> tuple[float, float]:
     """Half the interval's width, and the two-sided p-value; what cannot be told includes 0."""
     half = critical(freedom) * se
     if not tellable:
-        return max(half, abs(difference)), 1.0
+        return max(half, abs(difference), open_by), 1.0
     if se == 0:
-        return 0.0, 0.0 if difference else 1.0
+        return open_by, 0.0 if abs(difference) > open_by else 1.0
     return half, float(2 * stats.t.sf(abs(difference) / se, freedom))
 
 
@@ -386,13 +389,4 @@ def _found_at(freedom: float) -> float:
     if freedom > _MANY:
         return critical(freedom) + float(stats.norm.ppf(POWER))
     found: float = optimize.brentq(lambda shift: _found(freedom, shift) - POWER, 0, 3 * critical(freedom))
-    return found
-
-
-def adjusted(p_values: Sequence[float]) -> list[float]:
-    """Each p-value adjusted for there being several, in the given order (Holm 1979)."""
-    found, highest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, p_values[place] * (len(p_values) - rank)))
-        found[place] = highest
     return found

@@ -161,9 +161,11 @@ class _Comparing:
     def _decide(self, decision: Decision, margins: Mapping[str, tuple[float, float]]) -> Decision:
         """Better over a closed set is better than every trivial answer too; one not measured is not beaten.
 
-        Frequencies alone are calibrated, so that calibration is held to it only where it is to decide a verdict.
+        Frequencies alone are calibrated, and say a label and stop, so that calibration and free answers are held to it
+        only where they are to decide a verdict.
         """
-        over_labels = self.metric.closed_set or (self.how.decides(self.metric) and self.metric.needs == "choices")
+        answered = self.metric.needs in ("choices", "text")
+        over_labels = self.metric.closed_set or (self.how.decides(self.metric) and answered)
         if decision != "better" or not (over_labels and self.labels):
             return decision
         trivial = [margins.get(name) for name in self.how.trivial]

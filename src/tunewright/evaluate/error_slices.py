@@ -24,9 +24,10 @@ from tunewright.core.blocks import Block, Table
 from tunewright.core.seeds import stream
 from tunewright.core.words import name_of
 from tunewright.evaluate.baselines._text import question
-from tunewright.evaluate.bootstrap import LEVEL, Multiplicative, Sized
+from tunewright.evaluate.bootstrap import LEVEL, Sized
 from tunewright.evaluate.compare import metric_name, weights_of
 from tunewright.evaluate.contracts import Floats, Metric, Outcome
+from tunewright.evaluate.scale import Multiplicative
 from tunewright.evaluate.units import units_of
 from tunewright.evaluate.words import words
 

@@ -90,7 +90,9 @@ def _min_gain(name: str, comparison: Comparison, limit: float) -> Gate:
     low, high = comparison.low, comparison.high
     if not comparison.higher_is_better:
         low, high = -high, -low
-    if comparison.n < MIN_UNITS:
+    # Too few units differ for a decision: then there is no gain, though its interval may end just at 0.
+    chance = comparison.p_value >= 1 and limit >= 0 and low >= limit
+    if comparison.n < MIN_UNITS or comparison.smallest_detectable is None or chance:
         return Gate(name, "cannot_tell", low, limit)
     return Gate(name, "passed" if low >= limit else "failed" if high < limit else "cannot_tell", low, limit)
 

@@ -25,8 +25,10 @@ from scipy import stats
 
 from tunewright.core.blocks import Block, Line, Lines, Text
 from tunewright.core.words import name_of
-from tunewright.evaluate.bootstrap import LEVEL, Scale, draws_of
+from tunewright.evaluate.bootstrap import LEVEL, MIN_EFFECTIVE, MIN_UNITS, Sized, draws_of
 from tunewright.evaluate.contracts import Floats, Metric
+from tunewright.evaluate.scale import Scale
+from tunewright.evaluate.units import effective
 
 SHARES = (0.25, 0.5)
 """Of the training rows, beside all of them."""
@@ -95,6 +97,7 @@ def forecast(
         test: `units` and `row_weights` of the test rows, `seed` and `resamples`.
     """
     figures, scale, errors = _measure(metric, measured, **test)  # type: ignore[arg-type]
+    few = _few(metric, measured[-1], **test)  # type: ignore[arg-type]
     if luck is None:
         # Where it was not measured it is taken to be as large for a gain as the luck of the test.
         errors = errors + float(np.trace(errors)) / 4 * _SHARED
@@ -103,6 +106,7 @@ def forecast(
     sign = 1 if metric.higher_is_better else -1
     level = [sign * float(scale.into(figure)) for figure in figures]
     gain, low, high, told, why = next_gain(level[1] - level[0], level[2] - level[1], errors, luck)
+    told, why = told and not few, few or why
     kind: Literal["seeds", "assumed"] = "assumed" if luck is None else "seeds"
     size = [abs(scale.change(sign * value)) for value in (gain, low, high)]
     counts, values = (rows[0], rows[1], rows[2]), (figures[0], figures[1], figures[2])
@@ -165,6 +169,16 @@ def _weighed(first: float, second: float, errors: Floats, luck: Luck | None) -> 
     fit_VP += (np.log(chances) - 0.5 * sizes)[:, None]
     weight = np.exp(fit_VP - fit_VP.max()).sum(axis=0) * np.repeat(np.gradient(gains), _RATIOS)
     return (ratio_R**2 * gain_G).ravel(), weight
+
+
+def _few(metric: Metric, records: Floats, units: Sequence[str], row_weights: Floats, **_: object) -> str:
+    """Why the test is too small to tell anything; empty where it is not."""
+    of_row = np.unique(np.asarray(units, dtype=str), return_inverse=True)[1]
+    sizes = metric.sizes(records) if isinstance(metric, Sized) else np.ones(len(records))
+    count, worth = int((np.bincount(of_row, sizes * row_weights) > 0).sum()), effective(of_row, sizes * row_weights)
+    if count >= MIN_UNITS and worth >= MIN_EFFECTIVE:
+        return ""
+    return f"the test has {count} units, worth {worth:.0f} of equal weight, and at least {MIN_UNITS} are needed"
 
 
 def _measure(

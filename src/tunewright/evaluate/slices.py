@@ -21,10 +21,9 @@ from tunewright.core.records import unit_of
 from tunewright.core.words import interval, name_of
 from tunewright.evaluate.bootstrap import (
     LEVEL,
+    LOST,
     MIN_EFFECTIVE,
     MIN_UNITS,
-    Scale,
-    adjusted,
     compare,
     critical,
     draws_of,
@@ -32,10 +31,10 @@ from tunewright.evaluate.bootstrap import (
 )
 from tunewright.evaluate.compare import Answered, How, metric_name, paired_records, weights_of
 from tunewright.evaluate.contracts import Floats, Metric
+from tunewright.evaluate.scale import Scale
+from tunewright.evaluate.several import adjusted
 
 NOT_STATED = "(not stated)"
-_LOST = 0.01
-"""Share of resamplings in which a subgroup may have no figure; an interval of the others would be of the lucky ones."""
 MOST = 40
 """Values of one slice that are looked at, the commonest; a column of names is no slice."""
 
@@ -161,7 +160,7 @@ class _Rows:
             return None
         records, seed, resamples = self.records[who], self.how.seed, self.how.resamples
         drawn = draws_of(self.metric, records, self.units, list(members.values()), seed, resamples, self.weights)
-        kept = np.isfinite(drawn).mean(axis=1) >= 1 - _LOST
+        kept = np.isfinite(drawn).mean(axis=1) >= 1 - LOST
         members = {name: mask for (name, mask), keep in zip(members.items(), kept, strict=True) if keep}
         masks, drawn = list(members.values()), drawn[kept]
         if len(masks) < 2:

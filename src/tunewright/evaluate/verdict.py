@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
-from tunewright.evaluate.bootstrap import LEVEL, MIN_UNITS, adjusted
+from tunewright.evaluate.bootstrap import LEVEL, MIN_UNITS
 from tunewright.evaluate.contracts import Comparison
 from tunewright.evaluate.gates import Gate, remedy
+from tunewright.evaluate.several import adjusted
 
 _KEYS = (
     "name", "base", "tuned", "difference", "low", "high", "n", "unit", "higher_is_better", "smallest_detectable",

@@ -85,9 +85,16 @@ class Chat:
         return self.around[1] if self.around else self._frame.stop
 
     @property
-    def context_opening(self) -> str:
-        """What the template opens every answer with; empty where it opens none, or there is no template."""
+    def opening(self) -> str:
+        """What the template opens an answer with that has no thoughts; empty where it opens none."""
         return self._frame.opening
+
+    def said(self, text: str) -> str:
+        """What a model wrote, without its thoughts: all up to where they end, or everything where they do not."""
+        marks = self.opening.split()
+        if self.opens or not marks or not text.startswith(marks[0]):
+            return text
+        return text.partition(marks[-1])[2].strip()
 
     @property
     def _frame(self) -> _Frame:
@@ -180,7 +187,7 @@ class Chat:
                 "the chat template changes earlier text when the answer is added, so the answer cannot be found in it; "
                 "use a template that keeps prefixes"
             )
-        written, opening = _ended(after[len(before) :], self.stop_text), self._frame.opening if self.opens else ""
+        written, opening = _ended(after[len(before) :], self.stop_text), self._frame.opening
         if example.label and written != opening + self.answer_text(answer.text, terminator=True):
             return Unencodable(
                 f"the chat template writes the label {answer.text!r} as {written!r} here, and otherwise where labels "

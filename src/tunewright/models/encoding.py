@@ -63,7 +63,7 @@ class TextEncoder:
         """Whether answers to these begin with what the template opens answers with, rather than with thoughts."""
         asked = replace(self.chat, opens=True)
         rows = [row for row in asked.full([one for one in examples if one.context]) if not isinstance(row, Unencodable)]
-        return all(any(piece.opening for piece in row) for row in rows) or not asked.context_opening
+        return all(any(piece.opening for piece in row) for row in rows) or not asked.opening
 
     def prompt_ids(self, example: Example) -> list[int]:
         """The tokens of the turns and the generation prompt alone, of any length."""

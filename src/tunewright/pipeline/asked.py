@@ -78,6 +78,10 @@ def untested(prepared: Prepared) -> list[str]:
     ]
 
 
+def _answered_freely(prepared: Prepared) -> bool:
+    return prepared.settings.evaluate.generated_rows > 0 and any(example.context for example in prepared.test)
+
+
 def _valueless(prepared: Prepared) -> list[str]:
     """Metrics that are to decide and have no value on the test rows, whatever a model will answer."""
     labels = prepared.dataset.labels or ()
@@ -85,6 +89,12 @@ def _valueless(prepared: Prepared) -> list[str]:
     found = []
     for name in prepared.settings.evaluate.primary or ():
         metric = plugins.build("metrics", name)
+        if metric.needs == "text" and not _answered_freely(prepared):
+            found.append(
+                f"evaluate.primary: {name} compares free answers, and none is asked for (evaluate.generated_rows is "
+                f"{prepared.settings.evaluate.generated_rows}, and a test row must ask something). Ask for some, or "
+                "choose another."
+            )
         if metric.needs != "choices":
             continue
         if not labels:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-import yaml
-
+from tunewright.core import plan_text
 from tunewright.core.blocks import Span
 from tunewright.core.config import Request
 from tunewright.core.errors import UserError
-from tunewright.core.files import write_json
+from tunewright.core.files import require_other, require_writable, write_json
 from tunewright.core.progress import Progress, silent
 from tunewright.data.identifiers import identifier_line, redact_spans
 from tunewright.data.readers import BadRows
+from tunewright.data.reading import find_files
 from tunewright.pipeline.advice import gate_advice, safety_advice
 from tunewright.pipeline.asked import untested
 from tunewright.pipeline.forecast import by_formula
@@ -21,7 +22,7 @@ from tunewright.pipeline.guarantee import guarantee, privacy_lines, prove
 from tunewright.pipeline.inside import further_lines
 from tunewright.pipeline.jobs import job_of
 from tunewright.pipeline.machine import fix_threads
-from tunewright.pipeline.prepare import Prepared, prepare, read_rows
+from tunewright.pipeline.prepare import Prepared, Rows, prepare, read_rows
 from tunewright.pipeline.result import Result
 from tunewright.pipeline.summary import data_lines, forecast_line
 from tunewright.report.facts import label_of, value_of
@@ -38,6 +39,7 @@ def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> 
     Raises:
         UserError: What stands in the way of training; rows that cannot be read are all listed in `request.out`.
     """
+    _require_place(request)
     try:
         rows = read_rows(request, progress)
     except BadRows as error:
@@ -45,6 +47,7 @@ def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> 
             write_json(request.out, {"facts": {"bad": [asdict(bad) for bad in error.bad]}})
             raise BadRows(error.bad, error.beside, request.out) from None
         raise
+    _require_not_read(request, rows)
     private = rows.plan.settings.privacy.on
     if private and show_mask:
         raise UserError("--show-mask prints rows, and the plan keeps them private. Leave it out.")
@@ -96,13 +99,15 @@ def _identifiers(prepared: Prepared) -> list[str]:
 
 def plan(request: Request, progress: Progress = silent) -> Result:
     """The resolved plan with the origin of every value, and the forecast; nothing runs."""
+    _require_place(request)
     rows = read_rows(request, progress)
+    _require_not_read(request, rows)
     fix_threads(rows.plan.settings.train.threads)
     prepared = prepare(rows, progress)
     job = job_of(prepared)
     forecast = by_formula(prepared, job)
     forecast = forecast.discreet() if job.discreet else forecast
-    resolved = yaml.safe_dump(rows.plan.dump()["resolved"], sort_keys=False, allow_unicode=True)
+    resolved = plan_text.written(rows.plan.dump()["resolved"])
     origins = [f"  {key}: {origin}" for key, origin in rows.plan.origins.items() if origin != "default"]
     lines = [
         *rows.plan.notes,
@@ -122,6 +127,21 @@ def plan(request: Request, progress: Progress = silent) -> Result:
     if request.out:
         write_json(request.out, {"plan": rows.plan.dump(), "forecast": forecast.to_json()})
     return Result(0, tuple(lines))
+
+
+def _require_place(request: Request) -> None:
+    """Before any work: whether `--out` can be written, and is nothing that is read."""
+    if request.out:
+        data = request.data if request.data and not Path(request.data).is_dir() else None
+        require_other(request.out, data, request.plan_file)
+        require_writable(request.out)
+
+
+def _require_not_read(request: Request, rows: Rows) -> None:
+    """The same of files that a plan, or a folder, names."""
+    if request.out:
+        data = rows.plan.settings.data
+        require_other(request.out, *find_files(Path(data.path)).values(), data.pool)
 
 
 def mask_text(spans: list[Span]) -> str:

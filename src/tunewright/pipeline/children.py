@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from typing import Any
 
 from tunewright.core import plugins
 from tunewright.core.blocks import dumped
@@ -22,6 +23,7 @@ from tunewright.evaluate.compare import metric_name
 from tunewright.evaluate.kept import RowRecords
 from tunewright.evaluate.learning_curve import SHARES, Forecast, Luck, curve_blocks, curve_sentence, forecast
 from tunewright.evaluate.spread import spread, spread_blocks, spread_sentences
+from tunewright.evaluate.suite import VERSION
 from tunewright.models.contracts import LoadedModel
 from tunewright.pipeline.inside import FEWEST, Child, children_of
 from tunewright.pipeline.prepare import Prepared, prepare, reread_rows
@@ -47,12 +49,7 @@ def finish_children(prepared: Prepared, run: Run, judge: Judge, progress: Progre
         told = under(progress, f"run {number + 1} of {len(children) + 1} ({child.name})")
         with gone_on_from(run):
             _finish(prepared, run, child, judge, told)
-    sentences = _seeds(prepared.settings, run) + _curve(prepared, run)
-    if sentences:
-        verdict = run.must_read("verdict.json")
-        verdict["sentences"] = [*verdict["sentences"], *(s for s in sentences if s not in verdict["sentences"])]
-        run.write("verdict.json", verdict)
-    return sentences
+    return _seeds(prepared.settings, run) + _curve(prepared, run)
 
 
 def pending(run: Run) -> bool:
@@ -66,7 +63,7 @@ def pending(run: Run) -> bool:
 def questions_of(settings: PlanSettings) -> str:
     """A hash of what an evaluation measures, and beside what."""
     asked = settings.evaluate
-    return digest([asked.metrics, asked.primary, asked.baselines])
+    return digest([VERSION, asked.metrics, asked.primary, asked.baselines, asked.max_new_tokens, asked.generated_rows])
 
 
 def _finish(prepared: Prepared, run: Run, child: Child, judge: Judge, progress: Progress) -> None:
@@ -76,7 +73,7 @@ def _finish(prepared: Prepared, run: Run, child: Child, judge: Judge, progress: 
         if _judged_alike(inside, plan.settings) or not inside.model.is_dir():
             return
         (inside.folder / "verdict.json").unlink()  # if this is interrupted, it is not finished
-    own = prepare(reread_rows(plan, progress), progress)
+    own = prepare(reread_rows(plan, progress), progress, opens=prepared.encode.opens)  # asked as the base was
     inside.folder.mkdir(parents=True, exist_ok=True)
     with inside.writing():
         if not inside.plan_file.is_file():
@@ -120,10 +117,17 @@ def _seeds(settings: PlanSettings, run: Run) -> list[str]:
     for seed in range(settings.seed + 1, settings.seed + settings.seeds):
         runs[seed] = run.child(f"seed-{seed}").must_read("verdict.json")["metrics"]
     found = spread(runs)
-    run.write("verdict.json", verdict | {"seeds": found})
     blocks = dumped(spread_blocks(found))
-    run.write("evaluations/seeds.json", {"figures": found, "blocks": blocks})
-    return spread_sentences(found)
+    run.write("evaluations/seeds.json", {"figures": found, "blocks": blocks})  # first: the verdict says it is there
+    sentences = spread_sentences(found)
+    run.write("verdict.json", _said(verdict, sentences) | {"seeds": found})
+    return sentences
+
+
+def _said(verdict: dict[str, Any], sentences: list[str]) -> dict[str, Any]:
+    """The verdict with sentences more, each once."""
+    more = [sentence for sentence in sentences if sentence not in verdict["sentences"]]
+    return verdict | {"sentences": [*verdict["sentences"], *more]}
 
 
 def _curve(prepared: Prepared, run: Run) -> list[str]:
@@ -132,17 +136,19 @@ def _curve(prepared: Prepared, run: Run) -> list[str]:
     if not settings.evaluate.learning_curve:
         return []
     if rows < FEWEST:
-        run.write("verdict.json", run.must_read("verdict.json") | {"learning_curve": None})
-        return [f"Whether more data would help was not measured: {rows} training rows are too few to leave some out."]
+        few = f"Whether more data would help was not measured: {rows} training rows are too few to leave some out."
+        run.write("verdict.json", _said(run.must_read("verdict.json"), [few]) | {"learning_curve": None})
+        return [few]
     counts = [math.ceil(share * rows) for share in SHARES]
     runs = [*(run.child(f"rows-{count}") for count in counts), run]
     said = [_forecast(settings, run, runs, [*counts, rows], name) for name in settings.evaluate.primary or ()]
     found = [one for one in said if isinstance(one, Forecast)]
     figures = [asdict(one) for one in found]
-    run.write("verdict.json", run.must_read("verdict.json") | {"learning_curve": figures})
     blocks = dumped(curve_blocks(found))
     run.write("evaluations/learning_curve.json", {"figures": figures, "blocks": blocks})
-    return [curve_sentence(one) if isinstance(one, Forecast) else one for one in said]
+    sentences = [curve_sentence(one) if isinstance(one, Forecast) else one for one in said]
+    run.write("verdict.json", _said(run.must_read("verdict.json"), sentences) | {"learning_curve": figures})
+    return sentences
 
 
 def _forecast(settings: PlanSettings, run: Run, runs: list[Run], counts: list[int], named: str) -> Forecast | str:

@@ -91,18 +91,37 @@ def compare(folders: Sequence[Path], out: Path | None = None, progress: Progress
     _require_evaluated(runs)
     records = [RowRecords.by_metric(run) for run in runs]
     told = [*_require_same_test(runs, records), *_private_together(runs)]
-    names = _names(runs)
+    names, unlike = _names(runs), set[str]()
     lines = []
     for number, run in enumerate(runs):
         progress("comparing", number, len(runs))
         for metric in run.must_read("verdict.json")["metrics"]:
-            against = _against(metric["name"], records[number], records[0]) if number else None
+            by_token = metric["name"].split("(")[0] in _BY_TOKEN and _may_cut_otherwise(run, runs[0])
+            unlike = unlike | {f"{metric['name']} of {names[number]}"} if by_token else unlike
+            against = _against(metric["name"], records[number], records[0]) if number and not by_token else None
             lines.append(_Line(names[number], _method(run), metric, against))
+    if unlike:
+        told.append(
+            f"Not set against the first run, whose tokens may be others: {', '.join(sorted(unlike))}. "
+            "bits_per_byte can be compared."
+        )
     said = [*_text([_HEADER, *(line.cells() for line in lines)]), *told]
     if out is not None:
         write_page(out, f"{len(runs)} runs on the same test rows", [_NOTE, *told], _blocks(lines, names, records))
         said.append(f"Written: {out}")
     return Result(0, tuple(said))
+
+
+_BY_TOKEN = ("nll", "perplexity_per_token", "loss")
+"""Figures a token: of models that cut texts otherwise they measure other things."""
+
+
+def _may_cut_otherwise(run: Run, other: Run) -> bool:
+    """Whether another tokenizer or template may have read the rows of two runs on texts."""
+    infos = [one.must_read("info.json") for one in (run, other)]
+    known = "reading" if all("reading" in info["model"] for info in infos) else "digest"
+    texts = all("text" in info.get("capabilities", ("text",)) for info in infos)
+    return texts and infos[0]["model"][known] != infos[1]["model"][known]
 
 
 def _private_together(runs: Sequence[Run]) -> list[str]:

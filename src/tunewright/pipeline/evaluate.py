@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tunewright.core import plugins
@@ -14,7 +15,7 @@ from tunewright.core.blocks import dumped
 from tunewright.core.config import Plan
 from tunewright.core.files import write_atomic
 from tunewright.core.progress import Progress, silent
-from tunewright.core.records import Example
+from tunewright.core.records import Example, unit_of
 from tunewright.core.settings import LOGITS, TRAINED_BASELINES, PlanSettings
 from tunewright.core.store import Run
 from tunewright.evaluate.blocks import outcome_blocks
@@ -92,7 +93,7 @@ def ask_base(prepared: Prepared, run: Run, progress: Progress) -> Base:
             prepared.test,
             lambda: suite.ask(prepared.model, prepared.test, progress, "base"),
         )
-        kept = [str(path)]
+        kept = [str(path.resolve())]
     # What `delete` must remove beside the run, of every question that it was ever asked.
     run.write("evaluations/kept.json", list(dict.fromkeys([*(run.read("evaluations/kept.json") or ()), *kept])))
     answers = {name: ask_probe(probe, prepared.model, identity, progress) for name, probe in _planned(prepared).items()}
@@ -114,15 +115,13 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     """Asks the tuned model, compares, judges, reports."""
     suite, metrics = suite_of(prepared)
     settings, labels = prepared.settings, prepared.dataset.labels or ()
-    for earlier in ("seeds", "learning_curve"):  # of an earlier judgement; further runs write theirs anew
-        (run.evaluations / f"{earlier}.json").unlink(missing_ok=True)
     outcomes = suite.ask(tuned, prepared.test, progress, "tuned")
-    figures = _probe(prepared, run, base, tuned, progress)
     baselines, trivial = _baselines(prepared, metrics, run, suite, tuned, progress)
     how = replace(how_of(settings), trivial=trivial)
     answered = Answered(base.outcomes, outcomes, baselines, metrics, labels)
     compared = compare_outcomes(answered, how)
     comparisons = compared.comparisons
+    figures = _probe(prepared, run, base, tuned, progress)
     gates = judge_gates(settings.gates, comparisons, figures)
     verdict = judge(comparisons, gates)
     verdict["exit_code"] = exit_code(verdict, (), settings.gates.require)
@@ -151,6 +150,8 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     )
     shown = [] if private else row_blocks(prepared, run)
     run.write("rows.json", {"blocks": dumped(shown)})
+    for earlier in ("seeds", "learning_curve"):  # of an earlier judgement; further runs write theirs anew
+        (run.evaluations / f"{earlier}.json").unlink(missing_ok=True)
     run.write("verdict.json", verdict)
     write_report(run)
     return standing(run)
@@ -245,7 +246,7 @@ def _baselines(
         baseline = plugins.build("baselines", name)
         if not getattr(baseline, "applies", _always)(fitted, prepared.test):
             continue
-        found[name] = baseline.outcomes(fitted, prepared.test, labels)
+        found[name] = [_aloud(outcome, labels) for outcome in baseline.outcomes(fitted, prepared.test, labels)]
         if baseline.trivial:
             trivial.add(name)
     return found, trivial
@@ -253,11 +254,19 @@ def _baselines(
 
 def _trivial(prepared: Prepared, metrics: Sequence[Metric]) -> list[str]:
     """What a closed-set metric must beat to be called better, whatever else was chosen: the recipe's, or the usual."""
-    if not prepared.dataset.labels or not any(metric.closed_set or metric.needs == "choices" for metric in metrics):
+    of_labels = (metric.closed_set or metric.needs in ("choices", "text") for metric in metrics)
+    if not prepared.dataset.labels or not any(of_labels):
         return []
     named = prepared.recipe.defaults().get("evaluate.baselines") or ()
     of_recipe = [n for n in named if n not in TRAINED_BASELINES and plugins.find("baselines", n).trivial]
     return of_recipe or ["majority", "prior"]
+
+
+def _aloud(outcome: Outcome, labels: Sequence[str]) -> Outcome:
+    """The outcome of a baseline that also says the label which it holds most probable, and stops."""
+    if outcome.choices is None or not labels:
+        return outcome
+    return replace(outcome, text=labels[int(np.argmax(outcome.choices))], stopped=True)
 
 
 def _always(train: Sequence[Example], test: Sequence[Example]) -> bool:
@@ -276,5 +285,6 @@ def _keep_validation(prepared: Prepared, run: Run, suite: Suite, tuned: LoadedMo
         stated = stated_and_right(outcome, suite.labels)
         assert stated is not None  # asked above
         right = chosen(outcome) == truth(outcome, suite.labels)  # `predict` gives the first of equals
-        kept.append({"probability": stated[0], "correct": right, "weight": outcome.example.survey_weight})
+        owner, weight = unit_of(outcome.example), outcome.example.survey_weight
+        kept.append({"probability": stated[0], "correct": right, "weight": weight, "unit": owner})
     run.write("evaluations/validation.json", {"labels": list(suite.labels), "rows": kept})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from tunewright.data.named_columns import CARRIED
 from tunewright.data.readers import Bad
 from tunewright.data.reading import open_rows
 from tunewright.evaluate.bootstrap import wilson
-from tunewright.evaluate.closed import probabilities
+from tunewright.evaluate.closed import probabilities, usable
 from tunewright.models.contracts import EncodeSettings, LoadedModel
 from tunewright.models.precision import resolve as resolve_dtype
 from tunewright.pipeline.machine import fix_threads
@@ -59,6 +61,8 @@ class Predictor:
                 yield {"prediction": answer.text, "probability": None, "abstain": False, "prediction_note": note}
             return
         for scores in family.choices(self.model, examples, [self.labels] * len(examples), True, self.encode):
+            if not usable(scores):
+                raise Unencodable("the model gives no finite probabilities; its weights may be damaged, or overflow")
             shares = probabilities(scores)
             best = int(shares.argmax())
             sure = float(shares[best])
@@ -209,13 +213,18 @@ def threshold_for(run: Run, min_accuracy: float | None) -> tuple[float, str]:
             "--min-accuracy needs validation rows answered by the tuned model, and this run has none. "
             f"Run `tunewright evaluate {run.folder}` (on a closed label set with a validation split)."
         )
-    rows = sorted(((r["probability"], r["correct"], r.get("weight", 1.0)) for r in kept["rows"]), reverse=True)
+    rows = sorted(
+        ((r["probability"], r["correct"], r.get("weight", 1.0), r.get("unit", n)) for n, r in enumerate(kept["rows"])),
+        key=itemgetter(0), reverse=True,
+    )  # fmt: skip
     found: float | None = None
     right = mass = squares = 0.0
-    for number, (probability, correct, weight) in enumerate(rows, 1):
-        right, mass, squares = right + correct * weight, mass + weight, squares + weight * weight
+    of_unit: dict[Any, float] = defaultdict(float)
+    for number, (probability, correct, weight, unit) in enumerate(rows, 1):
+        squares += (of_unit[unit] + weight) ** 2 - of_unit[unit] ** 2
+        right, mass, of_unit[unit] = right + correct * weight, mass + weight, of_unit[unit] + weight
         tied = number < len(rows) and rows[number][0] == probability
-        effective = mass * mass / squares if squares else 0.0  # rows of unequal weights tell less (Kish 1965)
+        effective = mass * mass / squares if squares else 0.0  # units of unequal weights tell less (Kish 1965)
         if not tied and mass and wilson(right / mass * effective, effective)[0] >= min_accuracy:
             found = probability
     if found is None:
@@ -223,7 +232,7 @@ def threshold_for(run: Run, min_accuracy: float | None) -> tuple[float, str]:
             f"No threshold reaches accuracy {min_accuracy} on the {len(rows)} validation rows (lower bound of the 95 % "
             "interval). Ask for less, or tune with more validation rows."
         )
-    covered = sum(weight for probability, _, weight in rows if probability >= found) / mass
+    covered = sum(weight for probability, _, weight, _ in rows if probability >= found) / mass
     return found, (
         f"Abstains below probability {found:.3f}: there, on validation rows, at least {min_accuracy:.0%} are right "
         f"(95 % lower bound), and {covered:.0%} of rows are answered."

@@ -12,6 +12,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
+from filelock import FileLock, Timeout
+
 from tunewright.core.errors import UserError, nearest
 from tunewright.core.files import file_digest, read_json, write_json
 from tunewright.data.lines import numbered_lines
@@ -144,6 +146,7 @@ class Output:
         self.partial, self.state = (out.with_name(f".{out.name}.{end}") for end in ("partial", "state.json"))
         self.identity = {**identity, "rows": file_digest([given.path])}
         self.tally = Tally()
+        self.lock = FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
         self.file = self._begun()
 
     def _begun(self) -> TextIO:
@@ -153,9 +156,13 @@ class Output:
                 what = f"{in_the_way[0]} is a file, not a folder" if in_the_way else "it is a folder"
                 raise UserError(f"--out {self.out} cannot be written: {what}. Give the name of a file.")
             self.out.parent.mkdir(parents=True, exist_ok=True)
+            self.lock.acquire()
             self._go_on()
             file = open(self.partial, "a", encoding="utf-8", newline="")  # noqa: SIM115  (closed by __exit__)
+        except Timeout:
+            raise UserError(f"--out {self.out} is being written by another process. Wait for it, or stop it.") from None
         except OSError as error:
+            self._let_go()
             raise UserError(
                 f"--out {self.out} cannot be written ({error.strerror}). Give a file in a folder that you may write to."
             ) from None
@@ -179,6 +186,12 @@ class Output:
         if not self.tally.answered:
             self.partial.unlink(missing_ok=True)
             self.state.unlink(missing_ok=True)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self.lock.is_locked:
+            Path(self.lock.lock_file).unlink(missing_ok=True)
+            self.lock.release()
 
     def write(self, rows: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any] | str], cut: int) -> None:
         """Appends rows with their answers (a text says why there is none), then records how far the file is."""

@@ -117,13 +117,14 @@ def _recipe(dataset: Dataset, name: str | None) -> Recipe:
     return choose_recipe(dataset.labels or (), has_context, name, dataset.facts["format"])
 
 
-def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) -> Prepared:
+def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None, opens: bool | None = None) -> Prepared:
     """Opens the base model and encodes the rows, and behind them the canaries that are in.
 
     Args:
         rows: The data set with its plan.
         progress: Told what is going on.
         canaries: Those of an existing run; without them as many are drawn as the plan says.
+        opens: Whether contexts end with what the template opens answers with; None = as the rows show.
 
     Raises:
         UserError: The model is missing, rows cannot be encoded, or what would be trained is not what should be.
@@ -139,7 +140,7 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
     faults = faults or objective.check(learned)
     if faults := faults or mitigate.faults(settings, learned, model, method, objective):
         raise UserError(faults)
-    encode = _as_trained(model, encode_settings(settings, objective, rows.dataset.labels), learned)
+    encode = _as_trained(model, encode_settings(settings, objective, rows.dataset.labels), learned, opens)
     encoder = model.family.encoder(model, encode)
     encoding = _Encoding(encoder, progress)
     canaries = canaries or Canaries.draw(settings.audit.canaries)
@@ -161,29 +162,18 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None) ->
         raise UserError(measured.problems)
     encoding.plant(train, planted)
     return Prepared(
-        rows.plan,
-        rows.recipe,
-        rows.dataset,
-        model,
-        dtype,
-        method,
-        objective,
-        encoder,
-        train,
-        valid,
-        test,
-        _shown(rows, measured),
-        canaries,
-        given.train[0],
-        encode,
-    )
+        rows.plan, rows.recipe, rows.dataset, model, dtype, method, objective, encoder, train, valid, test,
+        _shown(rows, measured), canaries, given.train[0], encode,
+    )  # fmt: skip
 
 
-def _as_trained(model: LoadedModel, encode: EncodeSettings, learned: Sequence[Example]) -> EncodeSettings:
-    """The settings, with contexts that end where the training answers begin."""
+def _as_trained(
+    model: LoadedModel, encode: EncodeSettings, learned: Sequence[Example], opens: bool | None
+) -> EncodeSettings:
+    """The settings, with contexts that end where the training answers begin, unless it is known."""
     encoder: Any = model.family.encoder(model, encode)
-    if not hasattr(encoder, "opens"):
-        return encode
+    if opens is not None or not hasattr(encoder, "opens"):
+        return encode if opens is None else replace(encode, opens=opens)
     return replace(encode, opens=encoder.opens([learned[n] for n in range(min(_LOOKED_AT, len(learned)))]))
 
 

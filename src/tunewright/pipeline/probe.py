@@ -28,9 +28,8 @@ from tunewright.models.contracts import LoadedModel
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
 from tunewright.models.precision import resolve as resolve_dtype
-from tunewright.pipeline.reopen import require_same_model
 from tunewright.pipeline.result import Result
-from tunewright.runs.opening import open_tuned
+from tunewright.runs.opening import open_tuned, require_same_model
 
 Asked = Answers | NotMeasured
 """A model's answers, or why there are none."""

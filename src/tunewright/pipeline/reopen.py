@@ -10,11 +10,10 @@ from tunewright.core.errors import UserError
 from tunewright.core.progress import Progress
 from tunewright.core.store import Run
 from tunewright.data.canaries import Canaries
-from tunewright.models.contracts import Origin
 from tunewright.pipeline.discretion import same_rows
 from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.prepare import Prepared, prepare, reread_rows
-from tunewright.runs.opening import forget_noise_key
+from tunewright.runs.opening import forget_noise_key, require_same_model
 
 _ASKING = ("evaluate", "gates")
 """Sections of a plan that `evaluate` may set otherwise."""
@@ -40,22 +39,6 @@ def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
     prepared = prepare(rows, progress, canaries)
     require_same_model(run, prepared.model.origin, plan.settings.model)
     return prepared
-
-
-def require_same_model(run: Run, origin: Origin, name: str) -> None:
-    """A run's base is the one that it was trained on, or a sentence says that it is not.
-
-    Raises:
-        UserError: Other weights, or another tokenizer or chat template, stand under its name.
-    """
-    known = run.must_read("info.json")["model"]
-    # Runs of an older version knew no hash of the tokenizer.
-    if (origin.digest, origin.reading) != (known["digest"], known.get("reading", origin.reading)):
-        what = "The model" if origin.digest != known["digest"] else "The tokenizer or chat template of the model"
-        raise UserError(
-            f"{what} '{name}' is another one than {run.folder} was trained on. "
-            "Bring the old one back, or start a new run."
-        )
 
 
 def _judged_otherwise(plan: Plan, overrides: Sequence[str]) -> Plan:

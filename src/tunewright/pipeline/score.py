@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from tunewright.core.errors import UserError
-from tunewright.core.files import require_writable, write_json
+from tunewright.core.files import require_other, require_writable, write_json
 from tunewright.core.progress import Progress, silent
 from tunewright.core.records import Example, Turn
 from tunewright.core.store import Run
@@ -59,6 +59,7 @@ def score(
     """
     if (model is None) == (run is None):
         raise UserError("score: give either --model M or --run RUN.")
+    require_other(out, rows)
     require_writable(out)
     asked = _read(rows)
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}[precision]

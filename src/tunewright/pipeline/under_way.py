@@ -57,5 +57,5 @@ def gone_on_from(run: Run) -> Iterator[None]:
         yield
     except Interrupted as stopped:
         inside = str(run.children)
-        told = (str(run.folder) if word.startswith(inside) else word for word in str(stopped).split(" "))
-        raise Interrupted(" ".join(told)) from None
+        told, found, _ = str(stopped).partition(inside)
+        raise Interrupted(f"{told}{run.folder}" if found else told) from None

@@ -190,11 +190,12 @@ def _limits(files: _Files) -> list[Block]:
     missing += [name_of(name).lower() for name, probe in files.probes.items() if probe.get("not_measured")]
     if "retention" not in files.probes:
         missing.append("what the model forgot")
+    deciding = next((metric for metric in metrics if metric.get("primary")), metrics[0] if metrics else None)
     return limit_blocks({
         "use": plan_data.get("use") or facts.get("use"),
         "licence": _inner(files.info, "model").get("licence"),
         "data_licence": plan_data.get("licence") or facts.get("licence"),
-        "test": (metrics[0]["n"], metrics[0].get("unit", "row")) if metrics else None,
+        "test": (deciding["n"], deciding.get("unit", "row")) if deciding else None,
         "slices": plan_data.get("slices") or files.looks[_LOOKS.index("slices")],
         "seeds": (files.verdict or {}).get("seeds"),
         "missing": missing,

@@ -26,12 +26,12 @@ _MEANING = {
 }
 _DECISIONS = {"better": "better", "worse": "worse", "cannot_tell": "cannot tell"}
 _STATES = {"passed": "passed", "failed": "failed", "cannot_tell": "cannot tell", "not_measured": "not measured"}
-FEW = 20
-"""Below so many rows nothing is said about which change would have been found."""
+FEW = 12
+"""Fewer units decide nothing, whatever they show."""
 GATES = "Gates"
 _GUARDED = {"min_gain": "result", "max_attack_success_increase": "safety", "max_covert_bias_increase": "bias"}
 """Gate -> its chapter; others are of what was forgotten."""
-_TRIVIAL = frozenset({"majority", "prior"})
+_TRIVIAL = frozenset({"majority", "prior", "uniform"})
 _NO_RIVAL = frozenset({"oracle"})
 """The best that anybody could answer is no simpler answerer."""
 _SHARES = frozenset({"accuracy", "exact_match"})
@@ -103,7 +103,7 @@ def _in_practice(metric: Metric) -> str:
 def _undecided(metric: Metric) -> str:
     low, high, change, smallest = metric["low"], metric["high"], metric["difference"], metric.get("smallest_detectable")
     if metric["n"] < FEW:
-        return "So few rows decide nothing: add test rows."
+        return f"So few decide nothing: at least {plural(FEW, metric.get('unit', 'row'))} are needed."
     if low > 0 if metric["higher_is_better"] else high < 0:
         return _withheld(metric)
     if not smallest or not math.isfinite(smallest):

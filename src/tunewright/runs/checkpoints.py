@@ -86,7 +86,11 @@ def _read(folder: Path) -> Checkpoint | None:
         return Checkpoint(
             state.pop("step"), load(content["trained.safetensors"]), load(content["optimizer.safetensors"]), state
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except OSError as error:  # a disk that does not answer now may later: nothing is thrown away for it
+        raise UserError(f"Checkpoint {folder} cannot be read: {error.strerror or error}. Try again.") from None
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError):
         return None
 
 

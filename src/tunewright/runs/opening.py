@@ -11,7 +11,7 @@ from tunewright.core.config import Plan
 from tunewright.core.errors import UserError
 from tunewright.core.settings import PlanSettings
 from tunewright.core.store import Run
-from tunewright.models.contracts import LoadedModel
+from tunewright.models.contracts import LoadedModel, Origin
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
 
@@ -25,16 +25,35 @@ def open_tuned(run: Run, dtype: torch.dtype, base: LoadedModel | None = None) ->
         base: The base model if it is open already; it is turned into the tuned one.
 
     Raises:
-        UserError: The run has no model yet, or the key of a private run's noise cannot be deleted.
+        UserError: The run has no model yet, its base is another one now, or the key of a private run's noise cannot be
+            deleted.
     """
     forget_noise_key(run)  # it may have been stopped between saving and deleting
     plan = Plan.load(run.plan_file)
     if not run.model.is_dir():
         raise UserError(f"{run.folder} has no model yet. Finish it: tunewright resume {run.folder}")
+    origin = base.origin if base else resolve_model(plan.settings.model)
+    require_same_model(run, origin, plan.settings.model)
     method = plugins.build("methods", plan.settings.method)
-    opened: LoadedModel = method.load(base or open_model(resolve_model(plan.settings.model), dtype), run.model)
+    opened: LoadedModel = method.load(base or open_model(origin, dtype), run.model)
     opened.module.eval()
     return serve(opened, plan.settings)
+
+
+def require_same_model(run: Run, origin: Origin, name: str) -> None:
+    """A run's base is the one that it was trained on, or a sentence says that it is not.
+
+    Raises:
+        UserError: Other weights, or another tokenizer or chat template, stand under its name.
+    """
+    known = run.must_read("info.json")["model"]
+    # Runs of an older version knew no hash of the tokenizer.
+    if (origin.digest, origin.reading) != (known["digest"], known.get("reading", origin.reading)):
+        what = "The model" if origin.digest != known["digest"] else "The tokenizer or chat template of the model"
+        raise UserError(
+            f"{what} '{name}' is another one than {run.folder} was trained on. "
+            "Bring the old one back, or start a new run."
+        )
 
 
 def forget_noise_key(run: Run) -> None:

@@ -85,6 +85,8 @@ def train(job: Job, run: Run, progress: Progress, stop: StopRequest, engine: Eng
                 _checkpoint(job, run, trained, optimiser, state)
                 raise Interrupted(f"Stopped after step {state.step}. Go on with: tunewright resume {run.folder}")
             _take(one, run, progress)
+        if stop.requested:  # in the last step, whose checkpoint is written
+            raise Interrupted(f"Stopped after step {state.step}. Go on with: tunewright resume {run.folder}")
     ended = {
         "type": "end",
         "step": state.step,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
@@ -66,13 +65,7 @@ def text(found: Any, field: str) -> str:
 
 def written(found: Any) -> str:
     """A cell as a text has it; a whole number has no decimals, as a column with gaps holds its codes as 1.0."""
-    if isinstance(found, str) and (whole := _WHOLE.fullmatch(found.strip())):
-        return whole[1]
     return str(int(found)) if isinstance(found, float) and found.is_integer() else str(found)
-
-
-_WHOLE = re.compile(r"(-?\d+)\.0+")
-"""What a table writes for a whole number in a column with gaps."""
 
 
 def named(found: Any) -> str:
@@ -82,12 +75,8 @@ def named(found: Any) -> str:
 
 def system_of(row: Row) -> tuple[Turn, ...]:
     """The system turn of a row whose column `system` (or `system_prompt`) is filled."""
-    found = value(row, SYSTEM, "system")
-    return (Turn("system", (text_part(text(found, "system")),)),) if found not in (None, "") else ()
-
-
-SYSTEM = {"system": ("system_prompt",)}
-"""The column, and its other name."""
+    found = next((row[name] for name in ("system", "system_prompt") if row.get(name) not in (None, "")), None)
+    return () if found is None else (Turn("system", (text_part(text(found, "system")),)),)
 
 
 def without_choices(row: Row) -> None:
@@ -121,7 +110,7 @@ def label_of(found: Any) -> Answer:
         Flaw: It is missing, empty or something else.
     """
     if isinstance(found, bool | int | float) and math.isfinite(found):
-        return said(written(found) if isinstance(found, float) else json.dumps(found))
+        return said(json.dumps(found))
     if found is None or isinstance(found, str):
         return said(text(found, "label"))
     raise Flaw("label", shown(found), "one label: text or a number", "give each row one label")

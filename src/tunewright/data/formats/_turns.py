@@ -57,8 +57,10 @@ def _turn(item: Any, field: str, role_key: str, content_key: str) -> Turn:
     if calls and role != "assistant":
         raise Flaw(f"{field}.tool_calls", f"tool calls of role {role}", "them on assistant alone", "correct the role")
     extra = {key: item[key] for key in _KEPT if item.get(key) is not None}
-    if thought := next((item[key] for key in _THOUGHT if item.get(key)), None):
-        extra["reasoning_content"] = text(thought, f"{field}.reasoning_content")
+    for key in _THOUGHT:
+        if isinstance(item.get(key), str) and item[key].strip():
+            extra |= {_THOUGHT[0]: item[key], key: item[key]}  # templates ask under one name or the other
+            break
     if calls:
         extra["tool_calls"] = calls
     weighs = _turn_weight(item, role, field)
@@ -125,7 +127,7 @@ def with_system(said_turns: Sequence[Turn], row: Row) -> tuple[Turn, ...]:
     system = system_of(row)
     if not (system and said_turns and said_turns[0].role == "system"):
         return (*system, *said_turns)
-    if system[0].parts == said_turns[0].parts:
+    if system[0].text.strip() == said_turns[0].text.strip():
         return tuple(said_turns)
     raise Flaw("system", "a system text beside another one in the messages", "one of them", "delete one of them")
 

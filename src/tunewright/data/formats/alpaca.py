@@ -34,8 +34,9 @@ class Alpaca(ByColumns):
         for question, answer in _history(row.get("history")):
             context += [user(question), Turn("assistant", (text_part(answer),))]
         asked = text(row.get("instruction"), "instruction")
-        if given := row.get("input") or row.get("context"):
-            asked = f"{asked}\n\n{text(given, 'input')}"
+        for name in ("input", "context"):
+            if row.get(name):
+                asked = f"{asked}\n\n{text(row[name], name)}"
         output = value(row, self.columns, "output")
         answers = answered(output, how, lambda found: said(text(found, "output")))
         return Example((*context, user(asked)), answers)

@@ -20,6 +20,7 @@ from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.data.formats import Flaw, Gathered, How, Row, shown
 from tunewright.data.formats._common import from_json, has_all, named, value, weight, written
 from tunewright.data.formats._common import text as words
+from tunewright.data.spelling import whole
 from tunewright.data.templates import braced, checked, listed
 
 STATIC = ("population", "gender", "ethnicity", "region", "born", "schooling")
@@ -170,14 +171,14 @@ class Careers(Plugin):
 
     def _record(self, line: int, row: Row, how: How) -> _Record | _Unread:
         person = value(row, self.columns, "person")
-        name = "" if person is None or isinstance(person, list | dict) else named(person)
+        name = "" if person is None or isinstance(person, list | dict) else whole(named(person))
         try:
             if not name:
                 raise Flaw("person", shown(person), "whom the row is of", "fill it in or delete the row")
             year = _year(row.get("year"))
             found = value(row, self.columns, "occupation")
-            whole = type(found) in (int, str) or (type(found) is float and found.is_integer())
-            found = written(found) if whole else found
+            found = written(found) if type(found) is int or (type(found) is float and found.is_integer()) else found
+            found = whole(found) if isinstance(found, str) else found
             empty = found is None or found == ""
             if empty and how.answers_needed:
                 mend = "write what the person did (also 'Unemployed'), or delete the row: a gap is then shown"

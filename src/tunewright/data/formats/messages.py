@@ -28,5 +28,5 @@ class Messages(Plugin):
     def parse(self, row: Row, how: How) -> Example:
         """The last assistant message is the answer; earlier ones train with weight 1 unless they say otherwise."""
         given = turns(value(row, self.columns, "messages"), "messages", how)
-        context, answers = conversation(with_system(given, row), "messages", how)
-        return Example(context, answers, tools=tuple(objects(row.get("tools"), "tools")))
+        context, answers = conversation(given, "messages", how)
+        return Example(with_system(context, row), answers, tools=tuple(objects(row.get("tools"), "tools")))

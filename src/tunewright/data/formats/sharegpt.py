@@ -28,5 +28,5 @@ class Sharegpt(Plugin):
     def parse(self, row: Row, how: How) -> Example:
         """As messages, with `system` first when the column is filled."""
         given = turns(value(row, self.columns, "conversations"), "conversations", how, ("from", "value"))
-        context, answers = conversation(with_system(given, row), "conversations", how)
-        return Example(context, answers, tools=tuple(objects(row.get("tools"), "tools")))
+        context, answers = conversation(given, "conversations", how)
+        return Example(with_system(context, row), answers, tools=tuple(objects(row.get("tools"), "tools")))

@@ -19,9 +19,8 @@ from tunewright.evaluate.words import words
 
 
 def question(example: Example) -> str:
-    """What is asked: the text of the last user turn, or of the whole context where no turn is a user's."""
-    asked = [turn.text for turn in example.context if turn.role == "user"]
-    return asked[-1] if asked else example.prompt_text
+    """What the model is asked: all turns, since what decides may stand in any."""
+    return example.prompt_text
 
 
 def text_log_probs(

@@ -9,6 +9,7 @@ import numpy as np
 
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
+from tunewright.data.spelling import whole
 from tunewright.evaluate.baselines._labels import FLOOR
 from tunewright.evaluate.contracts import Outcome
 
@@ -34,4 +35,5 @@ class Oracle(Plugin):
 
 
 def _law(example: Example) -> dict[str, Any]:
-    return dict(example.context[-1].extra.get("oracle") or {}) if example.context else {}
+    law = example.context[-1].extra.get("oracle") if example.context else None
+    return {whole(str(title)): share for title, share in (law or {}).items()}

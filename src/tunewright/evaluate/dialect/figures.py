@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tunewright.core.seeds import stream
-from tunewright.evaluate.bootstrap import LEVEL, adjusted, wilson
+from tunewright.evaluate.bootstrap import LEVEL, wilson
 from tunewright.evaluate.contracts import Floats
 from tunewright.evaluate.dialect.words import Ratings, Word
+from tunewright.evaluate.several import adjusted
 
 ROUNDING = 1e-5
 """What float32 makes of equal models, in powers of ten: intervals are never narrower."""

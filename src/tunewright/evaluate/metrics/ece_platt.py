@@ -97,7 +97,8 @@ def _loss(found: Floats, inputs: Floats, right: Floats, share: Floats) -> Floats
     """[resamples] nats a row, with the pull."""
     said = found @ inputs.T
     pulled = _PULL / 2 * ((found - _AS_STATED) ** 2).sum(axis=1)
-    return np.asarray((share * (np.logaddexp(0, said) - right * said)).sum(axis=1) + pulled)
+    with np.errstate(invalid="ignore"):  # a resample that drew no row to fit on has no slope
+        return np.asarray((share * (np.logaddexp(0, said) - right * said)).sum(axis=1) + pulled)
 
 
 def _log_odds(choices: Floats) -> float:

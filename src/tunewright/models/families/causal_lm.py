@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -168,7 +168,8 @@ class CausalLM(Plugin):
         stops = [encoder.stop_ids()]
         if not encoder.chat.around:  # the model's own too: a base may end otherwise than the template does
             stops += [[token] for token in _ends(model.module)]
-        return greedy(model, ids, stops, max_new_tokens)
+        answers = greedy(model, ids, stops, max_new_tokens)
+        return (replace(answer, text=encoder.chat.said(answer.text)) for answer in answers)
 
     def next_log_probs(
         self, model: LoadedModel, contexts: Sequence[Example], after: str = "", positions: int = 1
