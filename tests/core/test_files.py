@@ -18,7 +18,7 @@ def test_a_result_is_not_written_over_what_it_is_made_from(tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("{}")
     (tmp_path / "link.jsonl").symlink_to(rows)
-    for out, given in ((rows, rows), (tmp_path / "link.jsonl", str(rows)), (rows, tmp_path)):
+    for out, given in ((rows, rows), (tmp_path / "link.jsonl", str(rows)), (rows, tmp_path)):  # a folder: in it
         with pytest.raises(UserError, match="would be overwritten"):
             require_other(out, None, given)
     require_other(tmp_path / "new.json", rows, tmp_path)

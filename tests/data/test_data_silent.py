@@ -184,6 +184,8 @@ def test_a_quote_that_takes_in_lines_of_a_tab_table_is_told(tmp_path):
     assert [row["text"] for _, row in read_rows(path)] == ["def f():\n\treturn 1"]
     path.write_text('text\n"two\nlines"\n')
     assert [row for _, row in read_rows(path)] == [{"text": "two\nlines"}]
+    path.write_text('text\n"\n"\nx\n')
+    assert [row for _, row in read_rows(path)] == [{"text": "\n"}, {"text": "x"}]
     path.write_text('text\tlabel\n"It was late.\t0\n\nWe should go."\t1\n')
     assert [isinstance(row, Bad) for _, row in read_rows(path)] == [True]
 
@@ -224,6 +226,21 @@ def test_rows_of_a_json_list_that_stand_on_one_line_are_told_apart(tmp_path):
     path.write_text("[\n" + ",\n".join(lines[:38]) + ",\n" + ", ".join(lines[38:]) + "\n]")
     assert [line for line, _ in read_rows(path)] == [*range(2, 43)]
     assert sum(open_dataset(DataSettings(path=str(path), on_bad_row="skip")).facts["counts"].values()) == 40
+
+
+def test_answers_that_are_one_under_two_writings_are_no_labels_but_answers(tmp_path):
+    rows = [{"prompt": f"text {n}", "completion": ["1", "1.0"][n % 2]} for n in range(30)]
+    dataset = open_dataset(DataSettings(path=str(jsonl(tmp_path / "rows.jsonl", *rows))))
+    assert dataset.labels is None
+    assert {row.answer.text for row in dataset.train} == {"1", "1.0"}
+
+
+def test_facts_of_careers_are_one_whatever_a_table_made_of_their_number(tmp_path):
+    path = tmp_path / "careers.csv"
+    path.write_text("person,year,occupation,region\nx,1990,Cook,1.0\nx,1991,Baker,1\n")
+    settings = DataSettings(path=str(path), format="careers", options={"static": ["region"]})
+    (found,) = [one.result for one in open_file(path, settings).rows]
+    assert "1.0" not in found.prompt_text
 
 
 def test_labels_that_are_one_under_two_writings_are_one_label(tmp_path):

@@ -134,10 +134,12 @@ def test_where_answers_are_trained_with_their_thoughts_nothing_closes_them_when_
     assert row.inputs["input_ids"].tolist()[: len(context)] == context
     assert row.notes["answer_start"] == len(context)
     assert given.chat.tokenizer.decode(context) == "[?]"
-    assert given.chat.said("<think>\nOwls fly.\n</think>\n\nSo.") == "So."
-    assert given.chat.said("<think>\nOwls") == ""
-    assert given.chat.said("So.") == "So."
-    assert enc.chat.said("<think> So.") == "<think> So."
+    assert given.chat.said("<think>\nOwls fly.\n</think>\n\nSo.", thought) == "So."
+    assert given.chat.said("<think>\nOwls", thought) == ""
+    assert given.chat.said("So.", thought) == "So."
+    assert enc.chat.said("<think> So.", thought) == "<think> So."
+    inline = example(turn("user", "?"), answer="<think>\nOwls fly.\n</think>\n\nSo.")
+    assert given.chat.said("<think>\nx\n</think>\n\nSo.", inline) == "<think>\nx\n</think>\n\nSo."
     (unthought,) = replace(given, settings=replace(given.settings, loss_on="said")).encode(bare)
     assert trained_text(given, unthought) == ["forty two</s>"], "a block that says nothing is in no figure"
 

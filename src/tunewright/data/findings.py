@@ -119,8 +119,10 @@ def contradiction_facts(examples: Sequence[Example], rows: Identities) -> dict[s
     }
 
 
-def labelled(examples: KeptRows[Example], labels: Sequence[str]) -> tuple[KeptRows[Example], tuple[str, ...]]:
+def labelled(examples: KeptRows[Example], labels: Sequence[str]) -> tuple[KeptRows[Example], tuple[str, ...] | None]:
     """The examples as those of a closed set, and the set, in which `1.0` is 1 where both are written.
+
+    A set that was merely noticed, and is one label then, is none.
 
     Raises:
         UserError: One label is left.
@@ -137,6 +139,8 @@ def labelled(examples: KeptRows[Example], labels: Sequence[str]) -> tuple[KeptRo
 
     left = tuple(label for label in labels if label not in same)
     if len(left) == 1:
+        if not all(example.label for example in examples):
+            return examples, None
         raise _one_label(left[0], len(examples))
     return examples.change(changed), left
 

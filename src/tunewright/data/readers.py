@@ -282,9 +282,11 @@ def _table(path: Path, delimiter: str) -> Iterator[tuple[int, Row | Bad]]:
 
 def _swallowed(cells: Sequence[str], width: int) -> bool:
     """Whether a quote of a quotation took in whole rows: each of the lines would be one by itself."""
-    first, *others = (line for line in "\t".join(cells).split("\n") if line) if any(cells) else ("",)
+    if width < 2 or not any(cells):
+        return False
+    first, *others = (line for line in "\t".join(cells).split("\n") if line)
     rows = [line for line in others if line.count("\t") == width - 1 and not line.startswith("\t")]
-    return width > 1 and bool(others) and first.count("\t") == width - 1 and len(rows) == len(others)
+    return bool(others) and first.count("\t") == width - 1 and len(rows) == len(others)
 
 
 def _table_lines(path: Path, broken: list[Bad]) -> Iterator[str]:

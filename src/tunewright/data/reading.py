@@ -154,7 +154,7 @@ def open_file(path: Path, settings: DataSettings, answers_needed: bool = True) -
         raise BadRows([item for _, item in sample if isinstance(item, Bad)])
     if answers_needed:
         check_columns(path, {column for row in good for column in row}, settings)
-    name = _format_name(path, [_renamed(row, settings.map) for row in good], settings, answers_needed)
+    name = _format_name(path, [_ours(path, row, settings) for row in good], settings, answers_needed)
     plugin = format_of(name, settings.options)
     columns = {column for row in good for column in row}
     check_read(plugin, settings.map)
@@ -179,6 +179,14 @@ def format_of(name: str, options: Mapping[str, Any]) -> Any:
         return kind(**options)
     except ValidationError as error:
         raise UserError(describe(error, "data.options", list(kind.model_fields))) from None
+
+
+def _ours(path: Path, row: Row, settings: DataSettings) -> Row:
+    """The row as formats read it: under our names, without what a file's kind put into it."""
+    renamed = _renamed(row, settings.map)
+    if path.suffix.lower() != ".parquet":
+        return renamed
+    return {name: without_nulls(value) for name, value in renamed.items()}
 
 
 def _renamed(row: Row, renames: Mapping[str, str]) -> Row:
@@ -242,9 +250,7 @@ def _unanswered(columns: set[str]) -> str:
 def _read(path: Path, line: int, item: Row | Bad, plugin: Format, how: How, settings: DataSettings) -> Read:
     if isinstance(item, Bad):
         return Read(line, {}, item)
-    row = _renamed(item, settings.map)
-    if path.suffix.lower() == ".parquet":
-        row = {name: without_nulls(value) for name, value in row.items()}
+    row = _ours(path, item, settings)
     if not how.answers_needed:
         row = {name: value for name, value in row.items() if value != "" and name not in ("split", "weight")}
     try:
@@ -275,7 +281,7 @@ def _gathered(
                 broken.append(Read(line, {}, item))
             else:
                 originals[line] = item
-                yield line, _renamed(item, settings.map)
+                yield line, _ours(path, item, settings)
 
     for found in plugin.gather(readable(), how):
         while broken and broken[0].line < found.line:  # rows are read ahead, and given back in their order
@@ -290,7 +296,7 @@ def _gathered(
 
 def _made(path: Path, found: Gathered, item: Row, how: How, settings: DataSettings) -> Read | Aside:
     """One row's example with what is carried beside it, or its fault; whose it is where it has no example."""
-    row = _renamed(item, settings.map)
+    row = _ours(path, item, settings)
     try:
         if isinstance(found.result, Flaw):
             raise found.result

@@ -89,10 +89,14 @@ class Chat:
         """What the template opens an answer with that has no thoughts; empty where it opens none."""
         return self._frame.opening
 
-    def said(self, text: str) -> str:
-        """What a model wrote, without its thoughts: all up to where they end, or everything where they do not."""
+    def said(self, text: str, asked: Example) -> str:
+        """What a model wrote, without its thoughts: all up to where they end, or everything where they do not.
+
+        Where the wanted answer holds them too, they stay.
+        """
         marks = self.opening.split()
-        if self.opens or not marks or not text.startswith(marks[0]):
+        wanted = any(answer.text.lstrip().startswith(marks[0]) for answer in asked.answers) if marks else False
+        if self.opens or not marks or wanted or not text.startswith(marks[0]):
             return text
         return text.partition(marks[-1])[2].strip()
 

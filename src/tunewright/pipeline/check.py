@@ -44,6 +44,7 @@ def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> 
         rows = read_rows(request, progress)
     except BadRows as error:
         if request.out:
+            require_other(request.out, *{bad.file for bad in error.bad})
             write_json(request.out, {"facts": {"bad": [asdict(bad) for bad in error.bad]}})
             raise BadRows(error.bad, error.beside, request.out) from None
         raise
@@ -141,7 +142,8 @@ def _require_not_read(request: Request, rows: Rows) -> None:
     """The same of files that a plan, or a folder, names."""
     if request.out:
         data = rows.plan.settings.data
-        require_other(request.out, *find_files(Path(data.path)).values(), data.pool)
+        read = [path for path in find_files(Path(data.path)).values() if not path.is_dir()]
+        require_other(request.out, *read, data.pool)
 
 
 def mask_text(spans: list[Span]) -> str:

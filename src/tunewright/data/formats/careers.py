@@ -280,7 +280,7 @@ class Careers(Plugin):
         known = [other for other in records[:index] if other.title is not None]
         if begun and known and record.year > known[-1].year + 1:
             lines.append(self.gap.format(first=known[-1].year + 1, last=record.year - 1))
-        yearly = {n: written(record.row[n]) for n in self._yearly if record.row.get(n) not in (None, "")}
+        yearly = {n: whole(written(record.row[n])) for n in self._yearly if record.row.get(n) not in (None, "")}
         stated = f" ({', '.join(yearly.values())})" if yearly and self.demographics else ""
         line = self.line.split("{title}")[0].format(year=record.year, facts=stated).rstrip(" ")
         extra = {"year": record.year, "yearly": yearly} | ({} if begun else {"facts": dict(told)})
@@ -376,8 +376,8 @@ def _fact_fault(facts: dict[str, tuple[str, int]], record: _Record, static: tupl
         found = record.row.get(name)
         if found is None or found == "":
             continue
-        known, line = facts.setdefault(name, (written(found), record.line))
-        if known != written(found):
+        known, line = facts.setdefault(name, (whole(written(found)), record.line))
+        if known != whole(written(found)):
             expected = f"{shown(known)} as on line {line}: one value for each person"
             return Flaw(name, shown(found), expected, "correct it, or name the column in data.options.yearly")
     return None

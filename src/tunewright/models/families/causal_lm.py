@@ -169,7 +169,10 @@ class CausalLM(Plugin):
         if not encoder.chat.around:  # the model's own too: a base may end otherwise than the template does
             stops += [[token] for token in _ends(model.module)]
         answers = greedy(model, ids, stops, max_new_tokens)
-        return (replace(answer, text=encoder.chat.said(answer.text)) for answer in answers)
+        return (
+            replace(answer, text=encoder.chat.said(answer.text, example))
+            for answer, example in zip(answers, contexts, strict=True)
+        )
 
     def next_log_probs(
         self, model: LoadedModel, contexts: Sequence[Example], after: str = "", positions: int = 1
