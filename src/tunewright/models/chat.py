@@ -290,6 +290,8 @@ def _complete(rendered: str, asked: _Asked) -> str | Unencodable:
                 f"the model's chat template leaves out the turn of role '{turn.role}'"
                 f"{' beside its tool calls' if turn.extra.get('tool_calls') else ''}; use a role it renders"
             )
+    if not asked.tools and not any(turn.extra for turn in asked.turns):
+        return rendered
     called = [call for turn in asked.turns for call in turn.extra.get("tool_calls", ())]
     absent = [name for name in map(_function, (*asked.tools, *called)) if name not in rendered]
     if absent:
