@@ -29,9 +29,7 @@ def check_map(renames: Mapping[str, str]) -> None:
     Raises:
         UserError: All such.
     """
-    known = {*CARRIED, *IN_MESSAGES}
-    for plugin in known_formats():
-        known |= {*plugin.columns, *plugin.optional}
+    known = {name for plugin in known_formats() for name in _fields(plugin)}
     problems = [
         f"--map {ours}={theirs}: '{ours}' is not one of our fields.{nearest(ours, sorted(known))} "
         f"Allowed: {', '.join(sorted(known))}. Write ours=theirs."
@@ -42,10 +40,14 @@ def check_map(renames: Mapping[str, str]) -> None:
         raise UserError(problems)
 
 
+def _fields(plugin: Any) -> set[str]:
+    """Our names of columns that a format reads, and of keys within messages."""
+    return {*plugin.columns, *plugin.optional, *CARRIED, *IN_MESSAGES}
+
+
 def _known(plugin: Any) -> set[str]:
-    """Our names of columns that a format reads."""
-    named = {name for needed, others in plugin.columns.items() for name in (needed, *others)}
-    return {*named, *plugin.optional, *CARRIED, *IN_MESSAGES}
+    """The same under their other names too."""
+    return _fields(plugin).union(*plugin.columns.values())
 
 
 def check_read(plugin: Any, renames: Mapping[str, str]) -> None:

@@ -6,7 +6,15 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Generic, TypeVar, overload
 
+import numpy as np
+
 T = TypeVar("T")
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """At most so many numbers below a count, evenly spread, the first and the last among them."""
+    found: list[int] = np.unique(np.linspace(0, count - 1, min(most, count)).astype(int)).tolist()
+    return found
 
 
 class OnDemand(Sequence[T], Generic[T]):

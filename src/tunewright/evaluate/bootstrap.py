@@ -180,9 +180,7 @@ def estimate(
     at = Scale.of(metric, value)
     spread = _spread(at.into(draws), max(abs(at.into(value)), at.least))
     half = critical(grouped.freedom) * spread * grouped.correction
-    kinds, kind, times = np.unique(records, axis=0, return_inverse=True, return_counts=True)
-    unusual = len(np.unique(grouped.of_row[kind.reshape(-1) != int(np.argmax(times))])) if len(kinds) > 1 else 0
-    half = max(half, _open(metric, grouped)) if unusual < MIN_DIFFERING else half
+    half = max(half, _open(metric, grouped)) if _unlike(records, grouped) < MIN_DIFFERING else half
     lowest, highest = _bounds(metric)
     return value, max(value + at.change(-half), lowest), min(value + at.change(half), highest)
 
@@ -196,8 +194,12 @@ def effective_units(metric: Metric, records: Floats, of_row: NDArray[np.intp], r
         of_row: [n] the number of each row's unit.
         row_weights: [n] how much each row counts by itself.
     """
-    sizes = metric.sizes(records) if isinstance(metric, Sized) else np.ones(len(records))
-    return effective(of_row, sizes * row_weights)
+    return effective(of_row, sizes_of(metric, records) * row_weights)
+
+
+def sizes_of(metric: Metric, records: Floats) -> Floats:
+    """[n] how much of a figure each row makes."""
+    return metric.sizes(records) if isinstance(metric, Sized) else np.ones(len(records))
 
 
 def draws_of(
@@ -274,11 +276,16 @@ def _counts(metric: Metric, records: Sequence[Floats], units: _Units) -> tuple[i
 
     What a figure is fitted on decides nothing by itself.
     """
-    sizes = metric.sizes(records[0]) if isinstance(metric, Sized) else np.ones(len(records[0]))
-    mass = np.bincount(units.of_row, weights=sizes * units.row_weights, minlength=units.count)
+    mass = np.bincount(units.of_row, sizes_of(metric, records[0]) * units.row_weights, units.count)
     counted = mass[units.of_row] > 0
     differ = counted & (records[0] != records[1]).any(axis=1)
     return len(np.unique(units.of_row[counted])), len(np.unique(units.of_row[differ]))
+
+
+def _unlike(records: Floats, units: _Units) -> int:
+    """How many units have a row that is not as the commonest one."""
+    _, kind, times = np.unique(records, axis=0, return_inverse=True, return_counts=True)
+    return len(np.unique(units.of_row[kind.reshape(-1) != int(np.argmax(times))]))
 
 
 def _weights(units: _Units, seed: int, resamples: int) -> Iterator[Floats]:

@@ -24,7 +24,7 @@ from tunewright.core.blocks import Block, Table
 from tunewright.core.seeds import stream
 from tunewright.core.words import name_of
 from tunewright.evaluate.baselines._text import question
-from tunewright.evaluate.bootstrap import LEVEL, Sized
+from tunewright.evaluate.bootstrap import LEVEL, sizes_of
 from tunewright.evaluate.compare import metric_name, weights_of
 from tunewright.evaluate.contracts import Floats, Metric, Outcome
 from tunewright.evaluate.scale import Multiplicative
@@ -97,7 +97,7 @@ def find_error_slices(outcomes: Sequence[Outcome], metric: Metric, labels: Seque
         return ErrorSlices(name, (), 0, f"Not looked for: {name} has no value on one row alone.")
     loss = np.log(loss) if isinstance(metric, Multiplicative) else loss
     loss = -loss if metric.higher_is_better else loss
-    weights, counted = weights_of(asked), metric.sizes(records) if isinstance(metric, Sized) else np.ones(len(asked))
+    weights, counted = weights_of(asked), sizes_of(metric, records)
     unit = units_of(asked)
     sizes = np.bincount(unit)
     of_units = [

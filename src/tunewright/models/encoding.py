@@ -95,20 +95,16 @@ class TextEncoder:
 
     def _tokenised(self, rows: Sequence[Sequence[Piece]]) -> list[list[list[int]]]:
         """The tokens of each piece of each row; a tokenizer takes many texts in a fraction of the time of each."""
-        starts = [bool(row) and self._starts(row[0]) for row in rows]
-        begun = zip(rows, starts, strict=True)
-        firsts = iter(self._tokens([row[0].text for row, first in begun if first], start=True))
-        begun = zip(rows, starts, strict=True)
-        others = iter(self._tokens([piece.text for row, first in begun for piece in row[first:]]))
-        return [
-            [*islice(firsts, int(first)), *islice(others, len(row) - first)]
-            for row, first in zip(rows, starts, strict=True)
-        ]
+        begun = [(row, int(bool(row) and self._starts(row[0]))) for row in rows]
+        firsts = iter(self._tokens([row[0].text for row, start in begun if start], start=True))
+        others = iter(self._tokens([piece.text for row, start in begun for piece in row[start:]]))
+        return [[*islice(firsts, start), *islice(others, len(row) - start)] for row, start in begun]
 
     def _starts(self, first: Piece) -> bool:
         """Whether the tokenizer's start token comes before it: a template writes its own, but around no bare text."""
         bare = first.answer or not self.chat.has_template
-        return bare and not ((start := _start_text(self.chat)) and first.text.startswith(start))
+        start = _marks(self.chat).start
+        return bare and not (start and first.text.startswith(start))
 
     def _tokens(self, texts: Sequence[str], *, start: bool = False) -> list[list[int]]:
         if not texts:
@@ -117,7 +113,7 @@ class TextEncoder:
             found = [one.ids for one in bare.encode_batch_fast(list(texts), add_special_tokens=start)]
         else:
             found = _by_wrapper(self.chat.tokenizer, texts, start)
-        return [ids[:-1] for ids in found] if start and _adds_end(self.chat) else found
+        return [ids[:-1] for ids in found] if start and _marks(self.chat).adds_end else found
 
     def _ids(self, pieces: Sequence[Piece]) -> list[int]:
         (tokens,) = self._tokenised([pieces])
@@ -147,8 +143,8 @@ class TextEncoder:
         places = [i for i, piece in enumerate(pieces) if piece.answer] or [0]
         answer_start, answer_end = sum(lengths[: places[0]]), sum(lengths[: places[-1] + 1])
         trained = np.flatnonzero(weight_N[1:] > 0)
-        bos = _start_id(self.chat)
-        stop = _stop_ids(self) if example.context else _end_ids(self)
+        bos = _marks(self.chat).start_id
+        stop = _stop_ids(self) if example.context else _marks(self.chat).end_ids
         return Encoded(
             example=example,
             inputs={"input_ids": ids_N},
@@ -181,12 +177,12 @@ class TextEncoder:
     def _bytes(self, pieces: Sequence[Piece]) -> int:
         """Of all that the answer says, calls of tools included, less what ends it."""
         said = "".join(piece.text for piece in pieces if piece.answer)
-        return len(said.removesuffix(self.chat.stop_text if len(pieces) > 1 else _end_text(self.chat)).encode())
+        return len(said.removesuffix(self.chat.stop_text if len(pieces) > 1 else _marks(self.chat).end).encode())
 
     def _given(self, ids: Sequence[int]) -> int:
         """Bytes of a first token that nothing predicts: a bare text's, where no start token stands before it."""
         first = ids[:1]
-        if not first or first[0] == _start_id(self.chat):
+        if not first or first[0] == _marks(self.chat).start_id:
             return 0
         text = self.chat.tokenizer.decode(first)
         if "\ufffd" in text:  # part of a letter, which tokenizers of bytes write as a letter a byte
@@ -242,34 +238,30 @@ def _compiled(chat: Chat) -> Any | None:
     return bare
 
 
-@lru_cache(maxsize=64)
-def _start_id(chat: Chat) -> int | None:
-    """A tokenizer looks its start token up anew each time it is asked, which took a tenth of encoding a row."""
-    found: int | None = chat.tokenizer.bos_token_id
-    return found
+@dataclass(frozen=True, slots=True)
+class _Marks:
+    """What a tokenizer sets around a bare text; what ends a turn may be another token than what ends a text."""
+
+    start: str
+    start_id: int | None
+    end: str
+    end_ids: list[int]
+    adds_end: bool
+    """Whether it adds an end token by itself, as some do beside the start token; in a row it would end what goes on."""
 
 
 @lru_cache(maxsize=64)
-def _end_text(chat: Chat) -> str:
-    """What ends a bare text; what ends a turn may be another token."""
-    return chat.tokenizer.eos_token or ""
-
-
-@lru_cache(maxsize=64)
-def _end_ids(encoder: TextEncoder) -> list[int]:
-    return encoder.text_ids(_end_text(encoder.chat)) if _end_text(encoder.chat) else []
-
-
-@lru_cache(maxsize=64)
-def _start_text(chat: Chat) -> str:
-    return chat.tokenizer.bos_token or ""
-
-
-@lru_cache(maxsize=64)
-def _adds_end(chat: Chat) -> bool:
-    """Some tokenizers add an end token beside the start token; in a row it would end what goes on."""
-    ids = _by_wrapper(chat.tokenizer, [_PROBE], True)[0]
-    return bool(ids) and ids[-1] == chat.tokenizer.eos_token_id
+def _marks(chat: Chat) -> _Marks:
+    """Looked up once: a tokenizer looks them up anew each time it is asked, which took a tenth of encoding a row."""
+    tokenizer = chat.tokenizer
+    (ids,), end = _by_wrapper(tokenizer, [_PROBE], True), tokenizer.eos_token or ""
+    return _Marks(
+        tokenizer.bos_token or "",
+        tokenizer.bos_token_id,
+        end,
+        _by_wrapper(tokenizer, [end], False)[0] if end else [],
+        bool(ids) and ids[-1] == tokenizer.eos_token_id,
+    )
 
 
 @lru_cache(maxsize=64)

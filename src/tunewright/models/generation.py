@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 
 import torch
 from torch import Tensor
@@ -139,18 +139,23 @@ def _padded(
     )
     for start in range(0, len(contexts), _AHEAD):
         part = contexts[start : start + _AHEAD]
-        order = sorted(range(len(part)), key=lambda number: len(part[number]))
-        alike = [[*group] for _, group in groupby(order, key=lambda number: len(part[number]))]
         found: dict[int, list[int]] = {}
-        for group in alike:
-            for numbers in (group[at : at + FEWEST] for at in range(0, len(group), FEWEST)):
-                ids = torch.tensor([list(part[number]) for number in numbers])
-                with torch.inference_mode(), attention(model.module, plain_attention(model.module)):
-                    out = model.module.generate(
-                        input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings
-                    )
-                found |= dict(zip(numbers, out[:, ids.shape[1] :].tolist(), strict=True))
+        for numbers in _of_one_length(part):
+            ids = torch.tensor([list(part[number]) for number in numbers])
+            with torch.inference_mode(), attention(model.module, plain_attention(model.module)):
+                out = model.module.generate(
+                    input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings
+                )
+            found |= dict(zip(numbers, out[:, ids.shape[1] :].tolist(), strict=True))
         for number in range(len(part)):
             row = found[number]
             ends = (end for end in range(1, len(row) + 1) if _end(row[:end], stops))
             yield row[: next(ends, len(row))]
+
+
+def _of_one_length(contexts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """Numbers of contexts of one length, at most `FEWEST` at a time."""
+    order = sorted(range(len(contexts)), key=lambda number: len(contexts[number]))
+    for _, group in groupby(order, key=lambda number: len(contexts[number])):
+        while numbers := [*islice(group, FEWEST)]:
+            yield numbers

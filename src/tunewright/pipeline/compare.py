@@ -91,14 +91,16 @@ def compare(folders: Sequence[Path], out: Path | None = None, progress: Progress
     _require_evaluated(runs)
     records = [RowRecords.by_metric(run) for run in runs]
     told = [*_require_same_test(runs, records), *_private_together(runs)]
-    names, unlike = _names(runs), set[str]()
-    lines = []
+    names = _names(runs)
+    lines, unlike = [], []
     for number, run in enumerate(runs):
         progress("comparing", number, len(runs))
+        other_tokens = _may_cut_otherwise(run, runs[0])
         for metric in run.must_read("verdict.json")["metrics"]:
-            by_token = metric["name"].split("(")[0] in _BY_TOKEN and _may_cut_otherwise(run, runs[0])
-            unlike = unlike | {f"{metric['name']} of {names[number]}"} if by_token else unlike
-            against = _against(metric["name"], records[number], records[0]) if number and not by_token else None
+            apart = other_tokens and metric["name"].split("(")[0] in _BY_TOKEN
+            if apart:
+                unlike.append(f"{metric['name']} of {names[number]}")
+            against = _against(metric["name"], records[number], records[0]) if number and not apart else None
             lines.append(_Line(names[number], _method(run), metric, against))
     if unlike:
         told.append(

@@ -172,9 +172,9 @@ def _as_trained(
 ) -> EncodeSettings:
     """The settings, with contexts that end where the training answers begin, unless it is known."""
     encoder: Any = model.family.encoder(model, encode)
-    if opens is not None or not hasattr(encoder, "opens"):
-        return encode if opens is None else replace(encode, opens=opens)
-    return replace(encode, opens=encoder.opens([learned[n] for n in range(min(_LOOKED_AT, len(learned)))]))
+    if opens is None and hasattr(encoder, "opens"):
+        opens = encoder.opens([learned[n] for n in range(min(_LOOKED_AT, len(learned)))])
+    return encode if opens is None else replace(encode, opens=opens)
 
 
 def _able_to_choose(valid: EncodedRows) -> EncodedRows:

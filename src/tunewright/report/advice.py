@@ -12,7 +12,7 @@ from tunewright.core.words import plural
 
 _ADAPTER = """\
 from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer{settings}
 
 model = AutoPeftModelForCausalLM.from_pretrained({folder!r})
 tokenizer = AutoTokenizer.from_pretrained({folder!r})
@@ -61,7 +61,7 @@ def use_blocks(
     ends = adapter and (run.model / "generation_config.json").is_file()
     code = (_ADAPTER if adapter else _WHOLE) + (_TURN if chat else _PLAIN) + (_ENDS if ends else "") + _ANSWER
     words = {"folder": f"{folder}/model", "line": "\\n" if asks else "", "ends": "eos_token_id=ends, " if ends else ""}
-    named = "AutoTokenizer, GenerationConfig" if ends else "AutoTokenizer"
+    words["settings"] = ", GenerationConfig" if ends else ""
     kind = "an adapter of its base model, in PEFT's layout" if adapter else "a whole model, in transformers' layout"
     blocks: list[Block] = [
         Code(
@@ -71,7 +71,7 @@ def use_blocks(
             "--min-accuracy 0.9 abstains on rows that the model is too unsure about.",
         ),
         Code(
-            title="From Python", section="use", code=code.format(**words).replace("AutoTokenizer\n", f"{named}\n", 1),
+            title="From Python", section="use", code=code.format(**words),
             note=f"The folder model/ is {kind}.{' Only predict prepares rows as this report did.' if asks else ''}",
         ),
     ]  # fmt: skip

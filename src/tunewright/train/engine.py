@@ -23,10 +23,11 @@ from tunewright.core.errors import UserError
 from tunewright.core.progress import Progress
 from tunewright.models.contracts import Making
 from tunewright.train import shared
+from tunewright.train.fingerprint import fingerprint
 from tunewright.train.job import Job
 from tunewright.train.share import Seen, Share
 from tunewright.train.stopping import StopRequest
-from tunewright.train.worker import Worker, fingerprint
+from tunewright.train.worker import Worker
 
 _PATIENCE = 5.0
 """Seconds that workers have to end, all together."""

@@ -27,13 +27,13 @@ from tunewright.runs import checkpoints
 from tunewright.runs.checkpoints import Checkpoint
 from tunewright.train.below import Below, fault, passable
 from tunewright.train.engine import ALONE, Engine
+from tunewright.train.fingerprint import content
 from tunewright.train.job import Job
 from tunewright.train.optimiser import Optimiser
 from tunewright.train.order import Order
 from tunewright.train.poisson import Poisson
 from tunewright.train.share import Share, compute, loss_of
 from tunewright.train.stopping import Best, StopRequest
-from tunewright.train.worker import content
 
 _VALIDATION_TOKENS = 4096
 _HIDDEN: dict[str, Any] = {"loss_sum": None, "count": None, "grad_norm": None, "tokens": None, "rows": []}
@@ -48,6 +48,8 @@ class _State:
     """What frozen layers at the bottom made of rows, where it is kept."""
     seconds: float = 0.0
     """What the steps took, as far as they stand in the checkpoint or are of this process."""
+    reads: str = ""
+    """Hash of what training reads and which weights change; of private rows only who has the secret can tell it."""
     saved: int = -1
     """Step of the last checkpoint that this process wrote or read: what is whole is not written again."""
     secret: str = ""
@@ -220,18 +222,12 @@ def _checkpoint(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser:
         return
     where = run.checkpoints / f"{state.step:04d}"
     kept = {"events": run.events_length(), "best": state.best.to_json(), "steps": job.steps}
-    kept |= {"reads": _reads(job, state.secret)}
-    kept |= {"processes": job.settings.processes}
+    kept |= {"reads": state.reads, "processes": job.settings.processes}
     if job.private:
         kept |= {"secret": state.secret, "gradients": repr(job.gradients), "seconds": state.seconds}
     checkpoints.write(where, Checkpoint(state.step, trained, optimiser.state(), kept))
     state.saved = state.step
     checkpoints.prune(run.checkpoints, job.settings.save_total_limit)
-
-
-def _reads(job: Job, secret: str) -> str:
-    """Hash of what training reads and which weights change; of private rows only who has the secret can tell it."""
-    return digest(secret, content(job))
 
 
 def _resume(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Optimiser) -> _State:
@@ -242,9 +238,12 @@ def _resume(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Opt
         checkpoints.drop_after(run.checkpoints, -1)
         run.cut_events(0)
         run.append({"type": "start", "steps": job.steps, "rows": len(job.train), "validation_rows": len(job.valid)})
-        return _State(secret=job.gradients.fresh_secret())
-    reads = checkpoint.state.get("reads")  # none in checkpoints of older versions
-    if reads is not None and reads != _reads(job, str(checkpoint.state.get("secret", ""))):
+        secret = job.gradients.fresh_secret()
+        return _State(reads=digest(secret, content(job)), secret=secret)
+    kept = checkpoint.state
+    secret = str(kept.get("secret", ""))
+    reads = digest(secret, content(job))
+    if kept.get("reads", reads) != reads:  # checkpoints of older versions do not say
         raise UserError(
             f"What training reads has changed since the checkpoint of step {checkpoint.step}: rows that a mitigation "
             "adds, public rows that coordinates were chosen by, or a setting in plan.yaml. Put it back, or start a new "
@@ -263,10 +262,8 @@ def _resume(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Opt
     run.cut_events(checkpoint.state["events"])
     _copy(checkpoint, trained)
     optimiser.load(checkpoint.optimiser)
-    best = Best.from_json(checkpoint.state["best"])
-    kept = checkpoint.state
-    seconds, secret = float(kept.get("seconds", 0.0)), str(kept.get("secret", ""))
-    return _State(checkpoint.step, best, seconds=seconds, saved=checkpoint.step, secret=secret)
+    best, seconds = Best.from_json(kept["best"]), float(kept.get("seconds", 0.0))
+    return _State(checkpoint.step, best, seconds=seconds, reads=reads, saved=checkpoint.step, secret=secret)
 
 
 def _stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> Below | None:

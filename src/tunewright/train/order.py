@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tunewright.core.seeds import stream
 from tunewright.data.encoder import Encoded
 from tunewright.data.keys import Numbers, Same, firsts, text_keys
+from tunewright.data.sequences import evenly
 
 MICRO_TOKENS = 1024
 """Most tokens of a micro-batch of several prompts: memory follows it, speed hardly (measured: benchmarks/notes.md)."""
@@ -149,10 +150,9 @@ def equal_prompts(rows: Iterable[Encoded]) -> Prompts | None:
 
 def common_beginning(rows: Sequence[Encoded], count: int, worth: int) -> int:
     """How many tokens the first `count` rows begin with, seen on some spread evenly; 0 if fewer than `worth`."""
-    looked_at = np.unique(np.linspace(0, count - 1, min(_LOOKED_AT, count)).astype(int)).tolist()
     first = rows[0].inputs["input_ids"]
     most = len(first) - 1  # each row keeps at least one of its own
-    for number in looked_at:
+    for number in evenly(count, _LOOKED_AT):
         ids = rows[number].inputs["input_ids"]
         most = min(most, len(ids) - 1)
         differs = np.flatnonzero(ids[:most] != first[:most])

@@ -7,7 +7,6 @@ worker ends at once, whatever it is doing.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import select
@@ -19,20 +18,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
 from tunewright.core.errors import UserError
-from tunewright.core.files import digest
-from tunewright.data.encoded_rows import lengths
 from tunewright.train import shared
+from tunewright.train.fingerprint import fingerprint
 from tunewright.train.job import Job
 from tunewright.train.share import Share, compute
-
-_COMPARED = 1024
-"""Rows of the data set, evenly spread, whose whole content is compared, of the others the length: they have a hash of
-their own. Rows that mitigations added are all compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,40 +113,6 @@ class Worker:
             with suppress(OSError):
                 file.close()
         os.close(self.life)
-
-
-def fingerprint(job: Job) -> str:
-    """Equal for equal jobs: what they read, what trains, and how."""
-    how = (job.method, job.gradients, job.micro_rows, job.seed, job.model.packs, job.model.apart)
-    return digest(content(job), repr(how), job.objective.plugin_name())
-
-
-def content(job: Job) -> str:
-    """Equal where rows and trained weights are; another where a file that the plan names has changed."""
-    total, own = hashlib.sha256(lengths(job.train).tobytes()), len(job.train) - job.woven
-    for number in (*_spread(own), *range(own, len(job.train))):
-        row = job.train[number]
-        total.update(row.example.id.encode())
-        for array in (*(row.inputs[name] for name in sorted(row.inputs)), row.positions, row.targets, row.weights):
-            total.update(np.ascontiguousarray(array).tobytes())
-    trained = {name: (str(w.dtype), tuple(w.shape)) for name, w in job.method.trained(job.model).items()}
-    total.update(f"{trained}".encode())
-    for name, part in job.model.module.named_modules():
-        for attribute, value in sorted(vars(part).items()):
-            if _chosen(value):
-                total.update(f"{name}.{attribute}".encode() + value.cpu().numpy().tobytes())
-    return total.hexdigest()
-
-
-def _spread(count: int) -> list[int]:
-    """Some numbers below a count, evenly, the ends among them."""
-    found: list[int] = np.unique(np.linspace(0, count - 1, min(_COMPARED, count)).astype(int)).tolist()
-    return found
-
-
-def _chosen(value: Any) -> bool:
-    """Whether it says which coordinates of a matrix train."""
-    return isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and value.dtype == torch.int64
 
 
 def serve(word: str, job_of: Callable[[], Job], peak: Callable[[], int]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Answer, Turn, text_part
 from tunewright.data.formats import Flaw, How, Row, shown
+from tunewright.data.spelling import written
 
 _MESSAGE_MEND = "write 0 to not train on this message, 1 to train on it; one answer of the row must be above 0"
 
@@ -63,11 +64,6 @@ def text(found: Any, field: str) -> str:
     return found
 
 
-def written(found: Any) -> str:
-    """A cell as a text has it; a whole number has no decimals, as a column with gaps holds its codes as 1.0."""
-    return str(int(found)) if isinstance(found, float) and found.is_integer() else str(found)
-
-
 def named(found: Any) -> str:
     """Whom or which row a cell names: "P1 " and "P1", 7 and 7.0, and one name in two encodings are the same."""
     return unicodedata.normalize("NFC", written(found).strip())
@@ -91,6 +87,11 @@ def without_choices(row: Row) -> None:
                 name, shown(row[name]), "options written within what is asked",
                 "write them into the question and the answer as its text, or delete the column",
             )  # fmt: skip
+
+
+def with_more(asked: str, row: Row, *names: str) -> str:
+    """What is asked, and behind a blank line each the columns that are filled."""
+    return "\n\n".join([asked, *(text(row[name], name) for name in names if row.get(name))])
 
 
 def user(words: str) -> Turn:

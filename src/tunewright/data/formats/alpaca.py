@@ -15,6 +15,7 @@ from tunewright.data.formats._common import (
     text,
     user,
     value,
+    with_more,
     without_choices,
 )
 
@@ -33,10 +34,7 @@ class Alpaca(ByColumns):
         context = [*system_of(row)]
         for question, answer in _history(row.get("history")):
             context += [user(question), Turn("assistant", (text_part(answer),))]
-        asked = text(row.get("instruction"), "instruction")
-        for name in ("input", "context"):
-            if row.get(name):
-                asked = f"{asked}\n\n{text(row[name], name)}"
+        asked = with_more(text(row.get("instruction"), "instruction"), row, "input", "context")
         output = value(row, self.columns, "output")
         answers = answered(output, how, lambda found: said(text(found, "output")))
         return Example((*context, user(asked)), answers)

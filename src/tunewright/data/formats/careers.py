@@ -18,9 +18,9 @@ from tunewright.core.files import digest
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.data.formats import Flaw, Gathered, How, Row, shown
-from tunewright.data.formats._common import from_json, has_all, named, value, weight, written
+from tunewright.data.formats._common import from_json, has_all, named, value, weight
 from tunewright.data.formats._common import text as words
-from tunewright.data.spelling import whole
+from tunewright.data.spelling import cell, whole
 from tunewright.data.templates import braced, checked, listed
 
 STATIC = ("population", "gender", "ethnicity", "region", "born", "schooling")
@@ -177,8 +177,8 @@ class Careers(Plugin):
                 raise Flaw("person", shown(person), "whom the row is of", "fill it in or delete the row")
             year = _year(row.get("year"))
             found = value(row, self.columns, "occupation")
-            found = written(found) if type(found) is int or (type(found) is float and found.is_integer()) else found
-            found = whole(found) if isinstance(found, str) else found
+            plain = type(found) in (int, str) or (type(found) is float and found.is_integer())
+            found = cell(found) if plain else found
             empty = found is None or found == ""
             if empty and how.answers_needed:
                 mend = "write what the person did (also 'Unemployed'), or delete the row: a gap is then shown"
@@ -280,7 +280,7 @@ class Careers(Plugin):
         known = [other for other in records[:index] if other.title is not None]
         if begun and known and record.year > known[-1].year + 1:
             lines.append(self.gap.format(first=known[-1].year + 1, last=record.year - 1))
-        yearly = {n: whole(written(record.row[n])) for n in self._yearly if record.row.get(n) not in (None, "")}
+        yearly = {n: cell(record.row[n]) for n in self._yearly if record.row.get(n) not in (None, "")}
         stated = f" ({', '.join(yearly.values())})" if yearly and self.demographics else ""
         line = self.line.split("{title}")[0].format(year=record.year, facts=stated).rstrip(" ")
         extra = {"year": record.year, "yearly": yearly} | ({} if begun else {"facts": dict(told)})
@@ -376,8 +376,8 @@ def _fact_fault(facts: dict[str, tuple[str, int]], record: _Record, static: tupl
         found = record.row.get(name)
         if found is None or found == "":
             continue
-        known, line = facts.setdefault(name, (whole(written(found)), record.line))
-        if known != whole(written(found)):
+        known, line = facts.setdefault(name, (cell(found), record.line))
+        if known != cell(found):
             expected = f"{shown(known)} as on line {line}: one value for each person"
             return Flaw(name, shown(found), expected, "correct it, or name the column in data.options.yearly")
     return None

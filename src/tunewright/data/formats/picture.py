@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from tunewright.core.errors import MissingPart
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example, Part, Turn
+from tunewright.data.class_folder import PICTURES
 from tunewright.data.formats import Flaw, How, Row, shown
 from tunewright.data.formats._common import answered, has_all, label_of, value
 
-ENDINGS = (".png", ".jpg", ".jpeg")
 MOST_PIXELS = 4096 * 4096
 """A small file can hold a picture that fills the memory."""
 
@@ -31,7 +31,7 @@ class Picture(Plugin):
     def detect(self, columns: set[str], row: Row) -> float:
         """Sure when the image is a list of numbers, or a path that ends as a picture does."""
         found = value(row, self.columns, "image")
-        named = isinstance(found, str) and found.lower().endswith(ENDINGS)
+        named = isinstance(found, str) and found.lower().endswith(PICTURES)
         return 0.9 if has_all(columns, self.columns) and (named or isinstance(found, list)) else 0.0
 
     def parse(self, row: Row, how: How) -> Example:

@@ -6,7 +6,17 @@ from typing import ClassVar
 
 from tunewright.core.records import Example
 from tunewright.data.formats import How, Row
-from tunewright.data.formats._common import ByColumns, answered, said, system_of, text, user, value, without_choices
+from tunewright.data.formats._common import (
+    ByColumns,
+    answered,
+    said,
+    system_of,
+    text,
+    user,
+    value,
+    with_more,
+    without_choices,
+)
 
 
 class Question(ByColumns):
@@ -23,8 +33,6 @@ class Question(ByColumns):
     def parse(self, row: Row, how: How) -> Example:
         """The question is one user turn, with the context that it is about after it."""
         without_choices(row)
-        asked = text(value(row, self.columns, "question"), "question")
-        if row.get("context"):
-            asked = f"{asked}\n\n{text(row['context'], 'context')}"
+        asked = with_more(text(value(row, self.columns, "question"), "question"), row, "context")
         answer = value(row, self.columns, "answer")
         return Example((*system_of(row), user(asked)), answered(answer, how, lambda found: said(text(found, "answer"))))
