@@ -12,7 +12,9 @@ import pytest
 
 from commands import signal_after_steps, tunewright
 from tiny import save_tiny
+from tunewright.core.config import resolve
 from tunewright.core.errors import UserError
+from tunewright.pipeline.children import questions_of
 from tunewright.pipeline.compare import compare
 from tunewright.pipeline.evaluate import evaluate
 
@@ -150,6 +152,28 @@ def test_the_same_rows_in_other_words_are_compared_and_told(whole, tmp_path):
     known(other, answers=None)
     with pytest.raises(UserError, match="other test rows"):
         compare([whole[0], other])
+
+
+def test_figures_a_token_of_other_tokenizers_are_not_set_against_one_another(whole, tmp_path):
+    other = Path(shutil.copytree(whole[0], tmp_path / "other"))
+    info = json.loads((other / "info.json").read_text())
+    info["model"]["reading"] = "another tokenizer"
+    (other / "info.json").write_text(json.dumps(info))
+    told, plain = (compare([whole[0], run]).lines for run in (other, Path(whole[0])))
+    (said,) = [line for line in told if "whose tokens may be others" in line]
+    assert "nll of other" in said
+    assert "accuracy" not in said
+    rows, same = ([line for line in lines if line.startswith("other ") or "nll" in line] for lines in (told, plain))
+    assert rows != same
+    assert not [line for line in plain if "tokens may be others" in line]
+
+
+@pytest.mark.parametrize("changed", [{"generated_rows": 5}, {"max_new_tokens": 9}])
+def test_other_free_answers_are_other_questions(changed):
+    settings = resolve({}).settings
+    other = settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update=changed)})
+    assert questions_of(settings) != questions_of(other)
+    assert questions_of(settings) == questions_of(settings.model_copy(update={"seed": 7}))
 
 
 def test_private_runs_side_by_side_are_told_what_they_promise_together(whole, tmp_path):

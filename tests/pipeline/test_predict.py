@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tiny import save_tiny
@@ -15,6 +17,9 @@ from tunewright.core.config import Request
 from tunewright.core.errors import UserError
 from tunewright.core.progress import silent
 from tunewright.core.store import Run
+from tunewright.models.contracts import Generation
+from tunewright.models.families import causal_lm
+from tunewright.models.families.causal_lm import CausalLM
 from tunewright.pipeline import predict as module
 from tunewright.pipeline.predict import predict
 from tunewright.pipeline.train import train
@@ -82,6 +87,42 @@ def test_the_threshold_counts_rows_of_one_unit_as_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No threshold reaches"):
         module.threshold_for(run, 0.9)
     assert module.threshold_for(run, 0.6)[0] == 0.9
+
+
+def test_scores_that_are_no_numbers_give_no_answer(labelled, tmp_path, monkeypatch):
+    def broken(self, model, contexts, answers, terminator, settings=None):
+        return (np.array([math.nan, 0.0]) for _ in contexts)
+
+    monkeypatch.setattr(CausalLM, "choices", broken)
+    rows = tmp_path / "new.jsonl"
+    rows.write_text('{"text": "a red thing"}\n')
+    with pytest.raises(UserError, match="no finite probabilities"):
+        predict(labelled, rows, tmp_path / "out.jsonl")
+
+
+def test_a_model_that_was_trained_to_think_is_asked_where_it_thinks(tmp_path, monkeypatch):
+    """What a template writes in place of thoughts would close them; and what is given back is the answer."""
+    folder = save_tiny("qwen2", tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}{% if m.role == 'user' %}[{{ m.content }}]{% else %}<think>\n{{ m.reasoning_content }}"
+        "\n</think>\n\n{{ m.content }}</s>{% endif %}{% endfor %}"
+    )
+    answer = {"role": "assistant", "content": "So.", "reasoning_content": "Owls fly."}
+    rows = [{"messages": [{"role": "user", "content": f"Why {k}?"}, answer]} for k in range(40)]
+    run = trained(tmp_path, "thinks", rows)
+    assert json.loads((run / "info.json").read_text())["opens"] is False
+    asked = []
+
+    def wrote(model, contexts, stops, limit):
+        asked.extend(model.tokenizer.decode(list(ids)) for ids in contexts)
+        return (Generation("<think>\nOwls fly.\n</think>\n\nSo.", True) for _ in contexts)
+
+    monkeypatch.setattr(causal_lm, "greedy", wrote)
+    new = tmp_path / "new.jsonl"
+    new.write_text('{"messages": [{"role": "user", "content": "Why?"}]}\n')
+    predict(run, new, tmp_path / "out.jsonl")
+    assert asked == ["[Why?]"]
+    assert json.loads((tmp_path / "out.jsonl").read_text())["prediction"] == "So."
 
 
 def test_two_at_once_do_not_write_one_output(labelled, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from tunewright.core.store import Run
 from tunewright.pipeline import resume as module
 from tunewright.pipeline.result import Result
 from tunewright.pipeline.resume import resume
-from tunewright.pipeline.under_way import asked_of, under_way
+from tunewright.pipeline.under_way import asked_of, gone_on_from, under_way
 
 
 @pytest.fixture
@@ -30,6 +30,13 @@ def test_what_stops_in_a_child_is_still_asked_of_the_run_and_says_so(run):
         raise Interrupted(f"Stopped after step 5. Go on with: tunewright resume {child}")
     assert str(told.value) == f"Stopped after step 5. Go on with: tunewright resume {run.folder}"
     assert asked_of(run) == [{"verb": "evaluate", "set": ["seed=3"]}]
+
+
+def test_a_run_whose_path_has_spaces_is_named_whole(tmp_path):
+    run = Run(tmp_path / "my run")
+    with pytest.raises(Interrupted) as told, gone_on_from(run):
+        raise Interrupted(f"Stopped. Go on with: tunewright resume {run.children / 'seed-1'}")
+    assert str(told.value) == f"Stopped. Go on with: tunewright resume {run.folder}"
 
 
 def test_what_cannot_be_done_or_is_done_is_asked_no_more(run):
