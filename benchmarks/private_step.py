@@ -3,9 +3,9 @@
 One optimiser step (forward, clipped gradients, noise, AdamW) on SmolLM2 with LoRA r=16, norms alone, a hundredth of
 the matrices, and all weights but the tied table, against its non-private twin on the same rows, in turn, by the clock
 and by processor time; peak memory from processes of their own. `--rows`, `--tokens` and `--rounds` say how much; a
-method's name runs it alone. Rows begin with different tokens: the twin shares what rows of different people begin with
-alike, and a private step may not. Needs `tunewright fetch smollm2`. With the peers' interpreter in BENCH_PEER, Opacus
-does the same step.
+method's name runs it alone. Rows begin with different tokens, unless `--alike` says how many all begin with: the twin
+computes those once, and a private step once for each person. Needs `tunewright fetch smollm2`. With the peers'
+interpreter in BENCH_PEER, Opacus does the same step.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,13 @@ METHODS: Mapping[str, Any] = {
 GRADIENTS: Mapping[str, Any] = {"plain": "plain", "private": {"name": "private", "sigma": 1.0, "expected": 8.0}}
 
 
-def rows_of(count: int, tokens: int, vocabulary: int) -> list[Encoded]:
-    """Rows of random tokens, the second half of each trained."""
+def rows_of(count: int, tokens: int, vocabulary: int, alike: int = 0) -> list[Encoded]:
+    """Rows of random tokens, of which the first may be the same in all; the second half of each trained."""
     draw, found = np.random.default_rng(0), []
+    first = draw.integers(100, vocabulary, alike)
     for number in range(count):
-        ids = draw.integers(100, vocabulary, tokens)
-        at = np.arange(tokens // 2, tokens - 1)
+        ids = np.concatenate((first, draw.integers(100, vocabulary, tokens - alike)))
+        at = np.arange(max(tokens // 2, alike), tokens - 1)
         example = Example((), (Answer((text_part("x"),)),), id=str(number))
         found.append(Encoded(example, {"input_ids": ids}, tokens, at, ids[at + 1], np.ones(len(at), np.float32)))
     return found
@@ -58,6 +60,7 @@ def rows_of(count: int, tokens: int, vocabulary: int) -> list[Encoded]:
 def step(model: LoadedModel, optimiser: Optimiser, how: Gradients, rows: Sequence[Encoded]) -> tuple[float, float]:
     """Seconds by the clock and of the processor."""
     objective = build("objectives", "next_token")
+    model = replace(model, apart=how.private)
     started, worked = time.perf_counter(), time.process_time()
     with how.begin(model, dict(optimiser.parameters), "secret") as making:
         batch = model.family.collate(model, rows)
@@ -81,10 +84,10 @@ def memory(name: str, gradients: str, rows: int, tokens: int) -> int:
     return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
-def compare(name: str, rows: int, tokens: int, rounds: int) -> dict[str, Any]:
-    """Alternating steps, then the peak of each."""
+def compare(name: str, data: Sequence[Encoded], rounds: int) -> dict[str, Any]:
+    """Alternating steps, then the peak of each on rows as many and as long."""
     model, optimiser = opened(name)
-    data = rows_of(rows, tokens, 40000)
+    rows, tokens = len(data), data[0].length
     hows = {key: build("gradients", setting) for key, setting in GRADIENTS.items()}
     for how in hows.values():
         step(model, optimiser, how, data)
@@ -122,6 +125,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--alike", type=int, default=0)
     asked = parser.parse_args()
     if asked.child:
         name, gradients = asked.names
@@ -130,7 +134,8 @@ def main() -> None:
             step(model, optimiser, build("gradients", GRADIENTS[gradients]), rows_of(asked.rows, asked.tokens, 40000))
         print(peak_memory())  # not ru_maxrss, which a process takes over from the one that started it
         return
-    found = [compare(name, asked.rows, asked.tokens, asked.rounds) for name in asked.names or METHODS]
+    data = rows_of(asked.rows, asked.tokens, 40000, asked.alike)
+    found = [compare(name, data, asked.rounds) for name in asked.names or METHODS]
     if "BENCH_PEER" in os.environ:
         found.append(peer(asked))
     if asked.json:

@@ -284,3 +284,16 @@ def test_list_models_tells_licence_and_how_to_fetch(capsys):
     out = capsys.readouterr().out
     assert "smollm2: Apache-2.0; " in out
     assert "gemma3-270m: Gemma Terms of Use; not fetched: tunewright fetch gemma3-270m" in out
+
+
+def test_what_noise_is_worth_is_printed_as_json(capsys):
+    asked = ["epsilon", "--q", "0.01", "--steps", "1000", "--delta", "1e-5"]
+    assert main([*asked, "--sigma", "1.0"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"prv": pytest.approx(1.83, abs=0.02), "rdp": pytest.approx(2.1, abs=0.02)}
+    assert main([*asked, "--target-epsilon", "1.84"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["sigma"] == pytest.approx(1.0, abs=0.01)
+    assert found["prv"] <= 1.84
+    assert main([*asked, "--target-epsilon", "-1"]) == 2
+    assert "epsilon" in capsys.readouterr().err

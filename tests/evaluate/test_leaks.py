@@ -48,6 +48,12 @@ def test_half_the_promised_noise_is_a_broken_claim_whatever_the_bound_says(noise
     assert (blocks(leaks)[0].tone == "bad") is broken
 
 
+@pytest.mark.parametrize(("noise", "said"), [(0.95, "as it should be"), (1.6, "no less than it should be; rows that")])
+def test_what_is_not_told_from_the_noise_is_not_called_exact(noise, said) -> None:
+    found = replace(_canaried(0.0, Claim(1.0, 1e-5)), steps=4, noise=noise)
+    assert any(f"times the promised one: {said}" in line for line in sentences(Leaks(Claim(1.0, 1e-5), found, None)))
+
+
 def test_nothing_found_breaks_nothing_and_is_no_proof() -> None:
     claim = Claim(1.0, 1e-5)
     found = _canaried(0.0, claim)

@@ -29,6 +29,7 @@ from tunewright.pipeline import own_rows
 from tunewright.pipeline import train as pipeline_train
 from tunewright.pipeline.audit import audit
 from tunewright.pipeline.digits import shape, write_digits
+from tunewright.pipeline.evaluate import evaluate
 from tunewright.pipeline.own_rows import one_a_unit
 from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.train import train
@@ -213,6 +214,16 @@ def test_what_makes_no_sense_is_refused(audited, place):
     assert not (place / "few").exists()
 
 
+@pytest.mark.parametrize("overlong", ["error", "drop"])
+def test_canaries_that_are_longer_than_allowed_are_told_before_anything_is_written(place, overlong):
+    rows = [{"prompt": f"Why {n}?", "completion": f"So {n}"} for n in range(60)]
+    (place / "short.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sets = ("audit.canaries=20", "train.max_length=40", f"data.on_overlong={overlong}")
+    with pytest.raises(UserError, match="canaries are longer than train.max_length, so they could not be trained on"):
+        train(_request(place, "short.jsonl", "model", f"short-{overlong}", *sets), silent)
+    assert not (place / f"short-{overlong}").exists()
+
+
 def test_a_lost_file_of_coins_stops_the_run_from_going_on(audited):
     run, _, _ = audited
     path = run.folder / "canaries.json"
@@ -271,6 +282,7 @@ def test_a_private_run_is_held_to_its_epsilon_and_its_control_has_none(place, mo
     assert price["name"] == "accuracy"
     assert price["low"] <= price["difference"] <= price["high"]
     _an_interrupted_control_is_gone(run, monkeypatch)
+    _a_killed_control_is_gone_once_the_run_is_judged(run)
     _a_control_with_more_canaries_tells_no_price(run, monkeypatch)
 
 
@@ -289,6 +301,13 @@ def _a_control_with_more_canaries_tells_no_price(run, monkeypatch):
     assert "not bounded" in result.lines[0]
     assert any("What privacy costs was not measured" in line and "--twin 20 --control" in line for line in result.lines)
     assert run.read("evaluations/audit.json")["price"] == []
+
+
+def _a_killed_control_is_gone_once_the_run_is_judged(run):
+    control = run.folder / "children" / "control"
+    (control / "model").mkdir(parents=True)
+    evaluate(run.folder, ("evaluate.probes=[]", "evaluate.baselines=[]"))
+    assert not control.exists()
 
 
 def _an_interrupted_control_is_gone(run, monkeypatch):

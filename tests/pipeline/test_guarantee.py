@@ -69,6 +69,13 @@ def test_rows_that_cannot_keep_the_promise_are_told_the_nearest(units, privacy, 
         private_job(job(units, batch=8), PrivacySettings(**{"target_epsilon": 3, **privacy}))
 
 
+def test_somebody_spelt_otherwise_among_the_held_out_rows_is_told_too():
+    own, privacy = job([f"P{n}" for n in range(100)]), PrivacySettings(target_epsilon=3, unit="patient")
+    private_job(own, privacy, [Example((), (), id="t", unit="P7"), Example((), (), id="u", unit="Q7")])
+    with pytest.raises(UserError, match="2 names in column 'patient' differ from another one in case"):
+        private_job(own, privacy, [Example((), (), id="t", unit="p7")])
+
+
 def test_the_nearest_promise_is_kept_when_it_is_asked_for():
     with pytest.raises(UserError) as told:
         private_job(job([None] * 60, batch=8), PrivacySettings(target_epsilon=0.02))

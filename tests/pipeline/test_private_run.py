@@ -12,16 +12,18 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from tiny import save_tiny
 from tunewright.core.config import Request
-from tunewright.core.errors import UserError
+from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.files import cache_folder
 from tunewright.core.progress import silent
-from tunewright.core.settings import DataSettings
+from tunewright.core.settings import DataSettings, PrivacySettings
 from tunewright.core.store import Run
 from tunewright.core.words import coarse
 from tunewright.data.dataset import open_dataset
+from tunewright.pipeline import train as train_module
 from tunewright.pipeline import tune as tune_module
 from tunewright.pipeline.check import check
 from tunewright.pipeline.discretion import hide
@@ -30,6 +32,7 @@ from tunewright.pipeline.resume import resume
 from tunewright.pipeline.tune import tune
 from tunewright.pipeline.twins import twin_of
 from tunewright.runs.opening import forget_noise_key, open_tuned
+from tunewright.train.stopping import StopRequest
 
 from .test_whole import write_rows
 
@@ -133,6 +136,31 @@ def test_a_key_that_cannot_be_deleted_is_an_error_wherever_the_run_is_met(tmp_pa
     for meet in met:
         with pytest.raises(UserError, match=r"could not be deleted\. It holds the key of the noise"):
             meet(run)
+
+
+def test_a_run_that_was_begun_under_privacy_does_not_go_on_without_it(made, monkeypatch):
+    model, rows, folder = made
+    out = folder / "begun"
+    half = StopRequest()
+    half.requested = True
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(train_module, "StopRequest", lambda: half)
+        tune(Request(data=rows, model=model, sets=(*SETS, "method=norm"), out=out))
+    plan = out / "plan.yaml"
+    told = yaml.safe_load(plan.read_text())
+    told["resolved"]["privacy"] = {**PrivacySettings().model_dump()}
+    plan.write_text(yaml.safe_dump(told, sort_keys=False))
+    with pytest.raises(UserError, match="begun under privacy, and its plan.yaml now has none"):
+        resume(out)
+
+
+def test_rows_that_cannot_be_encoded_are_not_quoted_nor_measured(made):
+    model, rows, folder = made
+    sets = (*SETS, "train.max_length=24", "data.on_overlong=error")
+    with pytest.raises(UserError) as told:
+        tune(Request(data=rows, model=model, sets=sets, out=folder / "long"))
+    assert "longer than 24 tokens (train.max_length)" in str(told.value)
+    assert not re.search(r"\d tokens, allowed", str(told.value))
 
 
 def test_likely_identifiers_are_counted_for_whoever_has_the_rows(made, tmp_path):

@@ -71,6 +71,18 @@ def test_a_twin_of_the_audit_is_part_of_what_is_signed(tmp_path):
     assert "For the audit a twin" not in (tmp_path / "report.md").read_text(), "it is not trained yet"
 
 
+def test_a_control_that_an_audit_left_is_told_in_red(tmp_path):
+    (tmp_path / "privacy.json").write_text(json.dumps(FOUND))
+    for there in (True, False):
+        if there:
+            (tmp_path / "children" / "control").mkdir(parents=True)
+        else:
+            (tmp_path / "children" / "control").rmdir()
+        write(Run(tmp_path))
+        assert ("trained WITHOUT privacy on the same rows" in (tmp_path / "report.md").read_text()) == there
+    assert [privacy_blocks(FOUND, control_there=there)[0].tone for there in (True, False)] == ["bad", "plain"]
+
+
 def test_given_noise_is_told_in_red():
     text, _ = privacy_blocks({**FOUND, "private": False, "why_not": "the noise was given"})
     assert text.tone == "bad"

@@ -17,6 +17,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.files import read_json, write_atomic
 from tunewright.core.records import Answer, Example, Part, Turn, text_part
 from tunewright.core.seeds import stream
+from tunewright.data.encoder import Encoder, Overlong, Unencodable, encode_all
 
 FILE = "canaries.json"
 """In the run folder, for its owner alone, until the run is deleted."""
@@ -116,6 +117,23 @@ class Canaries:
     def included(self, mould: Mould) -> tuple[Example, ...]:
         """Those that are trained on."""
         return tuple(row for row, coin in zip(self.rows(mould), self.coins, strict=True) if coin)
+
+    def require_encodable(self, encoder: Encoder, mould: Mould) -> None:
+        """All of them, in and out, must become rows: one that did not would be counted as trained on, and was not.
+
+        Raises:
+            UserError: Some are too long, or the model's template refuses them.
+        """
+        rows = self.rows(mould)
+        wanting = [found for found in encode_all(encoder, rows) if isinstance(found, Unencodable) or not found]
+        other = [str(found) for found in wanting if isinstance(found, Unencodable) and not isinstance(found, Overlong)]
+        if other:
+            raise UserError(f"audit.canaries: a canary cannot be encoded: {other[0]}. Or set audit.canaries: 0.")
+        if wanting:
+            raise UserError(
+                f"audit.canaries: {len(wanting)} of {len(rows)} canaries are longer than train.max_length, so they "
+                "could not be trained on. Raise it, or set audit.canaries: 0."
+            )
 
     def _row(self, number: int, mould: Mould) -> Example:
         draw = stream(self.key, "canary", number)

@@ -159,7 +159,7 @@ def _to_be_trained(example: Example) -> bool:
 def _problems(
     tally: _Tally, loss_on: str, on_overlong: str, refused: Sequence[tuple[Example, Unencodable]]
 ) -> list[str]:
-    problems = [f"{example.source}: {error}." for example, error in refused]
+    problems = [f"{example.source}: {error.told()}." for example, error in refused]
     if overlong := [example for example, error in refused if isinstance(error, Overlong)]:
         problems.append(
             f"Rows are longer than allowed{_WHY.get(on_overlong, '')}. Raise train.max_length, or set data.on_overlong "

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tunewright.core.blocks import Span
 from tunewright.core.records import Example
+from tunewright.data.formats import HIDDEN
 
 _BATCH = 256
 """Examples that are encoded together: enough to keep a tokenizer's threads busy, few enough to hold."""
@@ -58,13 +59,22 @@ class Encoder(Protocol):
 class Unencodable(ValueError):
     """This example cannot be encoded; the message says what was found and what is allowed."""
 
+    def told(self) -> str:
+        """The message, and of private rows only that there is one: it may quote the row, or tell its length."""
+        return "cannot be encoded as it stands (why is not shown: the rows are private)" if HIDDEN.get() else str(self)
+
 
 class Overlong(Unencodable):
     """The example is longer than `max_length`."""
 
     def __init__(self, length: int, allowed: int) -> None:
         self.length = length
+        self.allowed = allowed
         super().__init__(f"{length} tokens, allowed are {allowed} (train.max_length)")
+
+    def told(self) -> str:
+        """The length, unless rows are private."""
+        return f"longer than {self.allowed} tokens (train.max_length)" if HIDDEN.get() else str(self)
 
 
 def encode_all(encoder: Encoder, examples: Sequence[Example]) -> Iterator[Sequence[Encoded] | Unencodable]:

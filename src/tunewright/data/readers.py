@@ -15,7 +15,7 @@ from tunewright.core.errors import MissingPart, UserError, nearest
 from tunewright.data import lines as files
 from tunewright.data._stata import read_stata
 from tunewright.data.class_folder import is_class_folder, pictures_of
-from tunewright.data.formats import counted, shown
+from tunewright.data.formats import HIDDEN, counted, shown
 from tunewright.data.lines import check_bytes, numbered_lines
 
 MAX_JSON = 2**30
@@ -157,7 +157,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> Row:
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key '{twice}' twice in one object")
+        raise ValueError(f"{'a key' if HIDDEN.get() else f'the key {twice!r}'} twice in one object")
     return row
 
 

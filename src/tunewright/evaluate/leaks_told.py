@@ -13,6 +13,8 @@ from tunewright.evaluate.membership import Share, share_of
 
 _ENOUGH = 0.9
 """Noise over the promised one below which something is wrong; measuring it is far more exact than this."""
+_MORE = 1.1
+"""From here on what is found holds more than the noise."""
 _MOST_BITS = 6
 """From here on exposures are shown in one bar; few canaries come so far by chance."""
 
@@ -29,6 +31,8 @@ def sentences(leaks: Leaks) -> list[str]:
     if leaks.canaries and leaks.canaries.noise is not None:
         noise = leaks.canaries.noise
         fits = "as it should be" if noise >= _ENOUGH else "LESS than was promised; please report the fault"
+        if noise > _MORE:
+            fits = "no less than it should be; rows that are not told apart here count as noise"
         said.append(f"The noise found in the released sums is {noise:.2f} times the promised one: {fits}.")
     for cost in leaks.price:
         said.append(

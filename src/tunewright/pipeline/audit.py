@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -33,7 +32,7 @@ from tunewright.pipeline.traced import look_inside
 from tunewright.pipeline.twins import twin_of
 from tunewright.pipeline.under_way import under_way
 from tunewright.report import write as write_report
-from tunewright.runs.opening import open_tuned
+from tunewright.runs.opening import delete_control, open_tuned
 from tunewright.train import accountant
 from tunewright.train.stopping import ending
 
@@ -74,7 +73,7 @@ def audit(
         )
     kept = str(json_out.resolve()) if json_out else ""
     with run.writing(), under_way(run, "audit", twin=twin, control=control, json=kept):
-        _delete_control(run)  # of an audit that was killed
+        delete_control(run)  # of an audit that was killed
         audited = twin_of(run, "audited", {"audit.canaries": twin}, progress) if twin else run
         _as_many(audited, twin)
         planted = twin or len(prepared.canaries.coins)
@@ -118,22 +117,7 @@ def _control(run: Run, sets: Mapping[str, Any], progress: Progress) -> Iterator[
                 f"Go on with: tunewright resume {run.folder}"
             ) from None
         finally:
-            _delete_control(run)
-
-
-def _delete_control(run: Run) -> None:
-    """Deletes the control where there is one.
-
-    Raises:
-        UserError: It is still there.
-    """
-    control = run.child("control").folder
-    shutil.rmtree(control, ignore_errors=True)
-    if control.exists():
-        raise UserError(
-            f"{control} could not be deleted. It was trained without privacy on rows that are promised it: delete that "
-            "folder yourself."
-        )
+            delete_control(run)
 
 
 def _as_many(audited: Run, twin: int) -> None:

@@ -50,7 +50,7 @@ from tunewright.pipeline.rows import row_blocks
 from tunewright.pipeline.scratch import scratch_outcomes
 from tunewright.pipeline.under_way import under_way
 from tunewright.report import write as write_report
-from tunewright.runs.opening import open_tuned
+from tunewright.runs.opening import delete_control, open_tuned
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ def evaluate(folder: Path, overrides: Sequence[str] = (), progress: Progress = s
     prepared = reopen(run, overrides, progress)
     asked.needs_test(prepared)
     with run.writing():
+        delete_control(run)  # of an audit that was killed
         tuned = open_tuned(run, prepared.dtype, prepared.model)
         base_model = open_model(prepared.model.origin, prepared.dtype)
         with under_way(run, "evaluate", set=list(overrides)):

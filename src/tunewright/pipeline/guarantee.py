@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from tunewright.core import plugins
 from tunewright.core.errors import UserError
-from tunewright.core.records import unit_of
+from tunewright.core.records import Example, unit_of
 from tunewright.core.settings import PrivacySettings
 from tunewright.core.store import Run
 from tunewright.core.words import rounded_up
@@ -47,14 +48,19 @@ _FEWEST = 20
 """Units below which no useful noise hides one."""
 
 
-def private_job(job: Job, privacy: PrivacySettings) -> Job:
+def private_job(job: Job, privacy: PrivacySettings, held_out: Iterable[Example] = ()) -> Job:
     """The same job with units drawn by Poisson, clipped gradients, and the noise that the target needs.
+
+    Args:
+        job: Without privacy.
+        privacy: What is promised to whom.
+        held_out: Validation and test rows, which nobody of the training rows may be of.
 
     Raises:
         UserError: The rows cannot keep the promise; the sentence names the nearest that they can.
     """
     settings = job.settings
-    _one_unit_each(job, privacy)
+    _one_unit_each(job, privacy, held_out)
     _one_rotation(job)
     rows_a_step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     most = privacy.rows_per_unit or settings.per_device_train_batch_size
@@ -264,7 +270,7 @@ def _gradients(job: Job, batches: Iterable[Sequence[Encoded]], name: str) -> dic
 _ZEROS_AND_SPACES = re.compile(r"\s+|(?<!\d)0+(?=\d)")
 
 
-def _one_unit_each(job: Job, privacy: PrivacySettings) -> None:
+def _one_unit_each(job: Job, privacy: PrivacySettings, held_out: Iterable[Example]) -> None:
     # Rows that a mitigation adds are nobody's.
     examples = (job.train[index].example for index in range(len(job.train) - job.woven))
     if privacy.unit != "row":
@@ -274,7 +280,8 @@ def _one_unit_each(job: Job, privacy: PrivacySettings) -> None:
                 f"privacy.unit: {nameless} training rows have nothing in column '{privacy.unit}', so nobody knows whom "
                 "to protect. Fill it in, or delete these rows."
             )
-        _spelt_one_way(privacy.unit, {name for name in names if name})
+        elsewhere = (example.unit for example in held_out)
+        _spelt_one_way(privacy.unit, {name for name in chain(names, elsewhere) if name})
         return
     rows: dict[str, set[str]] = {}
     for example in examples:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from tunewright.core import plugins
 from tunewright.data.formats import HIDDEN
 from tunewright.models.contracts import LoadedModel
@@ -40,4 +42,6 @@ def _job(prepared: Prepared, model: LoadedModel) -> Job:
         by,
         hidden=HIDDEN.get(),
     )
-    return private_job(job, prepared.settings.privacy) if prepared.settings.privacy.on else job
+    if not prepared.settings.privacy.on:
+        return job
+    return private_job(job, prepared.settings.privacy, chain(prepared.dataset.valid, prepared.dataset.test))

@@ -144,6 +144,8 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None, op
     encoder = model.family.encoder(model, encode)
     encoding = _Encoding(encoder, progress)
     canaries = canaries or Canaries.draw(settings.audit.canaries)
+    if canaries.coins:
+        canaries.require_encodable(encoder, mould_of(rows))
     planted = canaries.included(mould_of(rows)) if canaries.coins else ()
     train = encoding.pieces(learned, "train", planted)
     valid = _able_to_choose(encoding.pieces(folded(rows.dataset.valid), "valid"))

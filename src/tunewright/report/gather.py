@@ -223,7 +223,10 @@ _CHAPTERS: dict[str, Callable[[_Files], list[Block]]] = {
     "evaluations/comparison.json": _comparison,
     "events.jsonl": lambda files: training_blocks(files.events),
     "privacy.json": lambda files: privacy_blocks(
-        files.read("privacy.json"), files.run.checkpoints.exists(), _audited_twin(files.run)
+        files.read("privacy.json"),
+        files.run.checkpoints.exists(),
+        _audited_twin(files.run),
+        files.run.child("control").folder.exists(),
     ),
     "evaluations": _probes,
     "evaluations/audit.json": lambda files: blocks.validate_python(files.audit.get("blocks", [])),

@@ -11,13 +11,16 @@ from tunewright.core.words import decimals, rounded_up
 Json = Mapping[str, Any]
 
 
-def privacy_blocks(found: Json | None, key_there: bool = False, twin: Json | None = None) -> list[Block]:
+def privacy_blocks(
+    found: Json | None, key_there: bool = False, twin: Json | None = None, control_there: bool = False
+) -> list[Block]:
     """The guarantee as a paragraph and a table; nothing for a run without privacy.
 
     Args:
         found: The content of privacy.json.
         key_there: Whether checkpoints are left, in which the key of the noise lies.
         twin: The same of a twin with canaries, if one was trained on the same rows.
+        control_there: Whether a killed audit left a twin that was trained on them without privacy.
     """
     if not found:
         return []
@@ -25,7 +28,9 @@ def privacy_blocks(found: Json | None, key_there: bool = False, twin: Json | Non
         warning = f"This run is NOT private: {found['why_not']}. Its noise protects nobody; use it for tests alone."
         return [Text(title="Privacy", section="privacy", tone="bad", paragraphs=[warning]), _table(found)]
     paragraphs = [*_paragraphs(found, _KEY_THERE if key_there else _KEY_GONE), *_of_both(found, twin)]
-    text = Text(title="Privacy", section="privacy", tone="bad" if key_there else "plain", paragraphs=paragraphs)
+    paragraphs = [_CONTROL_THERE, *paragraphs] if control_there else paragraphs
+    tone = "bad" if key_there or control_there else "plain"
+    text = Text(title="Privacy", section="privacy", tone=tone, paragraphs=paragraphs)
     return [text, _table(found)]
 
 
@@ -33,6 +38,11 @@ _KEY_GONE = "and was deleted with the checkpoints."
 _KEY_THERE = (
     "and is STILL THERE, in checkpoints/: whoever has it can take the noise away. Nothing is promised until that "
     "folder is deleted, which `tunewright resume` does."
+)
+
+_CONTROL_THERE = (
+    "children/control holds a twin that was trained WITHOUT privacy on the same rows; an audit that was killed left it. "
+    "Nothing is promised until that folder is deleted, which `tunewright evaluate` and `tunewright audit` do."
 )
 
 

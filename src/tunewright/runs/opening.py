@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import torch
 
@@ -70,6 +71,26 @@ def forget_noise_key(run: Run) -> None:
             f"{run.checkpoints} could not be deleted. It holds the key of the noise, with which the promise is void. "
             f"Delete that folder, then go on: tunewright resume {run.folder}"
         )
+
+
+def delete_control(run: Run) -> None:
+    """Deletes the twin without privacy that an audit which was killed left; does nothing where there is none.
+
+    Raises:
+        UserError: It is still there.
+    """
+    control = control_of(run)
+    shutil.rmtree(control, ignore_errors=True)
+    if control.exists():
+        raise UserError(
+            f"{control} could not be deleted. It was trained without privacy on rows that are promised it: delete that "
+            "folder yourself."
+        )
+
+
+def control_of(run: Run) -> Path:
+    """Where an audit keeps the twin without privacy while it needs it."""
+    return run.child("control").folder
 
 
 def serve(model: LoadedModel, settings: PlanSettings) -> LoadedModel:

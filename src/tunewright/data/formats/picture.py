@@ -12,7 +12,7 @@ from tunewright.core.errors import MissingPart
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example, Part, Turn
 from tunewright.data.class_folder import PICTURES
-from tunewright.data.formats import Flaw, How, Row, shown
+from tunewright.data.formats import HIDDEN, Flaw, How, Row, shown
 from tunewright.data.formats._common import answered, has_all, label_of, value
 
 MOST_PIXELS = 4096 * 4096
@@ -54,7 +54,7 @@ def _pixels(found: Any) -> NDArray[np.uint8]:
         raise Flaw("image", shown(found), expected, "correct it or delete the row")
     if pixels.min() < 0 or pixels.max() > 255:
         found_range = f"numbers from {pixels.min()} to {pixels.max()}"
-        raise Flaw("image", found_range, "numbers from 0 to 255", "bring them to that range")
+        raise Flaw("image", "other numbers" if HIDDEN.get() else found_range, "numbers from 0 to 255", "bring them to that range")
     return pixels.astype(np.uint8)
 
 
