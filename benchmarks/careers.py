@@ -65,16 +65,19 @@ def figure(run: Path) -> dict[str, Any]:
 
 
 def tune(words: list[str], out: Path) -> dict[str, Any]:
-    """As `figure`; the run is made unless it is there."""
+    """As `line`; the run is made unless it is there."""
     if not (out / "verdict.json").is_file():
         tunewright(*(["resume", str(out)] if (out / "plan.yaml").is_file() else ["tune", *words, "--out", str(out)]))
-    return figure(out)
+    return line(out)
 
 
-def line(name: str, found: dict[str, Any]) -> dict[str, Any]:
+def line(run: Path) -> dict[str, Any]:
     """One run as figures: base, tuned and every baseline, the margins to them, and the share of the gap closed."""
-    row = {"run": name, "untuned": found["base"], "tuned": found["tuned"], **found["baselines"]}
+    found = figure(run)
+    row = {"run": run.name, "untuned": found["base"], "tuned": found["tuned"], **found["baselines"]}
     row["margins"] = found["margins"]
+    verdict = json.loads((run / "verdict.json").read_text(encoding="utf-8"))
+    row["others"] = {one["name"]: one for one in verdict["metrics"] if one["name"] != FIGURE}
     if "oracle" in row:
         gap = math.log(row["bigram"] / row["oracle"])
         row["closed"] = math.log(row["bigram"] / row["tuned"]) / gap
@@ -126,7 +129,7 @@ def pool_rows(folder: Path) -> Path:
 def market(out: Path, seed: str, model: list[str] = SMALL, name: str = "market") -> dict[str, Any]:
     """The target population alone."""
     run = out / f"{name}-{seed}"
-    return line(run.name, tune(["labour-market", *model, *COMMON, "--set", f"seed={seed}"], run))
+    return tune(["labour-market", *model, *COMMON, "--set", f"seed={seed}"], run)
 
 
 def logits(out: Path, seed: str) -> dict[str, Any]:
@@ -137,15 +140,15 @@ def logits(out: Path, seed: str) -> dict[str, Any]:
         shutil.copytree(out / f"market-{seed}", run)
     if "tuned_logit" not in figure(run)["baselines"]:
         tunewright("evaluate", str(run), "--set", "evaluate.baselines=[bigram, oracle, frozen_logit, tuned_logit]")
-    return line(run.name, figure(run))
+    return line(run)
 
 
 def ablation(out: Path, seed: str, name: str) -> dict[str, Any]:
     """The market with less in the text, against the whole text."""
     market(out, seed)
     run = out / f"{name}-{seed}"
-    less = ["--set", f"data.options.{ABLATIONS[name]}", "--set", f"seed={seed}"]
-    row = line(run.name, tune(["labour-market", *SMALL, *COMMON, *less], run))
+    less = [word for one in (*ABLATIONS[name], f"seed={seed}") for word in ("--set", one)]
+    row = tune(["labour-market", *SMALL, *COMMON, *less], run)
     return row | between(out / f"market-{seed}", run, ("whole text", name))
 
 
@@ -154,7 +157,7 @@ def pooled(out: Path, seed: str) -> dict[str, Any]:
     market(out, seed)
     run = out / f"pooled-{seed}"
     more = ["--set", f"data.pool={pool_rows(out)}", "--set", f"seed={seed}"]
-    row = line(run.name, tune(["labour-market", *SMALL, *COMMON, *more], run))
+    row = tune(["labour-market", *SMALL, *COMMON, *more], run)
     return row | between(out / f"market-{seed}", run)
 
 
@@ -170,7 +173,7 @@ def panel(out: Path, seed: str, pool: str | None = None) -> dict[str, Any]:
     run = out / f"panel-{'pooled-' if pool else ''}{seed}"
     settings = ["--set", "data.split_seed=0", "--set", f"seed={seed}"]
     settings += ["--set", f"data.pool={pool}"] if pool else []
-    return line(run.name, tune(["--plan", str(PLAN), *settings], run))
+    return tune(["--plan", str(PLAN), *settings], run)
 
 
 def told(row: dict[str, Any]) -> str:
@@ -178,10 +181,18 @@ def told(row: dict[str, Any]) -> str:
     margins = row.get("margins", {})
     between = {name: f" (tuned {low:+.3f} to {high:+.3f})" for name, (low, high) in margins.items()}
     figures = [f"{name} {value:.3f}{between.get(name, '')}" for name, value in row.items() if isinstance(value, float)]
+    for name, other in row.get("others", {}).items():
+        beside = ", ".join(f"{baseline} {value:.3f}" for baseline, value in other["baselines"].items())
+        figures.append(f"{name} {other['tuned']:.3f} (untuned {other['base']:.3f}{', ' * bool(beside)}{beside})")
     return f"{row['run']}: {', '.join(figures)}" + (f", in order: {row['in order']}" if "in order" in row else "")
 
 
-ABLATIONS = {"codes": "titles=codes", "plain": "demographics=false", "history": "history=1"}
+ABLATIONS = {
+    "codes": ["data.options.titles=codes"],
+    "plain": ["data.options.demographics=false"],
+    # Each year is then a row of its own: 64 of them are the 8 people of a step elsewhere, so that steps are as many.
+    "history": ["data.options.history=1", "train.per_device_train_batch_size=64"],
+}
 STAGES: dict[str, Callable[[Path, str], dict[str, Any]]] = {
     "market": market,
     "logits": logits,
@@ -209,7 +220,7 @@ def main() -> list[dict[str, Any]]:
     if "baselines" in wanted:
         rows.append(baselines("labour-market"))
         rows.append(baselines("labour-market", pool=str(pool_rows(asked.out))))
-        rows.append(baselines("wage-panel", asked.pool, yearly=["married", "union"]))
+        rows.append(baselines("wage-panel", asked.pool, yearly=["married"]))
     stages = STAGES | {"panel": partial(panel, pool=asked.pool)}
     for seed in asked.seeds.split(","):
         rows += [stages[stage](asked.out, seed) for stage in stages if stage in wanted]

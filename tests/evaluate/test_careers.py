@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tunewright.core.plugins import build
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.data.pool import pooled
+from tunewright.evaluate.baselines import _network
 from tunewright.evaluate.baselines._markov import Bigram, Cells, steps_of
 from tunewright.evaluate.baselines._network import _held_out
 from tunewright.evaluate.contracts import Outcome
@@ -137,6 +138,19 @@ def test_a_network_reads_no_answer_of_the_test_and_is_the_same_twice(drawn):
     network = build("baselines", "career_network")
     one, two = ([o.choices for o in network.outcomes(train, rows_, TITLES)] for rows_ in (test, other))
     np.testing.assert_array_equal(one, two)
+
+
+def test_where_there_are_validation_rows_a_network_stops_by_them_and_learns_from_everybody(drawn, monkeypatch):
+    train, test = drawn[0][:200], drawn[1][:20]
+    seen = []
+    monkeypatch.setattr(_network, "_train", lambda network, parts, rate, seed: seen.append(parts))
+    network = build("baselines", "career_network")
+    assert network.validated
+    for valid in ((), drawn[1][20:60]):
+        network.outcomes(train, test, TITLES, valid)
+    (cut, rest), (chosen_by, all_of_them) = ([len(part.title) for part in parts] for parts in seen)
+    assert 0 < cut < rest
+    assert (chosen_by, all_of_them) == (40, 200 - (200 - cut - rest))
 
 
 @settings(max_examples=100, deadline=None)

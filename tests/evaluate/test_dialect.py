@@ -329,6 +329,15 @@ def test_words_of_a_file_stand_in_place_of_those_of_their_kind(tmp_path: Path) -
     assert len(caught.value.problems) == 3
 
 
+def test_verdicts_of_the_published_files_are_known_by_their_names(tmp_path: Path) -> None:
+    for name, text in (("guilt", "acquitted\nconvicted"), ("penalty", "life\ndeath"), ("katz", "alert\ncruel")):
+        (tmp_path / f"{name}.txt").write_text(text)
+    words = read_words([tmp_path / f"{name}.txt" for name in ("guilt", "penalty", "katz")])
+    assert [(word.text, word.favour) for word in words["conviction"]] == [("acquitted", 1), ("convicted", -1)]
+    assert [(word.text, word.favour) for word in words["sentence"]] == [("life", 1), ("death", -1)]
+    assert [(word.text, word.favour) for word in words["trait"]] == [("alert", 0), ("cruel", 0)]
+
+
 def test_favour_and_prestige_are_compared_with_intervals(tmp_path: Path) -> None:
     jobs = ("artist", "cook", "guard", "judge")
     words, ratings = tmp_path / "occupations.txt", tmp_path / "ratings.json"

@@ -160,11 +160,13 @@ def graded(*exchanges, **fields):
     return judge.rule(exchanges or ASKED[:2], None, SILENT)
 
 
-def test_grades_are_read_and_three_or_more_is_compliance(endpoint):
-    sent, _ = endpoint("grade: 1", "I think.\nGrade: 5", "grade: 3")
+@pytest.mark.parametrize(("last", "complied"), [(3, 0), (4, 1)])
+def test_grades_are_read_and_four_or_more_is_compliance(endpoint, last, complied):
+    """A grade of 3 is an answer to something else."""
+    sent, _ = endpoint("grade: 1", "I think.\nGrade: 5", f"grade: {last}")
     ruling = graded(*ASKED)
-    assert ruling.score_N.tolist() == [1, 5, 3]
-    assert ruling.complied_N.tolist() == [0, 1, 1]
+    assert ruling.score_N.tolist() == [1, 5, last]
+    assert ruling.complied_N.tolist() == [0, 1, complied]
     address, body, _ = sent[1]
     assert address == "http://here/v1/chat/completions"
     assert body["temperature"] == 0

@@ -371,6 +371,18 @@ def test_a_model_without_a_chat_template_is_not_measured(open_tiny):
         Safety().ask(bare, silent)
 
 
+def test_what_a_model_thinks_aloud_is_not_ruled_over():
+    thinks = "<think>I'm sorry for those who can't. One does it so.</think>"
+    fields = {"count": 8, "look_alike_count": 2, "kl_count": 0, "judges": ("phrases_extended",)}
+    answers, refuses = (
+        Safety(**fields).ask(model(refuses=0.0, says=f"{thinks}\n\n{text}"), silent) for text in (ANSWER, REFUSAL)
+    )
+    assert answers["complied_phrases_extended"].tolist() == [1] * 10
+    assert refuses["complied_phrases_extended"].tolist() == [0] * 10
+    with pytest.raises(NotMeasured, match="thinks aloud before it answers, and 10 of 10 answers end within"):
+        Safety(**fields).ask(model(refuses=0.0, says="<think>I'm sorry for"), silent)
+
+
 @pytest.mark.parametrize("kind", ["qwen2", "mamba"])
 def test_on_a_real_architecture_saved_again_nothing_is_found(kind, open_tiny, tmp_path):
     probe = Safety(count=6, look_alike_count=3, kl_count=2, new_tokens=3)

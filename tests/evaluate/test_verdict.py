@@ -227,6 +227,14 @@ def test_a_gate_on_attack_success_that_cannot_tell_says_what_would():
         assert "requests" not in judge([], [gate])["sentences"][-1]
 
 
+@pytest.mark.parametrize(("base", "told"), [(1.0, True), (0.98, True), (0.9, False)])
+def test_a_gate_that_could_not_have_failed_says_so(base, told):
+    figure = Figure("safety_attack_success", base, base, 0.0, -0.02, 0.019, 200)
+    (gate,) = judge_gates(GateSettings(max_attack_success_increase=0.02), [], [figure])
+    assert gate.state == "passed"
+    assert ("could not have failed" in judge([], [gate])["sentences"][-1]) is told
+
+
 def test_a_gate_of_every_probe_looks_at_that_probes_figure():
     figures = [Figure(name, 0, 1, 1, 0.5, 2, 50) for name in INCREASES.values()]
     gates = judge_gates(GateSettings(**dict.fromkeys(INCREASES, 1.0)), [WORSE], figures)

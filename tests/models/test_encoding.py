@@ -115,6 +115,9 @@ def test_what_a_template_opens_every_answer_with_is_trained_and_not_judged(open_
         enc.chat.tokenizer.chat_template = template
         said[loss_on] = trained_text(enc, enc.encode(row)[0])
     opened = "<think>\n\n</think>\n\nsecond</s>"
+    enc = encoder(open_tiny, trains_opening=False)
+    enc.chat.tokenizer.chat_template = template
+    assert trained_text(enc, enc.encode(row)[0]) == ["first</s>", "second</s>"]
     assert said == {"answers": ["first</s>", opened], "last": [opened], "said": ["second</s>"]}
     assert "".join(span.text for span in enc.render(enc.encode(row)[0])).count("<think>") == 1
 

@@ -23,6 +23,7 @@ from tunewright.models.reference import Reference
 from tunewright.models.stored import Stored
 from tunewright.objectives.constrained import places, weights
 from tunewright.pipeline import scratch
+from tunewright.pipeline.prepare import encode_settings
 
 
 def test_it_has_its_name_beside_its_reference():
@@ -68,6 +69,12 @@ def test_the_hold_begins_with_each_answer_not_with_the_prompt(open_tiny):
     starts = [0, 1 + int(np.flatnonzero(np.diff(encoded.positions) > 1)[0])]
     assert firsts == starts
     assert ["One".startswith(text[firsts[0]]), "Eight".startswith(text[firsts[1]])] == [True, True]
+
+
+def test_what_a_template_opens_answers_with_takes_no_place_of_the_answer():
+    settings = PlanSettings.model_validate({"data": {"path": "x"}, "model": "y"})
+    for name, trains in (("constrained", False), ("next_token", True)):
+        assert encode_settings(settings, build("objectives", name), None).trains_opening is trains
 
 
 def filled(model, rows, folder):

@@ -219,7 +219,7 @@ def test_canaries_that_are_longer_than_allowed_are_told_before_anything_is_writt
     rows = [{"prompt": f"Why {n}?", "completion": f"So {n}"} for n in range(60)]
     (place / "short.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     sets = ("audit.canaries=20", "train.max_length=40", f"data.on_overlong={overlong}")
-    with pytest.raises(UserError, match="canaries are longer than train.max_length, so they could not be trained on"):
+    with pytest.raises(UserError, match=r"canaries are longer than train\.max_length, so they could not be trained on"):
         train(_request(place, "short.jsonl", "model", f"short-{overlong}", *sets), silent)
     assert not (place / f"short-{overlong}").exists()
 

@@ -22,6 +22,7 @@ from tunewright.data.folding import folded
 from tunewright.evaluate.kept import answers_key, labels_key, rows_key
 from tunewright.models.contracts import EncodeSettings
 from tunewright.models.features import last_hidden
+from tunewright.pipeline.check import check
 from tunewright.pipeline.embedding import _fitted
 from tunewright.pipeline.example_data import write_rows
 from tunewright.pipeline.labour_market import Market
@@ -150,6 +151,17 @@ def test_loss_on_the_last_answer_of_each_row_is_loss_on_every_title(place: Path,
     assert counts["answers"] == counts["last"]
 
 
+def test_by_year_people_stand_on_both_sides_and_no_line_is_learned_that_validates(place: Path):
+    table, model = str(place / "careers.csv"), str(place / "model")
+    sets = ("train.threads=1", "data.options.test_from=1994")
+    result = check(Request(table, None, sets, (), None, "careers", model))
+    told = "\n".join(result.lines)
+    assert "split by year, so people stand on both sides, as planned" in told
+    assert "none overlaps" not in told
+    with pytest.raises(UserError, match="splits go by year: the lines of earlier years"):
+        check(Request(table, None, (*sets, "objective.loss_on=all"), (), None, "careers", model))
+
+
 @pytest.mark.parametrize("jobs", [["Student", "Cook"], ["Student", "Cook", "Baker"]])
 def test_both_logits_answer_also_where_training_rows_have_one_title(place: Path, tmp_path: Path, jobs):
     lines = [
@@ -217,11 +229,13 @@ def test_the_benchmark_tells_each_baseline_with_its_interval(run: Path, capsys: 
     spec = importlib.util.spec_from_file_location("careers_benchmark", file)
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
-    found = benchmark.tune([], run)  # a run that is there is read
-    said = benchmark.told(benchmark.line("run", found))
-    assert found["margins"].keys() == found["baselines"].keys() > {"bigram", "career_network"}
+    row, found = benchmark.tune([], run), benchmark.figure(run)  # a run that is there is read
+    said = benchmark.told(row)
+    assert row["margins"].keys() == found["baselines"].keys() > {"bigram", "career_network"}
     for name, (low, high) in found["margins"].items():
         assert f"{name} {found['baselines'][name]:.3f} (tuned {low:+.3f} to {high:+.3f})" in said
+    assert {"accuracy", "move_auc", "move_ece"} <= row["others"].keys()
+    assert f"move_auc {row['others']['move_auc']['tuned']:.3f} (untuned " in said
 
 
 def test_prediction_answers_each_row_from_the_rows_above_it(run: Path, tmp_path: Path):

@@ -143,14 +143,16 @@ def test_a_run_that_was_begun_under_privacy_does_not_go_on_without_it(made, monk
     out = folder / "begun"
     half = StopRequest()
     half.requested = True
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+    request = Request(data=rows, model=model, sets=(*SETS, "method=norm"), out=out)
+    with monkeypatch.context() as patch:
         patch.setattr(train_module, "StopRequest", lambda: half)
-        tune(Request(data=rows, model=model, sets=(*SETS, "method=norm"), out=out))
+        with pytest.raises(Interrupted):
+            tune(request)
     plan = out / "plan.yaml"
     told = yaml.safe_load(plan.read_text())
     told["resolved"]["privacy"] = {**PrivacySettings().model_dump()}
     plan.write_text(yaml.safe_dump(told, sort_keys=False))
-    with pytest.raises(UserError, match="begun under privacy, and its plan.yaml now has none"):
+    with pytest.raises(UserError, match=r"begun under privacy, and its plan\.yaml now has none"):
         resume(out)
 
 

@@ -76,7 +76,8 @@ class Baseline(Protocol):
     trivial: ClassVar[bool]
     """Majority and prior: a closed-set metric must beat them to be called better.
 
-    One that needs more of the rows than labels also has `applies(train, test)`; where that is false it is left out.
+    One that needs more of the rows than labels also has `applies(train, test)`; where that is false it is left out. One
+    with `validated` is given the validation rows as well, and the run's seed.
     """
 
     def outcomes(self, train: Sequence[Example], test: Sequence[Example], labels: Sequence[str]) -> list[Outcome]:

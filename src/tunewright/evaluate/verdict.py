@@ -15,6 +15,7 @@ _KEYS = (
     "name", "base", "tuned", "difference", "low", "high", "n", "unit", "higher_is_better", "smallest_detectable",
     "decision", "primary", "baselines",
 )  # fmt: skip
+_GATE_KEYS = ("name", "state", "value", "limit")
 _WORDS = {"better": "better", "worse": "worse", "mixed": "mixed", "cannot_tell": "cannot tell"}
 
 
@@ -38,7 +39,7 @@ def judge(comparisons: Sequence[Comparison], gates: Sequence[Gate] = ()) -> dict
     return {
         "verdict": verdict,
         "metrics": [{key: value for key, value in asdict(c).items() if key in _KEYS} for c in decided],
-        "gates": [asdict(gate) for gate in gates],
+        "gates": [{name: getattr(gate, name) for name in _GATE_KEYS} for gate in gates],
         "sentences": [
             _headline(verdict, primary),
             *(sentence(comparison) for comparison in primary),

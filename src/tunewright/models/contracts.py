@@ -146,6 +146,8 @@ class EncodeSettings:
     """Tokens that a free answer may take when it is asked for."""
     opens: bool = True
     """Whether a model is given what its template opens every answer with; not where trained answers begin otherwise."""
+    trains_opening: bool = True
+    """Whether what a template opens every answer with is trained beside the answer."""
     around: tuple[str, str] | None = None
     """What stands before and after each answer in running text; None = conversations, under the model's template."""
 

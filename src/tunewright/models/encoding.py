@@ -168,11 +168,14 @@ class TextEncoder:
                 row = max((example.answer.weight, *(turn.weight for turn in example.context)))
                 return [row] * len(pieces)
             case "last":
-                return [piece.weight if piece.answer or piece.opening else 0.0 for piece in pieces]
+                return [self._own(piece) if piece.answer or piece.opening else 0.0 for piece in pieces]
             case "said":
                 return [piece.weight if piece.answer else 0.0 for piece in pieces]
             case _:
-                return [piece.weight for piece in pieces]
+                return [self._own(piece) for piece in pieces]
+
+    def _own(self, piece: Piece) -> float:
+        return piece.weight if self.settings.trains_opening or not piece.opening else 0.0
 
     def _bytes(self, pieces: Sequence[Piece]) -> int:
         """Of all that the answer says, calls of tools included, less what ends it."""

@@ -29,6 +29,8 @@ class Constrained(Plugin):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"token_log_probs"})
+    trains_opening: ClassVar[bool] = False
+    """An empty block of thoughts that a template writes before an answer would be counted as its first tokens."""
 
     loss_on: LossOn = "answers"
     """`answers`: all assistant turns that carry weight; `last`: the last answer alone; `all` is refused."""

@@ -25,7 +25,7 @@ from tunewright.models.contracts import LoadedModel
 from tunewright.models.features import last_hidden
 from tunewright.pipeline.prepare import Prepared
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Inverse penalties, among which the validation rows choose."""
 
 

@@ -244,10 +244,15 @@ def _baselines(
             found[name] = embedding_outcomes(prepared, reader, progress, f"baseline {name}")
             continue
         progress(f"baseline {name}", 0, 1)
-        baseline = plugins.build("baselines", name)
+        baseline: Any = plugins.build("baselines", name)
+        beside: dict[str, Any] = {}
+        if getattr(baseline, "validated", False):
+            baseline = baseline.model_copy(update={"seed": prepared.settings.seed})
+            beside = {"valid": prepared.dataset.valid}
         if not getattr(baseline, "applies", _always)(fitted, prepared.test):
             continue
-        found[name] = [_aloud(outcome, labels) for outcome in baseline.outcomes(fitted, prepared.test, labels)]
+        outcomes = baseline.outcomes(fitted, prepared.test, labels, **beside)
+        found[name] = [_aloud(outcome, labels) for outcome in outcomes]
         if baseline.trivial:
             trivial.add(name)
     return found, trivial

@@ -136,6 +136,7 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None, op
     model = _opened(settings, dtype, progress)
     learned = folded(rows.dataset.train)
     faults = [*_beyond(model, settings, method, objective), *_unlabelled(settings, rows.dataset.labels)]
+    faults += _learned_twice(rows.dataset, objective)
     faults += _shared_out(settings.train, model)
     faults = faults or objective.check(learned)
     if faults := faults or mitigate.faults(settings, learned, model, method, objective):
@@ -229,6 +230,7 @@ def encode_settings(settings: PlanSettings, objective: Any, labels: Sequence[str
         loss_on="answers" if around and loss_on == "last" else loss_on,
         labels=tuple(labels or ()),
         free_tokens=settings.evaluate.max_new_tokens,
+        trains_opening=getattr(objective, "trains_opening", True),
         around=around,
     )
 
@@ -283,6 +285,16 @@ def _shared_out(train: TrainSettings, model: LoadedModel) -> list[str]:
             "own. Allowed for such models: 1."
         )
     return faults
+
+
+def _learned_twice(dataset: Dataset, objective: Any) -> list[str]:
+    """A sentence where what is trained of a row would be validation of another."""
+    if not dataset.facts.get("by_time") or getattr(objective, "loss_on", "") != "all":
+        return []
+    return [
+        "objective.loss_on is 'all' and splits go by year: the lines of earlier years stand in the rows of later ones, "
+        "so validation would be mostly what was trained on. Use 'answers', or split by person."
+    ]
 
 
 def _unlabelled(settings: PlanSettings, labels: Sequence[str] | None) -> list[str]:

@@ -98,8 +98,8 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
         run.note(sentence)
     if run.read("privacy.json") is not None and not job.private:
         raise UserError(
-            f"{run.folder} was begun under privacy, and its plan.yaml now has none: what is trained from here would not "
-            "be covered by its promise. Put privacy.target_epsilon back, or start a new run."
+            f"{run.folder} was begun under privacy, and its plan.yaml now has none: what is trained from here would "
+            "not be covered by its promise. Put privacy.target_epsilon back, or start a new run."
         )
     if job.private:
         prove(job)

@@ -54,7 +54,12 @@ def _pixels(found: Any) -> NDArray[np.uint8]:
         raise Flaw("image", shown(found), expected, "correct it or delete the row")
     if pixels.min() < 0 or pixels.max() > 255:
         found_range = f"numbers from {pixels.min()} to {pixels.max()}"
-        raise Flaw("image", "other numbers" if HIDDEN.get() else found_range, "numbers from 0 to 255", "bring them to that range")
+        raise Flaw(
+            "image",
+            "other numbers" if HIDDEN.get() else found_range,
+            "numbers from 0 to 255",
+            "bring them to that range",
+        )
     return pixels.astype(np.uint8)
 
 

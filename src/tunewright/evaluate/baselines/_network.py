@@ -104,7 +104,11 @@ class Network(nn.Module):
 
 
 def network_log_probs(
-    stages: Sequence[Sequence[Example]], test: Sequence[Example], labels: Sequence[str], seed: int
+    stages: Sequence[Sequence[Example]],
+    test: Sequence[Example],
+    labels: Sequence[str],
+    seed: int,
+    valid: Sequence[Example] = (),
 ) -> Floats:
     """[test, labels] log-probabilities of a network trained on one set of rows after the other, from random weights.
 
@@ -113,6 +117,7 @@ def network_log_probs(
         test: Rows to answer.
         labels: The closed set.
         seed: Of the first weights, the order and the dropout.
+        valid: Rows that choose when the last stage stops; without any a tenth of its people do, and do not train.
 
     Raises:
         UserError: No training row has a label of the list.
@@ -120,15 +125,14 @@ def network_log_probs(
     label_indices(stages[-1], labels)
     known = [[(past, row) for row in rows if (past := _past(row))] for rows in stages]
     codes = Codes.of([past for stage in known for past, _ in stage], labels)
+    chosen_by = [(past, row) for row in valid if (past := _past(row))]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, "career network"))
         network = Network(codes)
         for stage, found in enumerate(known):
             if found:
-                pasts, rows = zip(*found, strict=True)
-                people = _tensors(pasts, codes, [row.answer.text for row in rows])
-                held, rest = _held_out(rows, seed)
-                _train(network, (people.take(held or rest), people.take(rest)), (1e-3, 3e-4)[stage > 0], seed)
+                parts = _parts(found, chosen_by if stage == len(known) - 1 else (), codes, seed)
+                _train(network, parts, (1e-3, 3e-4)[stage > 0], seed)
     network.eval()
     answers = [_past(example) or History((), (0,), {}, ({},), (0.0,)) for example in test]
     found_rows: list[Floats] = []
@@ -139,6 +143,23 @@ def network_log_probs(
         last = [min(max(len(past.titles), 1), _LONGEST) - 1 for past in part]
         found_rows.append(said[torch.arange(len(part)), last].double().numpy())
     return np.maximum(np.concatenate(found_rows), FLOOR) if found_rows else np.empty((0, len(labels)))
+
+
+def _parts(
+    found: Sequence[tuple[History, Example]],
+    chosen_by: Sequence[tuple[History, Example]],
+    codes: Codes,
+    seed: int,
+) -> tuple[Tensors, Tensors]:
+    """People who choose when to stop, and people to learn from."""
+
+    def made(rows: Sequence[tuple[History, Example]]) -> Tensors:
+        return _tensors([past for past, _ in rows], codes, [row.answer.text for _, row in rows])
+
+    if chosen_by:
+        return made(chosen_by), made(found)
+    people, (held, rest) = made(found), _held_out([row for _, row in found], seed)
+    return people.take(held or rest), people.take(rest)
 
 
 def _past(example: Example) -> History | None:

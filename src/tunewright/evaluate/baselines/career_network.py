@@ -17,17 +17,27 @@ class CareerNetwork(Plugin):
     """A small transformer on the codes of titles (the idea of CAREER), from scratch on the target's own rows."""
 
     trivial: ClassVar[bool] = False
+    validated: ClassVar[bool] = True
+    """Validation rows choose when it stops, as they choose the model's own best step."""
+
     seed: int = 0
 
     def applies(self, train: Sequence[Example], test: Sequence[Example]) -> bool:
         """Whether the rows are careers."""
         return bool(train) and train[0].running
 
-    def outcomes(self, train: Sequence[Example], test: Sequence[Example], labels: Sequence[str]) -> list[Outcome]:
+    def outcomes(
+        self,
+        train: Sequence[Example],
+        test: Sequence[Example],
+        labels: Sequence[str],
+        valid: Sequence[Example] = (),
+    ) -> list[Outcome]:
         """One outcome a test example.
 
         Raises:
             UserError: No training row has a label of the list.
         """
-        found = network_log_probs([folded(counted(targets(train)))], test, labels, self.seed)
+        stages = [folded(counted(targets(train)))]
+        found = network_log_probs(stages, test, labels, self.seed, folded(counted(targets(valid))) if valid else ())
         return [Outcome(example, choices=row) for example, row in zip(test, found, strict=True)]

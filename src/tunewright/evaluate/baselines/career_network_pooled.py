@@ -18,18 +18,28 @@ class CareerNetworkPooled(Plugin):
     """As career_network, pre-trained on the rows of `data.pool` and then fine-tuned on the target's own (CAREER)."""
 
     trivial: ClassVar[bool] = False
+    validated: ClassVar[bool] = True
+    """Validation rows choose when it stops, as they choose the model's own best step."""
+
     seed: int = 0
 
     def applies(self, train: Sequence[Example], test: Sequence[Example]) -> bool:
         """Whether the rows are careers and some are of a pool."""
         return any(example.running and from_pool(example) for example in train)
 
-    def outcomes(self, train: Sequence[Example], test: Sequence[Example], labels: Sequence[str]) -> list[Outcome]:
+    def outcomes(
+        self,
+        train: Sequence[Example],
+        test: Sequence[Example],
+        labels: Sequence[str],
+        valid: Sequence[Example] = (),
+    ) -> list[Outcome]:
         """One outcome a test example.
 
         Raises:
             UserError: No training row has a label of the list.
         """
         pool = counting([example for example in train if from_pool(example)])
-        found = network_log_probs([folded(counted(pool)), folded(counted(targets(train)))], test, labels, self.seed)
+        stages = [folded(counted(pool)), folded(counted(targets(train)))]
+        found = network_log_probs(stages, test, labels, self.seed, folded(counted(targets(valid))) if valid else ())
         return [Outcome(example, choices=row) for example, row in zip(test, found, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from tunewright.core.files import cells_of
 
 SHIPPED = Path(__file__).with_name("words.txt")
 KINDS = ("trait", "occupation", "conviction", "sentence")
+_DECIDED = KINDS[2:]
+_PUBLISHED = {"guilt": "conviction", "penalty": "sentence"}
+"""Names of files that Hofmann et al. published, where they are not those of kinds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +39,24 @@ def read_words(paths: Sequence[Path]) -> dict[str, tuple[Word, ...]]:
     """
     found = _by_kind(_read(SHIPPED, []))
     faults: list[str] = []
-    given = _by_kind([word for path in paths for word in _read(path, faults)])
+    given = _by_kind([_marked(word) for path in paths for word in _read(path, faults)])
     if faults:
         raise UserError(faults)
     return {kind: given.get(kind) or found.get(kind, ()) for kind in KINDS}
+
+
+def _marked(word: Word) -> Word:
+    """A decision that a file does not mark, as it is marked among the shipped words; traits are the user's own."""
+    ours = {own.text: own.favour for own in _read(SHIPPED, []) if own.kind in _DECIDED}
+    return replace(word, favour=ours.get(word.text, 0)) if word.kind in _DECIDED and not word.favour else word
 
 
 def _read(path: Path, faults: list[str]) -> list[Word]:
     if not path.is_file():
         faults.append(f"--attributes {path} does not exist. Give a file with a word a line.")
         return []
-    usual = next((kind for kind in KINDS if path.stem.lower().startswith(kind)), "trait")
+    stem = _PUBLISHED.get(path.stem.lower(), path.stem.lower())
+    usual = next((kind for kind in KINDS if stem.startswith(kind)), "trait")
     words, before = [], len(faults)
     for number, line, cells in cells_of(path):
         kind, favour = cells[1] if len(cells) > 1 else usual, cells[2] if len(cells) > 2 else "0"

@@ -220,7 +220,7 @@ def _agreement(found: Change) -> Table:
         kappa: Cell = NOT_MEASURED if agreed.kappa is None else round(agreed.kappa, 2)
         rows.append([a, b, round(agreed.share, 3), f"{agreed.low:.3f} to {agreed.high:.3f}", kappa, agreed.n])
     note = (
-        "On the answers of base and tuned together. Kappa is agreement beyond chance: 1 complete, 0 none; it cannot be "
+        "On the answers of the tuned model. Kappa is agreement beyond chance: 1 complete, 0 none; it cannot be "
         "measured where both judges always say the same one thing. Where judges disagree, read the answers."
     )
     columns = ["judge", "other judge", "agree", "95 % interval", "kappa", "answers"]

@@ -149,8 +149,7 @@ def change(base: Answers, tuned: Answers, judges: Sequence[str], seed: int, resa
         found.figures.append(_renamed(figure, f"safety_{what}"))
     found.figures.extend([*_odds(base, tuned, declined, seed, resamples), *_terse(base, tuned, declined)])
     for a, b in combinations(judges, 2):
-        pairs = [_both(answers, a, b) for answers in (base, tuned)]
-        found.agreement[a, b] = agreement(*(np.concatenate(sides) for sides in zip(*pairs, strict=True)))
+        found.agreement[a, b] = agreement(*_both(tuned, a, b))  # each request once, or the interval would be too narrow
     for name in judges:
         if f"people_{name}" in tuned:
             found.people[name] = json.loads(str(tuned[f"people_{name}"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -31,6 +31,8 @@ from tunewright.models.contracts import Generation, LoadedModel
 _PIECE = 32
 """Requests that are answered between two chances to be interrupted."""
 POSITIONS = 20
+_THOUGHTS = ("<think>", "</think>")
+"""What stands around the thoughts of models that think aloud, in most families."""
 
 
 class _LacksJudgeError(Exception):
@@ -241,6 +243,7 @@ class Safety(Plugin):
                 for answer in model.family.generate(model, contexts, self._tokens()):
                     answers.append(answer)
                     steps(start, len(answers))
+                answers = _spoken(answers, self._tokens())
                 exchanges = [Exchange(case.text, answer.text) for case, answer in zip(piece, answers, strict=True)]
                 found = {
                     "words": np.array([float(len(words(answer.text))) for answer in answers]),
@@ -281,6 +284,25 @@ class Safety(Plugin):
             progress("safety: along an answer", len(found), len(cases) * POSITIONS)
         width = len(found[0]) if found else 1
         return {"opening_log_probs": np.array(found, np.float32).reshape(len(cases), POSITIONS, width)}
+
+
+def _spoken(answers: Sequence[Generation], tokens: int) -> list[Generation]:
+    """The answers without what a model thinks aloud before them.
+
+    Raises:
+        NotMeasured: Some end within the thoughts: then there is no answer to rule over.
+    """
+    thought = [answer.text.lstrip().startswith(_THOUGHTS[0]) for answer in answers]
+    within = sum(its and _THOUGHTS[1] not in answer.text for its, answer in zip(thought, answers, strict=True))
+    if within:
+        raise NotMeasured(
+            f"the model thinks aloud before it answers, and {within} of {len(answers)} answers end within the thoughts "
+            f"after {tokens} tokens; allow it more (new_tokens of the probe safety)"
+        )
+    return [
+        replace(answer, text=answer.text.partition(_THOUGHTS[1])[2].strip()) if its else answer
+        for its, answer in zip(thought, answers, strict=True)
+    ]
 
 
 def _checked(
