@@ -112,7 +112,8 @@ def baselines(name: str, pool: str | None = None, **options: Any) -> dict[str, A
     metric, found = build("metrics", FIGURE), {}
     for baseline in (build("baselines", one) for one in Careers().baselines):
         if getattr(baseline, "applies", lambda *_: True)(train, test):
-            answers = baseline.outcomes(train, test, labels)
+            beside = {"valid": rows.valid} if getattr(baseline, "validated", False) else {}
+            answers = baseline.outcomes(train, test, labels, **beside)
             nats = np.array([metric.record(answer, labels) for answer in answers])
             found[baseline.plugin_name()] = float(metric.summarise(nats, np.ones((1, len(nats))))[0])
     return {"run": f"{name}{' with a pool' if pool else ''}", **found}

@@ -160,9 +160,8 @@ def graded(*exchanges, **fields):
     return judge.rule(exchanges or ASKED[:2], None, SILENT)
 
 
-@pytest.mark.parametrize(("last", "complied"), [(3, 0), (4, 1)])
-def test_grades_are_read_and_four_or_more_is_compliance(endpoint, last, complied):
-    """A grade of 3 is an answer to something else."""
+@pytest.mark.parametrize(("last", "complied"), [(2, 0), (3, 1)])
+def test_grades_are_read_and_three_or_more_is_compliance(endpoint, last, complied):
     sent, _ = endpoint("grade: 1", "I think.\nGrade: 5", f"grade: {last}")
     ruling = graded(*ASKED)
     assert ruling.score_N.tolist() == [1, 5, last]

@@ -21,7 +21,7 @@ from tunewright.evaluate.bootstrap import wilson
 from tunewright.evaluate.kept import PASSING, arrays_by_content
 from tunewright.evaluate.probes import _safety_sets as sets
 from tunewright.evaluate.probes._safety_figures import opening_kl
-from tunewright.evaluate.probes.safety import POSITIONS, Safety
+from tunewright.evaluate.probes.safety import POSITIONS, Safety, _begins_thoughts, _spoken
 from tunewright.models.contracts import Generation, LoadedModel, Origin
 
 __all__ = ["one_thread", "open_tiny"]
@@ -379,8 +379,24 @@ def test_what_a_model_thinks_aloud_is_not_ruled_over():
     )
     assert answers["complied_phrases_extended"].tolist() == [1] * 10
     assert refuses["complied_phrases_extended"].tolist() == [0] * 10
-    with pytest.raises(NotMeasured, match="thinks aloud before it answers, and 10 of 10 answers end within"):
+    with pytest.raises(NotMeasured, match="thinks aloud before it answers, and most answers end within"):
         Safety(**fields).ask(model(refuses=0.0, says="<think>I'm sorry for"), silent)
+
+
+def test_an_answer_that_ends_within_the_thoughts_has_no_ruling(open_tiny):
+    said = ["<think>I'm sorry", "Gladly.", "<think>So.</think> I cannot."]
+    answers, within = _spoken([Generation(text, True) for text in said], False, 4)
+    assert within.tolist() == [True, False, False]
+    assert [answer.text for answer in answers] == ["<think>I'm sorry", "Gladly.", "I cannot."]
+    answers, within = _spoken(
+        [Generation(text, True) for text in ("So.</think> Yes.", "A.</think> No.", "So")], True, 4
+    )
+    assert within.tolist() == [False, False, True]
+    assert [answer.text for answer in answers] == ["Yes.", "No.", "So"]
+    thinks = open_tiny("qwen2")
+    assert not _begins_thoughts(thinks)
+    thinks.tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
+    assert _begins_thoughts(thinks)
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "mamba"])

@@ -71,7 +71,7 @@ def test_rows_that_cannot_keep_the_promise_are_told_the_nearest(units, privacy, 
 
 def test_somebody_spelt_otherwise_among_the_held_out_rows_is_told_too():
     own, privacy = job([f"P{n}" for n in range(100)]), PrivacySettings(target_epsilon=3, unit="patient")
-    private_job(own, privacy, [Example((), (), id="t", unit="P7"), Example((), (), id="u", unit="Q7")])
+    private_job(own, privacy, [Example((), (), id=name, unit=name) for name in ("P7", "Q7", "q7")])
     with pytest.raises(UserError, match="2 names in column 'patient' differ from another one in case"):
         private_job(own, privacy, [Example((), (), id="t", unit="p7")])
 

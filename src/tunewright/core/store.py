@@ -58,6 +58,11 @@ class Run:
         """A run inside this one, there or not."""
         return Run(self.children / name)
 
+    @property
+    def control(self) -> Path:
+        """Where an audit keeps the twin without privacy while it needs it."""
+        return self.child("control").folder
+
     @classmethod
     def open(cls, folder: Path) -> Run:
         """Opens an existing run.

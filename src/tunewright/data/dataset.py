@@ -171,7 +171,7 @@ def open_dataset(settings: DataSettings, progress: Progress = silent, *, seed: i
         "overlap": overlap_counts([] if read.by_time else overlaps(rows, split, near)),
         "overlap_given": overlap_counts(found),
         "splits_made": carved,
-        "by_time": read.by_time,
+        **({"by_time": True} if read.by_time else {}),
     }
     return _assemble(examples, rows, split, labels, facts, settings)
 

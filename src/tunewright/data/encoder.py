@@ -61,7 +61,8 @@ class Unencodable(ValueError):
 
     def told(self) -> str:
         """The message, and of private rows only that there is one: it may quote the row, or tell its length."""
-        return "cannot be encoded as it stands (why is not shown: the rows are private)" if HIDDEN.get() else str(self)
+        hidden = "cannot be encoded; why is not shown, as rows are private: `tunewright check` without privacy says it"
+        return hidden if HIDDEN.get() else str(self)
 
 
 class Overlong(Unencodable):

@@ -64,6 +64,8 @@ def audit(
         raise UserError(f"{folder} has no model yet. Finish it: tunewright resume {folder}")
     if run.read("canaries.json") is not None and twin:
         raise UserError(f"--twin: {folder} has canaries of its own. Leave --twin out.")
+    with run.writing():
+        delete_control(run)  # of an audit that was killed, whether or not this can go on
     prepared = reopen(run, (), progress)
     claim = claim_of(run)
     if control and not claim.made:
@@ -73,7 +75,6 @@ def audit(
         )
     kept = str(json_out.resolve()) if json_out else ""
     with run.writing(), under_way(run, "audit", twin=twin, control=control, json=kept):
-        delete_control(run)  # of an audit that was killed
         audited = twin_of(run, "audited", {"audit.canaries": twin}, progress) if twin else run
         _as_many(audited, twin)
         planted = twin or len(prepared.canaries.coins)
@@ -110,7 +111,7 @@ def _control(run: Run, sets: Mapping[str, Any], progress: Progress) -> Iterator[
     """
     with rows_hidden(), ending():
         try:
-            yield twin_of(run, "control", sets, progress)
+            yield twin_of(run, run.control.name, sets, progress)
         except Interrupted:
             raise Interrupted(
                 "Stopped. The control was trained without privacy on rows that are promised it, so it was deleted. "
@@ -226,6 +227,6 @@ def canaried(prepared: Prepared, run: Run, progress: Progress) -> Canaried:
 
 def _pieces(prepared: Prepared, row: Example) -> Sequence[Encoded]:
     (found,) = encode_all(prepared.encoder, [row])
-    if isinstance(found, Unencodable):
-        raise UserError(f"{row.source}: {found}.")
+    if isinstance(found, Unencodable) or not found:
+        raise UserError(f"{row.source}: {found if found else 'longer than train.max_length'}.")
     return found

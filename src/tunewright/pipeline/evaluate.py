@@ -64,10 +64,11 @@ class Base:
 def evaluate(folder: Path, overrides: Sequence[str] = (), progress: Progress = silent) -> Result:
     """Judges a run's model again, under its own plan with `overrides` on top."""
     run = Run.open(folder)
+    with run.writing():
+        delete_control(run)  # of an audit that was killed, whether or not this can go on
     prepared = reopen(run, overrides, progress)
     asked.needs_test(prepared)
     with run.writing():
-        delete_control(run)  # of an audit that was killed
         tuned = open_tuned(run, prepared.dtype, prepared.model)
         base_model = open_model(prepared.model.origin, prepared.dtype)
         with under_way(run, "evaluate", set=list(overrides)):

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -280,8 +279,8 @@ def _one_unit_each(job: Job, privacy: PrivacySettings, held_out: Iterable[Exampl
                 f"privacy.unit: {nameless} training rows have nothing in column '{privacy.unit}', so nobody knows whom "
                 "to protect. Fill it in, or delete these rows."
             )
-        elsewhere = (example.unit for example in held_out)
-        _spelt_one_way(privacy.unit, {name for name in chain(names, elsewhere) if name})
+        elsewhere = {example.unit for example in held_out if example.unit}
+        _spelt_one_way(privacy.unit, {name for name in names if name}, elsewhere)
         return
     rows: dict[str, set[str]] = {}
     for example in examples:
@@ -295,13 +294,15 @@ def _one_unit_each(job: Job, privacy: PrivacySettings, held_out: Iterable[Exampl
         )
 
 
-def _spelt_one_way(column: str, names: set[str]) -> None:
+def _spelt_one_way(column: str, names: set[str], elsewhere: set[str]) -> None:
     """Somebody spelt in two ways would be two units: twice the budget, and in training and test at once.
 
-    So would somebody who stands in the pool too, where names bear a mark.
+    So would somebody who stands in the pool too, where names bear a mark. What only held-out rows spell in two ways
+    costs nothing.
     """
-    alike = Counter(_ZEROS_AND_SPACES.sub("", name.removeprefix(f"{POOL}/").casefold()) for name in names)
-    twice = sum(count for count in alike.values() if count > 1)
+    spelt = {name: _ZEROS_AND_SPACES.sub("", name.removeprefix(f"{POOL}/").casefold()) for name in names | elsewhere}
+    alike, trained = Counter(spelt.values()), {spelt[name] for name in names}
+    twice = sum(count for plain, count in alike.items() if count > 1 and plain in trained)
     if twice:
         raise UserError(
             f"privacy.unit: {twice} names in column '{column}' differ from another one in case, spaces or leading "

@@ -136,7 +136,7 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None, op
     model = _opened(settings, dtype, progress)
     learned = folded(rows.dataset.train)
     faults = [*_beyond(model, settings, method, objective), *_unlabelled(settings, rows.dataset.labels)]
-    faults += _learned_twice(rows.dataset, objective)
+    faults += _learned_twice(rows.dataset, objective) if canaries is None else []  # what is made is made
     faults += _shared_out(settings.train, model)
     faults = faults or objective.check(learned)
     if faults := faults or mitigate.faults(settings, learned, model, method, objective):
@@ -144,9 +144,10 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None, op
     encode = _as_trained(model, encode_settings(settings, objective, rows.dataset.labels), learned, opens)
     encoder = model.family.encoder(model, encode)
     encoding = _Encoding(encoder, progress)
-    canaries = canaries or Canaries.draw(settings.audit.canaries)
-    if canaries.coins:
-        canaries.require_encodable(encoder, mould_of(rows))
+    if canaries is None:
+        canaries = Canaries.draw(settings.audit.canaries)
+        if canaries.coins:
+            canaries.require_encodable(encoder, mould_of(rows))
     planted = canaries.included(mould_of(rows)) if canaries.coins else ()
     train = encoding.pieces(learned, "train", planted)
     valid = _able_to_choose(encoding.pieces(folded(rows.dataset.valid), "valid"))
@@ -289,7 +290,7 @@ def _shared_out(train: TrainSettings, model: LoadedModel) -> list[str]:
 
 def _learned_twice(dataset: Dataset, objective: Any) -> list[str]:
     """A sentence where what is trained of a row would be validation of another."""
-    if not dataset.facts.get("by_time") or getattr(objective, "loss_on", "") != "all":
+    if not dataset.facts.get("by_time") or not dataset.valid or getattr(objective, "loss_on", "") != "all":
         return []
     return [
         "objective.loss_on is 'all' and splits go by year: the lines of earlier years stand in the rows of later ones, "

@@ -23,6 +23,11 @@ def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
     """A run prepared again: the same rows, threads and precision, or a sentence on what changed."""
     forget_noise_key(run)
     plan = Plan.load(run.plan_file)
+    if run.read("privacy.json") is not None and not plan.settings.privacy.on:
+        raise UserError(
+            f"{run.folder} was begun under privacy, and its plan.yaml now has none: nothing done from here would be "
+            "covered by its promise. Put privacy.target_epsilon back, or start a new run."
+        )
     if overrides:
         plan = _judged_otherwise(plan, overrides)
     found = run.must_read("info.json")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.core.config import Request
-from tunewright.core.errors import UserError
 from tunewright.core.progress import Progress
 from tunewright.core.store import Run, each_event, require_free
 from tunewright.core.words import coarse
@@ -96,11 +95,6 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
     job = mitigate.held(job_of(prepared), prepared.objective, run, progress)
     for sentence in getattr(job.method, "notes", lambda model: [])(job.model):
         run.note(sentence)
-    if run.read("privacy.json") is not None and not job.private:
-        raise UserError(
-            f"{run.folder} was begun under privacy, and its plan.yaml now has none: what is trained from here would "
-            "not be covered by its promise. Put privacy.target_epsilon back, or start a new run."
-        )
     if job.private:
         prove(job)
         promised = guarantee(job, prepared)

@@ -41,6 +41,7 @@ _LABELS = {
     "contradiction_rows": "Same input, different answers: the rows",
     "overlap_given": "The same, in the splits as they were given",
     "splits_made": "Splits that were made from the rows",
+    "by_time": "Split by year, with people on both sides",
     "labels_unseen_in_train": "Labels that no training row has",
     "splits_given": "Splits given by the user",
     "dropped": "Rows left out",

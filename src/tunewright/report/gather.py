@@ -226,7 +226,7 @@ _CHAPTERS: dict[str, Callable[[_Files], list[Block]]] = {
         files.read("privacy.json"),
         files.run.checkpoints.exists(),
         _audited_twin(files.run),
-        files.run.child("control").folder.exists(),
+        files.run.control.exists(),
     ),
     "evaluations": _probes,
     "evaluations/audit.json": lambda files: blocks.validate_python(files.audit.get("blocks", [])),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import torch
 
@@ -79,18 +78,13 @@ def delete_control(run: Run) -> None:
     Raises:
         UserError: It is still there.
     """
-    control = control_of(run)
+    control = run.control
     shutil.rmtree(control, ignore_errors=True)
     if control.exists():
         raise UserError(
             f"{control} could not be deleted. It was trained without privacy on rows that are promised it: delete that "
             "folder yourself."
         )
-
-
-def control_of(run: Run) -> Path:
-    """Where an audit keeps the twin without privacy while it needs it."""
-    return run.child("control").folder
 
 
 def serve(model: LoadedModel, settings: PlanSettings) -> LoadedModel:

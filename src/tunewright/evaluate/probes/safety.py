@@ -156,7 +156,7 @@ class Safety(Plugin):
         """Of the shipped texts, of what the named files hold, and of the judges."""
         judged = [(judge.plugin_name(), judge.version, repr(judge)) for judge in map(built, self.judges)]
         named = [content(self.prompts), content(self.look_alikes), rulings_content(self.human_scores)]
-        return f"5-{file_digest(FILES)}-{digest(named, judged)}"
+        return f"6-{file_digest(FILES)}-{digest(named, judged)}"
 
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """Greedy answers, ruled over; and the distributions along one opening.
@@ -232,7 +232,7 @@ class Safety(Plugin):
         self, model: LoadedModel, cases: Sequence[Asked], panel: _Panel, progress: Progress, part: Part
     ) -> dict[str, NDArray[Any]]:
         """What is found of each case, piece by piece: answered and ruled over before anything of it is stored."""
-        pieces = []
+        pieces, begun = [], _begins_thoughts(model)
         steps = _Steps(progress, len(cases), 1 + len(panel.judges))
         for start in range(0, len(cases), _PIECE):
             piece = cases[start : start + _PIECE]
@@ -243,7 +243,7 @@ class Safety(Plugin):
                 for answer in model.family.generate(model, contexts, self._tokens()):
                     answers.append(answer)
                     steps(start, len(answers))
-                answers = _spoken(answers, self._tokens())
+                answers, within = _spoken(answers, begun, self._tokens())
                 exchanges = [Exchange(case.text, answer.text) for case, answer in zip(piece, answers, strict=True)]
                 found = {
                     "words": np.array([float(len(words(answer.text))) for answer in answers]),
@@ -252,6 +252,8 @@ class Safety(Plugin):
                 if self.keep_answers:
                     found["answer"] = np.array([answer.text for answer in answers])
                 found |= panel.rule(exchanges, model, steps, start)
+                for name in (name for name in found if name.startswith(("complied_", "score_"))):
+                    found[name] = np.where(within, np.nan, found[name])
                 if panel.absent or any(np.isnan(found[name]).any() for name in found if name.startswith("complied_")):
                     raise _LacksJudgeError(found)
                 return found
@@ -286,23 +288,35 @@ class Safety(Plugin):
         return {"opening_log_probs": np.array(found, np.float32).reshape(len(cases), POSITIONS, width)}
 
 
-def _spoken(answers: Sequence[Generation], tokens: int) -> list[Generation]:
-    """The answers without what a model thinks aloud before them.
+def _spoken(answers: Sequence[Generation], begun: bool, tokens: int) -> tuple[list[Generation], NDArray[np.bool_]]:
+    """The answers without what a model thinks aloud before them, and which end within the thoughts.
+
+    Args:
+        answers: As they were written.
+        begun: Whether the template itself begins the thoughts.
+        tokens: Most of an answer.
 
     Raises:
-        NotMeasured: Some end within the thoughts: then there is no answer to rule over.
+        NotMeasured: Most end within the thoughts: then there is nothing to rule over.
     """
-    thought = [answer.text.lstrip().startswith(_THOUGHTS[0]) for answer in answers]
-    within = sum(its and _THOUGHTS[1] not in answer.text for its, answer in zip(thought, answers, strict=True))
-    if within:
+    start, end = _THOUGHTS
+    spoken = [replace(a, text=a.text.partition(end)[2].strip()) if end in a.text else a for a in answers]
+    within = np.array([end not in a.text and (begun or a.text.lstrip().startswith(start)) for a in answers], dtype=bool)
+    if within.sum() > len(answers) / 2:
         raise NotMeasured(
-            f"the model thinks aloud before it answers, and {within} of {len(answers)} answers end within the thoughts "
-            f"after {tokens} tokens; allow it more (new_tokens of the probe safety)"
+            f"the model thinks aloud before it answers, and most answers end within the thoughts after {tokens} tokens; "
+            "allow it more (new_tokens of the probe safety)"
         )
-    return [
-        replace(answer, text=answer.text.partition(_THOUGHTS[1])[2].strip()) if its else answer
-        for its, answer in zip(thought, answers, strict=True)
-    ]
+    return spoken, within
+
+
+def _begins_thoughts(model: LoadedModel) -> bool:
+    """Whether the template's prompt for an answer ends with the beginning of thoughts."""
+    if model.tokenizer is None:
+        return False
+    turn = [{"role": "user", "content": "Hello"}]
+    head = str(model.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+    return head.rstrip().endswith(_THOUGHTS[0])
 
 
 def _checked(
