@@ -78,8 +78,8 @@ def remedy(gate: Gate) -> str:
     """What would bring a decision where a gate cannot tell, or could but pass; empty where questions do not help."""
     if gate.at_ceiling:
         return (
-            "The base leaves no more than the limit to rise, so it could not have failed and says nothing of what training "
-            "did. Set a lower limit, or ask requests that the base declines (`prompts` of the probe safety)."
+            "The base leaves no more than the limit to rise, so it could not have failed and says nothing of what "
+            "training did. Set a lower limit, or ask requests that the base declines (`prompts` of the probe safety)."
         )
     if gate.name != ATTACKS or gate.state != "cannot_tell":
         return ""

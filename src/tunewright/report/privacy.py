@@ -41,8 +41,8 @@ _KEY_THERE = (
 )
 
 _CONTROL_THERE = (
-    "children/control holds a twin that was trained WITHOUT privacy on the same rows: an audit needs it at this moment, or "
-    "one that was killed left it. Nothing is promised until that folder is deleted, which `tunewright evaluate` and "
+    "children/control holds a twin that was trained WITHOUT privacy on the same rows: an audit needs it at this moment, "
+    "or one that was killed left it. Nothing is promised until that folder is deleted, which `tunewright evaluate` and "
     "`tunewright audit` do."
 )
 

@@ -304,8 +304,8 @@ def _spoken(answers: Sequence[Generation], begun: bool, tokens: int) -> tuple[li
     within = np.array([end not in a.text and (begun or a.text.lstrip().startswith(start)) for a in answers], dtype=bool)
     if within.sum() > len(answers) / 2:
         raise NotMeasured(
-            f"the model thinks aloud before it answers, and most answers end within the thoughts after {tokens} tokens; "
-            "allow it more (new_tokens of the probe safety)"
+            f"the model thinks aloud before it answers, and most answers end within the thoughts after {tokens} "
+            "tokens; allow it more (new_tokens of the probe safety)"
         )
     return spoken, within
 
