@@ -41,7 +41,7 @@ _KEY_THERE = (
 )
 
 _CONTROL_THERE = (
-    "children/control holds a twin that was trained WITHOUT privacy on the same rows: an audit needs it at this moment, "
+    "children/control holds a twin that was trained WITHOUT privacy on the same rows: an audit needs it right now, "
     "or one that was killed left it. Nothing is promised until that folder is deleted, which `tunewright evaluate` and "
     "`tunewright audit` do."
 )
