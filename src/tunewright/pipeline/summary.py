@@ -31,7 +31,7 @@ def data_lines(data: dict[str, Any], where: str = "see data.json") -> list[str]:
     facts, encoding = data["facts"], data["encoding"]
     splits = ", ".join(f"{count} {name}" for name, count in facts["counts"].items() if isinstance(count, int))
     lines = [
-        f"Rows: {splits or facts['rows']} (format {facts['format']}); {_made(facts)}.",
+        f"Rows: {splits or facts['rows']} (format {facts['format']}); {_split(facts)}.",
         f"Tokens a row: median {encoding['median']}, at most {encoding['longest']}; "
         f"{encoding['trained_share']:.1%} of tokens are trained.",
     ]
@@ -54,17 +54,21 @@ def data_lines(data: dict[str, Any], where: str = "see data.json") -> list[str]:
     return [*lines, found] if found else lines
 
 
+def _split(facts: dict[str, Any]) -> str:
+    """How the rows were split, and that nothing stands on two sides but by plan."""
+    by_year = "split by year, so people stand on both sides, as planned"
+    return by_year if facts.get("by_time") else f"{_made(facts)}, none overlaps"
+
+
 def _made(facts: dict[str, Any]) -> str:
     """Which splits are the user's and which were made."""
-    if facts.get("by_time"):
-        return "split by year, so people stand on both sides, as planned"
     made = facts.get("splits_made") or ()
     given = [name for name, count in facts["counts"].items() if count and name not in (*made, "train")]
     if not made:
-        return "splits as given, none overlaps"
+        return "splits as given"
     if not given:
-        return "splits made by unit and content, none overlaps"
-    return f"{' and '.join(given)} as given, {' and '.join(made)} made of train by unit and content, none overlaps"
+        return "splits made by unit and content"
+    return f"{' and '.join(given)} as given, {' and '.join(made)} made of train by unit and content"
 
 
 def _left_out(encoding: dict[str, Any]) -> list[str]:

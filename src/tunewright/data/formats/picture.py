@@ -53,13 +53,8 @@ def _pixels(found: Any) -> NDArray[np.uint8]:
         expected = "the path of a .png or .jpg file, or equally long rows of whole numbers (1 or 3 a pixel)"
         raise Flaw("image", shown(found), expected, "correct it or delete the row")
     if pixels.min() < 0 or pixels.max() > 255:
-        found_range = f"numbers from {pixels.min()} to {pixels.max()}"
-        raise Flaw(
-            "image",
-            "other numbers" if HIDDEN.get() else found_range,
-            "numbers from 0 to 255",
-            "bring them to that range",
-        )
+        found_range = "other numbers" if HIDDEN.get() else f"numbers from {pixels.min()} to {pixels.max()}"
+        raise Flaw("image", found_range, "numbers from 0 to 255", "bring them to that range")
     return pixels.astype(np.uint8)
 
 

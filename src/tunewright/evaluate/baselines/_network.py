@@ -17,8 +17,9 @@ from torch.nn.functional import logsigmoid
 
 from tunewright.core.records import Example
 from tunewright.core.seeds import key, stream
-from tunewright.evaluate.baselines._labels import FLOOR, label_indices
-from tunewright.evaluate.contracts import Floats
+from tunewright.data.folding import folded
+from tunewright.evaluate.baselines._labels import FLOOR, counted, label_indices, targets
+from tunewright.evaluate.contracts import Floats, Outcome
 from tunewright.evaluate.history import History, history_of
 
 WIDTH, LAYERS, HEADS = 64, 2, 4
@@ -101,6 +102,23 @@ class Network(nn.Module):
         elsewhere = where.masked_fill(same, -1e4).log_softmax(-1) + logsigmoid(move)
         two_stage = torch.where(same, logsigmoid(-move), elsewhere)
         return torch.where(known[..., None], two_stage, where.log_softmax(-1))
+
+
+def network_outcomes(
+    stages: Sequence[Sequence[Example]],
+    test: Sequence[Example],
+    labels: Sequence[str],
+    seed: int,
+    valid: Sequence[Example],
+) -> list[Outcome]:
+    """One outcome a test example, of a network that learns from people, counted by their survey weights.
+
+    Args and errors: as `network_log_probs`, but with rows as they were read.
+    """
+    learned = [folded(counted(rows)) for rows in stages]
+    chosen_by = folded(counted(targets(valid))) if valid else ()
+    found = network_log_probs(learned, test, labels, seed, chosen_by)
+    return [Outcome(example, choices=row) for example, row in zip(test, found, strict=True)]
 
 
 def network_log_probs(

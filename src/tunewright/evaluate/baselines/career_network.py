@@ -7,9 +7,8 @@ from typing import ClassVar
 
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
-from tunewright.data.folding import folded
-from tunewright.evaluate.baselines._labels import counted, targets
-from tunewright.evaluate.baselines._network import network_log_probs
+from tunewright.evaluate.baselines._labels import targets
+from tunewright.evaluate.baselines._network import network_outcomes
 from tunewright.evaluate.contracts import Outcome
 
 
@@ -38,6 +37,4 @@ class CareerNetwork(Plugin):
         Raises:
             UserError: No training row has a label of the list.
         """
-        stages = [folded(counted(targets(train)))]
-        found = network_log_probs(stages, test, labels, self.seed, folded(counted(targets(valid))) if valid else ())
-        return [Outcome(example, choices=row) for example, row in zip(test, found, strict=True)]
+        return network_outcomes([targets(train)], test, labels, self.seed, valid)

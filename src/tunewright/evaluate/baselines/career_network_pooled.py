@@ -7,10 +7,9 @@ from typing import ClassVar
 
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
-from tunewright.data.folding import folded
 from tunewright.data.pool import from_pool
-from tunewright.evaluate.baselines._labels import counted, counting, targets
-from tunewright.evaluate.baselines._network import network_log_probs
+from tunewright.evaluate.baselines._labels import counting, targets
+from tunewright.evaluate.baselines._network import network_outcomes
 from tunewright.evaluate.contracts import Outcome
 
 
@@ -40,6 +39,4 @@ class CareerNetworkPooled(Plugin):
             UserError: No training row has a label of the list.
         """
         pool = counting([example for example in train if from_pool(example)])
-        stages = [folded(counted(pool)), folded(counted(targets(train)))]
-        found = network_log_probs(stages, test, labels, self.seed, folded(counted(targets(valid))) if valid else ())
-        return [Outcome(example, choices=row) for example, row in zip(test, found, strict=True)]
+        return network_outcomes([pool, targets(train)], test, labels, self.seed, valid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +39,17 @@ def read_words(paths: Sequence[Path]) -> dict[str, tuple[Word, ...]]:
     """
     found = _by_kind(_read(SHIPPED, []))
     faults: list[str] = []
-    given = _by_kind([_marked(word) for path in paths for word in _read(path, faults)])
+    given = _by_kind([_marked(word, found) for path in paths for word in _read(path, faults)])
     if faults:
         raise UserError(faults)
     return {kind: given.get(kind) or found.get(kind, ()) for kind in KINDS}
 
 
-def _marked(word: Word) -> Word:
+def _marked(word: Word, shipped: Mapping[str, Sequence[Word]]) -> Word:
     """A decision that a file does not mark, as it is marked among the shipped words; traits are the user's own."""
-    ours = {own.text: own.favour for own in _read(SHIPPED, []) if own.kind in _DECIDED}
-    return replace(word, favour=ours.get(word.text, 0)) if word.kind in _DECIDED and not word.favour else word
+    if word.favour or word.kind not in _DECIDED:
+        return word
+    return next((own for own in shipped[word.kind] if own.text == word.text), word)
 
 
 def _read(path: Path, faults: list[str]) -> list[Word]:
