@@ -74,6 +74,14 @@ def test_norm_and_head_is_its_other_name_and_says_when_no_head_trains(open_tiny)
     assert method.notes(untied) == []
 
 
+def test_tables_with_two_uses_are_named_as_frozen(open_tiny):
+    method = build("methods", "sparse")
+    tied = method.attach(open_tiny("qwen3"), 1)
+    assert "lm_head" not in changes(tied)
+    assert "model.embed_tokens.weight is tied" in method.notes(tied)[0]
+    assert method.notes(method.attach(open_tiny("llama"), 1)) == []
+
+
 def test_two_forwards_before_a_backward_are_one_function(open_tiny):
     method = build("methods", "sparse")
     model = method.attach(open_tiny("llama"), 1)

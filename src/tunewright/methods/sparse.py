@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tunewright.core.errors import UserError
 from tunewright.methods._choice import Policy, chosen, scores
+from tunewright.methods._freeze import tied
 from tunewright.methods._sparse import SparseChange, matrices
 from tunewright.models.contracts import LoadedModel
 
@@ -34,3 +35,10 @@ class Sparse(SparseChange):
                 f"method sparse: {model.origin.name} has no matrices to choose from. Use method norm or full."
             )
         return chosen(weights, self.share, scores(self.policy, model, weights, seed, self.public))
+
+    def notes(self, model: LoadedModel) -> list[str]:
+        """Names the tables with two uses, in which nothing is chosen."""
+        return [
+            f"method sparse: {name} is tied to another layer, so it stays frozen; no coordinate of it trains."
+            for name in tied(model.module).values()
+        ]
