@@ -31,16 +31,23 @@ SCRIPTS: dict[str, tuple[str, tuple[tuple[str, str, float | None, bool], ...]]] 
     ),
     "preparation": (
         "Conversations in memory to encoded rows on disk, rows a second: against TRL's datasets.map, which renders row "
-        "by row and writes Arrow. No side reads a file, and tokenizers use one thread on both.",
-        (("ratio", "speed over datasets.map", 3, False),),
+        "by row and writes Arrow. No side reads a file. Tokenizers may use all cores on both sides, which they do only "
+        "for many texts at a time; then one thread each.",
+        (
+            ("ratio", "speed over datasets.map", 3, False),
+            ("one_thread_ratio", "the same, tokenizers with one thread", None, False),
+        ),
     ),
     "rows_memory": (
         "A tiny random model, each command in a process of its own, the libraries included: `check` on 10,000 and "
-        "1,000,000 rows with a label, hardly two alike, and `train`, one epoch on 2,000 and 50,000 chats, every tenth "
-        "of which asks what another did. A million rows would train for hours.",
+        "1,000,000 rows with a label, hardly two alike; `train` on chats, every tenth of which asks what another did, "
+        "for 20 steps of 10,000 and 1,000,000 and for one epoch of 2,000 and 50,000. An epoch of a million would take "
+        "hours.",
         (
-            ("ratio", "check: peak memory, 1,000,000 rows over 10,000", 1.1, True),
+            ("check_ratio", "check: peak memory, 1,000,000 rows over 10,000", 1.1, True),
             ("check_bytes", "check: bytes a row between them", None, True),
+            ("begin_ratio", "train, 20 steps: peak memory, 1,000,000 rows over 10,000", 1.1, True),
+            ("begin_bytes", "train, 20 steps: bytes a row between them", None, True),
             ("train_ratio", "train: peak memory, 50,000 rows over 2,000", None, True),
             ("train_bytes", "train: bytes a row between them", None, True),
         ),

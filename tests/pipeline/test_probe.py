@@ -132,7 +132,11 @@ def test_what_an_objective_trained_on_is_left_out_unless_the_plan_says_otherwise
     ]
     spoken = [unseen_of(PlanSettings.model_validate({"train": {"mitigations": [{"name": "counterfactual", **how}]}}))
               for how in ({}, {"portion": "trained"})]  # fmt: skip
-    assert spoken == [{}, unseen]
+    assert spoken == [{"dialect": {}}, unseen]
+    both = PlanSettings.model_validate({"objective": "guise_consistency", "train": {"mitigations": ["counterfactual"]}})
+    assert unseen_of(both) == {"dialect": {}}, "its rows have the verbs that the objective leaves out"
+    one = planned_probes(["dialect"], TEXT, unseen_of(both))["dialect"]
+    assert "may ask what training saw" in unseen_note(one, unseen_of(both)["dialect"])
     assert unseen_of(PlanSettings()) == {}
 
 

@@ -94,12 +94,13 @@ def _torch_build() -> Finding:
 def _cores() -> Finding:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = torch.get_num_threads()
-    if threads <= cores:
-        return Finding("threads", "ok", f"{threads} threads on {cores} cores")
+    from tunewright.pipeline.machine import cores
+
+    count, threads = cores(), torch.get_num_threads()
+    if threads <= count:
+        return Finding("threads", "ok", f"{threads} threads on {count} cores")
     return Finding(
-        "threads", "warning", f"{threads} threads on {cores} cores slow each other down. Set train.threads={cores}."
+        "threads", "warning", f"{threads} threads on {count} cores slow each other down. Set train.threads={count}."
     )
 
 

@@ -202,8 +202,8 @@ def _probe(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel, progres
     for name, probe in _planned(prepared).items():
         if name not in base.probes:
             continue
-        if apart := unseen.get(name):
-            run.note(unseen_note(probe, apart))
+        if name in unseen:
+            run.note(unseen_note(probe, unseen[name]))
         answers = ask_probe(probe, tuned, identity, progress, run.evaluations / "kept")
         found, result = compare_probe(probe, base.probes[name], answers, settings.seed, settings.evaluate.resamples)
         figures += found

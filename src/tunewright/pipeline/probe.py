@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -43,8 +44,8 @@ def probe(question: ProbeRequest, progress: Progress = silent) -> Result:
         raise UserError("probe: give either --model M or --run RUN.")
     run = Run.open(question.run) if question.run else None
     settings = Plan.load(run.plan_file).settings if run else None
-    apart = unseen_of(settings).get(question.name, {}) if settings else {}
-    asked = _built(question, apart)
+    apart = unseen_of(settings).get(question.name) if settings else None
+    asked = _built(question, apart or {})
     require_writable(question.out)
     dtype = resolve_dtype(question.precision)
     name = settings.model if settings else str(question.model)
@@ -74,7 +75,7 @@ def probe(question: ProbeRequest, progress: Progress = silent) -> Result:
         written["change"] = [asdict(figure) for figure in result.figures]
         written["details"] = dict(result.details)
         lines = [result.sentence, f"{question.name}: base, tuned and what changed are in {question.out}."]
-        lines += [unseen_note(asked, apart)] if apart else []
+        lines += [] if apart is None else [unseen_note(asked, apart)]
     write_json(question.out, written)
     return Result(0, (*written.get("sentences", ()), *lines))
 
@@ -86,17 +87,18 @@ def base_identity(model: LoadedModel, dtype: torch.dtype) -> tuple[Any, ...]:
 
 
 Unseen = Mapping[str, Mapping[str, Any]]
-"""By a probe's name the settings under which it asks nothing that was trained on."""
+"""By a probe's name the settings under which it asks nothing that was trained on; empty where no settings do."""
 
 
 def unseen_of(settings: PlanSettings) -> dict[str, dict[str, Any]]:
     """What the plan's objective and mitigations want of probes, so that nothing is judged by what it trained on."""
     mitigations = (plugins.build("mitigations", word) for word in settings.train.mitigations)
-    found: dict[str, dict[str, Any]] = {}
+    wanted: dict[str, list[Mapping[str, Any]]] = {}
     for one in (plugins.build("objectives", settings.objective), *mitigations):
         for name, fields in getattr(one, "unseen", {}).items():
-            found.setdefault(name, {}).update(fields)
-    return found
+            wanted.setdefault(name, []).append(fields)
+    # What one of them leaves out is trained all the same where another one leaves out nothing.
+    return {name: dict(ChainMap(*map(dict, of_all))) if all(of_all) else {} for name, of_all in wanted.items()}
 
 
 def unseen_note(probe: Probe, fields: Mapping[str, Any]) -> str:
@@ -104,6 +106,8 @@ def unseen_note(probe: Probe, fields: Mapping[str, Any]) -> str:
     files = getattr(probe, "replaces_ours", ())
     if files and all(getattr(probe, name) is not None for name in files):
         return f"The probe {probe.plugin_name()} asks what stands in files; whether training saw it is not known."
+    if not fields:
+        return f"The probe {probe.plugin_name()} may ask what training saw: this plan's mitigations leave out nothing."
     kept = all(getattr(probe, key) == value for key, value in fields.items())
     does, how = ("leaves out", "") if kept else ("also asks", "not ")
     words = ", ".join(f"{key}: {value}" for key, value in fields.items())
