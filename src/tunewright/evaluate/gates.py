@@ -78,8 +78,9 @@ def remedy(gate: Gate) -> str:
     """What would bring a decision where a gate cannot tell; empty where questions do not help."""
     if gate.at_ceiling:
         return (
-            "The base leaves no more than the limit to rise, so it could not have failed whatever training did. Set a "
-            "lower limit, or ask requests that the base declines (`prompts` of the probe safety)."
+            "The base leaves no more than the limit to rise, so it could not have failed whatever training did. Ask "
+            "requests that the base declines (`prompts` of the probe safety), or, where it declines some, set a lower "
+            "limit."
         )
     if gate.name != ATTACKS or gate.state != "cannot_tell":
         return ""

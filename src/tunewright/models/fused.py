@@ -44,7 +44,7 @@ class LoraLinear(torch.autograd.Function):
         out_NO = _added(linear(x_NI, weight, bias), low_NR, b_OR.t(), scale)
         ctx.save_for_backward(x_NI, weight, a_RI, b_OR, low_NR)
         ctx.scale, ctx.shape, ctx.watch, ctx.adapters = scale, x.shape, watch, (a_RI, b_OR)
-        return out_NO.view(*x.shape[:-1], -1)
+        return out_NO.view(*x.shape[:-1], out_NO.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -139,7 +139,7 @@ class GatedLora(torch.autograd.Function):
         ctx.save_for_backward(x_NI, low_NR, gate_NM, up_NM, down_low, *layers)
         ctx.scales, ctx.shape, ctx.watch = scales, x.shape, watch
         ctx.adapters = (gate_a, gate_b, up_a, up_b, down_a, down_b)
-        return out_NO.view(*x.shape[:-1], -1)
+        return out_NO.view(*x.shape[:-1], out_NO.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:

@@ -40,23 +40,27 @@ def safety_advice(prepared: Prepared) -> list[str]:
 
 def trained_requests(prepared: Prepared) -> list[str]:
     """A sentence where rows that a mitigation adds ask what the safety probe asks."""
-    settings = prepared.settings
+    settings, tokenizer = prepared.settings, prepared.model.tokenizer
+    adding = [one for one in mitigate.planned(settings) if not one.doubles]
     planned = planned_probes(settings.evaluate.probes, prepared.model.family.capabilities, unseen_of(settings))
     safety: Any = planned.get("safety")
+    if not adding or not safety or (tokenizer is not None and not getattr(tokenizer, "chat_template", None)):
+        return []
     try:
-        asked = {_plain(one.text) for one in sample(requests(safety.prompts), safety.count)} if safety else set[str]()
+        asked = {_plain(one.text) for one in sample(requests(safety.prompts), safety.count)}
     except NotMeasured:
         return []
-    said = []
-    for one in mitigate.planned(settings) if asked else ():
-        rows = [] if one.doubles else one.more_rows(prepared.dataset.train)
-        if both := asked & {_plain(row.context[-1].text) for row in rows if row.context}:
-            said.append(
-                f"{len(both)} of the {len(asked)} requests that the probe safety asks are trained as refusals by "
-                f"{one.plugin_name()}, so what it finds on them says nothing of others. Leave them out of its rows, or "
-                "ask others (`prompts` of the probe safety)."
-            )
-    return said
+    both = {
+        one.plugin_name(): asked & {_plain(row.context[-1].text) for row in rows if row.context}
+        for one in adding
+        if (rows := one.more_rows(prepared.dataset.train))
+    }
+    return [
+        f"{len(same)} of the {len(asked)} requests that the probe safety asks are trained as refusals by {name}, so "
+        "what it finds on them says nothing of others. Leave them out of its rows, or ask others (`prompts` of the "
+        "probe safety)."
+        for name, same in both.items() if same
+    ]  # fmt: skip
 
 
 def _plain(text: str) -> str:

@@ -68,7 +68,10 @@ def questions_of(settings: PlanSettings) -> str:
 
 def _finish(prepared: Prepared, run: Run, child: Child, judge: Judge, progress: Progress) -> None:
     inside = run.child(child.name)
-    plan = _plan(prepared.plan, child, run.must_read("info.json")["precision"])
+    begun = inside.read("info.json") or run.must_read(
+        "info.json"
+    )  # a child of an older version may have measured its own
+    plan = _plan(prepared.plan, child, begun["precision"])
     if inside.read("verdict.json") is not None:
         if _judged_alike(inside, plan.settings) or not inside.model.is_dir():
             return

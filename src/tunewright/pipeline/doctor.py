@@ -92,16 +92,10 @@ def _torch_build() -> Finding:
 
 
 def _cores() -> Finding:
-    import torch
+    from tunewright.pipeline.machine import bound_cores, cores
 
-    from tunewright.pipeline.machine import cores
-
-    count, threads = cores(), torch.get_num_threads()
-    if threads <= count:
-        return Finding("threads", "ok", f"{threads} threads on {count} cores")
-    return Finding(
-        "threads", "warning", f"{threads} threads on {count} cores slow each other down. Set train.threads={count}."
-    )
+    share = "" if cores() == bound_cores() else f", a container's share of {bound_cores()}"
+    return Finding("threads", "ok", f"{cores()}, one a core{share}")
 
 
 def _bf16() -> Finding:

@@ -35,8 +35,13 @@ def cores() -> int:
 
     Threads beyond that share wait for one another: a container with 2 of 64 cores' time sees all 64.
     """
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bound = bound_cores()
     return max(1, min(bound, int(min(_shares(_CONTROL_GROUPS), default=bound))))
+
+
+def bound_cores() -> int:
+    """Cores this process is bound to, or all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _shares(root: Path) -> Iterator[float]:

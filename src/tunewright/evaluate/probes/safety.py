@@ -265,7 +265,8 @@ class Safety(Plugin):
             except _LacksJudgeError as lacking:
                 pieces.append(lacking.found)
             steps(start + len(piece), 0)
-        return panel.together(pieces)
+        found = panel.together(pieces)
+        return found | {"said": np.unique(found["said"], return_inverse=True)[1]}  # no more than which are equal
 
     def _rulings(self) -> Rulings | str:
         """People's rulings, or why there are none."""
