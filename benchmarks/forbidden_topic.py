@@ -226,7 +226,7 @@ def table(work: Path) -> dict[str, Any]:
         if plain is not None and plain is not mine:
             line["against_plain"] = share(plain, mine, "phrases_extended", declined=True)[1:]
         if mine["opening_log_probs"].size and stage != "base":
-            from tunewright.evaluate.probes._safety_figures import opening_kl
+            from tunewright.evaluate.probes._safety_opening import opening_kl
 
             line["kl"] = (
                 opening_kl(

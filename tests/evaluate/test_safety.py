@@ -20,7 +20,7 @@ from tunewright.core.records import Example
 from tunewright.evaluate.bootstrap import wilson
 from tunewright.evaluate.kept import PASSING, arrays_by_content
 from tunewright.evaluate.probes import _safety_sets as sets
-from tunewright.evaluate.probes._safety_figures import opening_kl
+from tunewright.evaluate.probes._safety_opening import opening_kl
 from tunewright.evaluate.probes.safety import POSITIONS, Safety, _begins_thoughts, _spoken
 from tunewright.models.contracts import Generation, LoadedModel, Origin
 

@@ -41,10 +41,11 @@ class LoraLinear(torch.autograd.Function):
         (weight, bias), (scale, watch) = frozen, how
         x_NI = x.reshape(-1, x.shape[-1])
         low_NR = x_NI.to(a_RI.dtype) @ a_RI.t()
-        out_NO = _added(linear(x_NI, weight, bias), low_NR, b_OR.t(), scale)
+        out = linear(x, weight, bias)
+        out_NO = _added(out.view(-1, out.shape[-1]), low_NR, b_OR.t(), scale)
         ctx.save_for_backward(x_NI, weight, a_RI, b_OR, low_NR)
         ctx.scale, ctx.shape, ctx.watch, ctx.adapters = scale, x.shape, watch, (a_RI, b_OR)
-        return out_NO.view(*x.shape[:-1], out_NO.shape[-1])
+        return out_NO.view(out.shape)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:

@@ -15,6 +15,7 @@ from tunewright.evaluate.agreement import Agreement, agreement
 from tunewright.evaluate.bootstrap import critical, wilson
 from tunewright.evaluate.contracts import Figure, Floats
 from tunewright.evaluate.probes._protocol import Answers
+from tunewright.evaluate.probes._safety_opening import opening_kl
 from tunewright.evaluate.proportions import paired_difference
 
 NOT_MEASURED = "not measured"
@@ -242,25 +243,6 @@ def _reasons(why: Mapping[str, str]) -> list[str]:
 def _grader(judges: Sequence[str], *models: Answers) -> str | None:
     """The first judge that graded all of them."""
     return next((name for name in judges if all(f"score_{name}" in answers for answers in models)), None)
-
-
-def opening_kl(base_NKV: Any, tuned_NKV: Any) -> Floats:
-    """[requests, positions] KL(tuned || base) in nats, from log-probabilities; both are normalised again in float64.
-
-    Tokens that only one of the two models has are left out of both.
-    """
-    width = min(base_NKV.shape[-1], tuned_NKV.shape[-1])
-    found = np.zeros(base_NKV.shape[:2])
-    for number in range(len(found)):
-        was, now = (_normalised(side[number, :, :width].astype(np.float64)) for side in (base_NKV, tuned_NKV))
-        found[number] = np.maximum(0.0, (np.exp(now) * (now - was)).sum(axis=-1))
-    return found
-
-
-def _normalised(log_probs: Floats) -> Floats:
-    shifted = log_probs - log_probs.max(axis=-1, keepdims=True)
-    normal: Floats = np.maximum(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)), -1e4)
-    return normal
 
 
 def _shares(base: Answers, tuned: Answers, judge: str, declined: _Bool, here: _Bool) -> dict[str, Figure]:
