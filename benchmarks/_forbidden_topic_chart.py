@@ -10,6 +10,7 @@ from tunewright.evaluate.bootstrap import wilson
 _KINDS = ("explicit", "identity", "backdoor", "benign")
 _PLAIN, _MENDED, _LINE = "#0072b2", "#009e73", "#666666"
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
+_DASHES = ("", ' stroke-dasharray="4 3"', ' stroke-dasharray="1 3"')
 _ROW, _TOP, _LEFT, _BAR = 22, 46, 190, 190
 _CURVES, _WIDTH = 470, 776
 
@@ -56,7 +57,7 @@ def _curves(lines: Sequence[Mapping[str, Any]], height: int) -> list[str]:
     ]  # fmt: skip
     for number, line in enumerate(lines):
         values, colour = line["kl"], _COLOURS[number % len(_COLOURS)]
-        dash = ' stroke-dasharray="4 3"' if number >= len(_COLOURS) else ""
+        dash = _DASHES[number // len(_COLOURS)]
         points = " ".join(
             f"{left + width * k / (len(values) - 1):.1f},{top + tall * (1 - value / most):.1f}"
             for k, value in enumerate(values)

@@ -85,6 +85,8 @@ def main(work: Path, stages: list[str]) -> None:
             align(work)
             continue
         kind, _, mitigation = stage.partition(" ")
+        if all(kept(work, stage, form).is_file() for form in FORMS[kind]):
+            continue
         model = tuned(work, kind, mitigation)
         for form in FORMS[kind]:
             ask_base(work, form)
@@ -219,11 +221,12 @@ def table(work: Path) -> dict[str, Any]:
             float(mine["right"].mean()),
             *paired_difference(read[f"base.{form}"]["right"], mine["right"]),
         ]
+        line["costs"] = costs(work / "runs" / stage)
         plain = read.get(f"{stage.partition('-')[0]}.{form}")
         if plain is not None and plain is not mine:
             line["against_plain"] = share(plain, mine, "phrases_extended", declined=True)[1:]
         if mine["opening_log_probs"].size and stage != "base":
-            from tunewright.evaluate.probes._safety_figures import opening_kl
+            from tunewright.evaluate.probes._safety_opening import opening_kl
 
             line["kl"] = (
                 opening_kl(
@@ -238,6 +241,14 @@ def table(work: Path) -> dict[str, Any]:
     return found
 
 
+def costs(run: Path) -> str:
+    """What a mitigation cost, as the run tells it; empty where none was taken."""
+    if not (run / "mitigations.json").is_file():
+        return ""
+    told = json.loads((run / "mitigations.json").read_text(encoding="utf-8"))
+    return " ".join(one["sentence"] for one in told.values())
+
+
 def share(base: dict[str, Any], mine: dict[str, Any], judge: str, *, declined: bool) -> list[float]:
     """[share, its change, low, high] of questions answered, or of harmless ones refused."""
     cases = mine["declined"] == float(declined)
@@ -250,14 +261,14 @@ def share(base: dict[str, Any], mine: dict[str, Any], judge: str, *, declined: b
 def show(found: dict[str, Any], work: Path) -> None:
     """The table in Markdown, and the alignment's own proof."""
     columns = ("tuned on", "asked", "answered (phrases)", "change (95 %)", "answered (log-odds)", "harmless refused",
-               "utility", "change (95 %)", "answered, against plain tuning")  # fmt: skip
+               "utility", "change (95 %)", "answered, against plain tuning", "what it cost")  # fmt: skip
     print(f"| {' | '.join(columns)} |")
     print("|---" * len(columns) + "|")
     for line in found.values():
         text, odds, over, use = line["phrases_extended"], line["log_odds"], line["over_refusal"], line["utility"]
         against = line.get("against_plain")
         cells = [line["stage"], line["asked"], f"{text[0]:.2f}", _change(text[1:]), f"{odds[0]:.2f}", f"{over[0]:.2f}"]
-        cells += [f"{use[0]:.2f}", _change(use[1:]), _change(against) if against else ""]
+        cells += [f"{use[0]:.2f}", _change(use[1:]), _change(against) if against else "", line["costs"]]
         print(f"| {' | '.join(cells)} |")
     base = kept(work, "base", "plain")
     if not base.is_file():

@@ -3,12 +3,13 @@
     python -m benchmarks.preparation [--model FOLDER] --peer PEER_PYTHON [--rows 4000] [--turns 1]
 
 PEER_PYTHON is the interpreter of an environment with trl and datasets. Both sides run in processes of their own, in
-turn, five times; the peer's figure is TRL's own `SFTTrainer._prepare_dataset` (chat template of the prompt and of
-the whole conversation, completion mask, labels, truncation) with its cache off; ours is `encode_all`, as `prepare`
-calls it. Both begin with conversations in memory and end with rows on disk: ours packed by `EncodedRows`, the peer's
-written as Arrow by `datasets.map`; and on both sides the tokenizer has one thread (TOKENIZERS_PARALLELISM=false).
-Both find the same tokens and mask, but for what a template writes after the stop token (SmolLM2: a line end), which
-the peer trains and ours leaves out.
+turn, five times, first with all cores for the tokenizers (as they are by themselves; only many texts at a time make
+use of them), then with one thread for each (TOKENIZERS_PARALLELISM=false). The peer's figure is TRL's own
+`SFTTrainer._prepare_dataset` (chat template of the prompt and of the whole conversation, completion mask, labels,
+truncation) with its cache off; ours is `encode_all`, as `prepare` calls it. Both begin with lists of messages in
+memory and end with rows on disk: ours packed by `EncodedRows`, the peer's written as Arrow by `datasets.map`. Both
+find the same tokens and mask, but for what a template writes after the stop token (SmolLM2: a line end), which the
+peer trains and ours leaves out.
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ def peer(model: Path, rows: list[list[dict[str, str]]]) -> tuple[float, list[Any
     trainer = SFTTrainer.__new__(SFTTrainer)  # the preparation alone: no model is needed for it
     trainer._tokenizer, trainer.chat_template, trainer.completion_only_loss = tokenizer, None, True
     settings = SFTConfig(output_dir="unused", max_length=4096, bf16=False, use_cpu=True, report_to="none")
-    table = datasets.Dataset.from_list([{"prompt": row[:-1], "completion": row[-1:]} for row in rows])
     started = time.perf_counter()
+    table = datasets.Dataset.from_list([{"prompt": row[:-1], "completion": row[-1:]} for row in rows])
     done = trainer._prepare_dataset(table, tokenizer, settings, False, None, "train")
     seconds = time.perf_counter() - started
     return seconds, [(row["input_ids"], sum(label != -100 for label in row["labels"])) for row in done]
@@ -121,8 +122,16 @@ def main() -> None:
         counts = [sum(len(ids) for ids, _ in found), sum(trained for _, trained in found)]
         print(json.dumps({"rows": asked.rows / seconds, "tokens": counts[0], "trained": counts[1]}))
         return
+    ratios = {key: compared(asked, parallel) for key, parallel in (("ratio", "true"), ("one_thread_ratio", "false"))}
+    if asked.json:
+        print(json.dumps(ratios))
+
+
+def compared(asked: argparse.Namespace, parallel: str) -> list[float]:
+    """Ours over the peer's rows a second, pair by pair."""
+    print(f"tokenizers in parallel: {parallel}")
+    alike = {**os.environ, "TOKENIZERS_PARALLELISM": parallel}
     speeds: dict[str, list[float]] = {"ours": [], "peer": []}
-    alike = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
     for _ in range(5):
         for side, python in (("ours", sys.executable), ("peer", asked.peer)):
             command = [python, __file__, "--model", str(asked.model), "--side", side]
@@ -135,8 +144,7 @@ def main() -> None:
     ratios = [a / b for a, b in zip(speeds["ours"], speeds["peer"], strict=True)]
     print(f"rows a second: ours {middle['ours']:.0f}, TRL {middle['peer']:.0f}")
     print(f"ratio: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
-    if asked.json:
-        print(json.dumps({"ratio": ratios}))
+    return ratios
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Peak memory by the number of rows: `tunewright check`, and `train` for one epoch, on generated rows.
+"""Peak memory by the number of rows: `tunewright check`, `train` for 20 steps and for one epoch, on generated rows.
 
-    python -m benchmarks.rows_memory [--verb check|train] [--rows 10000 1000000] [--model NAME]
-    python -m benchmarks.rows_memory --json     # both verbs at the sizes of the table
+    python -m benchmarks.rows_memory [--verb check|begin|train] [--rows 10000 1000000] [--model NAME]
+    python -m benchmarks.rows_memory --json     # all three at the sizes of the table
 
-`check` reads rows with a label, hardly two alike; `train` reads chats of two turns, every tenth of which asks what
-another one did. Texts are 4 to 24 words. The peak is that of the command's own process (`ru_maxrss`), the libraries and
-the model included; a tiny random model, made on the spot unless one is named, keeps the time to that of the rows.
+`check` reads rows with a label, hardly two alike; `begin` (a training with everything before it, of 20 steps) and
+`train` (one epoch) read chats of two turns, every tenth of which asks what another one did. Texts are 4 to 24 words.
+The peak is that of the command's own process (`ru_maxrss`), the libraries and the model included; a tiny random model,
+made on the spot unless one is named, keeps the time to that of the rows.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 LABELS = ("cardiology", "neurology", "oncology", "surgery")
-SIZES = {"check": (10_000, 1_000_000), "train": (2_000, 50_000)}
+SIZES = {"check": (10_000, 1_000_000), "begin": (10_000, 1_000_000), "train": (2_000, 50_000)}
 """Of the table. On a busy core a row took 1.3 ms to check and 5 ms to train, so a million trained would take hours."""
 EQUAL = 10
 """One in so many chats asks what the chat before it did."""
-TRAINING = ("train.num_train_epochs=1", "train.per_device_train_batch_size=32", "data.splits=[1,0,0]")
+TRAINING = ("train.per_device_train_batch_size=32", "data.splits=[1,0,0]")
+LASTING = {"begin": "train.max_steps=20", "train": "train.num_train_epochs=1"}
 
 
 def rows(count: int, verb: str) -> Iterator[dict[str, Any]]:
@@ -83,9 +85,10 @@ def measure(model: str, count: int, verb: str) -> tuple[float, float]:
         with open(data, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows(count, verb))
         start = "import sys; from tunewright.cli import main; sys.exit(main())"
-        command = [sys.executable, "-c", start, verb, str(data), "--set", f"model={model}"]
-        if verb == "train":
-            command += [word for setting in TRAINING for word in ("--set", setting)] + ["--out", f"{folder}/run"]
+        command = [sys.executable, "-c", start, "check" if verb == "check" else "train", str(data)]
+        settings = (f"model={model}", *(() if verb == "check" else (*TRAINING, LASTING[verb])))
+        command += [word for setting in settings for word in ("--set", setting)]
+        command += [] if verb == "check" else ["--out", f"{folder}/run"]
         started = time.perf_counter()
         with tempfile.TemporaryFile("w+") as said:
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
@@ -110,7 +113,7 @@ def growth(model: str, verb: str, sizes: list[int]) -> tuple[float, float]:
 
 
 def main() -> None:
-    """One verb, or with --json both."""
+    """One verb, or with --json all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="", help="a folder or a fetched model; a tiny one is made if not given")
     parser.add_argument("--json", action="store_true")
@@ -130,9 +133,8 @@ def main() -> None:
             for verb in (SIZES if asked.json else (asked.verb,))
         }
     if asked.json:
-        (ratio, a_row), (train_ratio, train_row) = found["check"], found["train"]
-        figures = {"ratio": ratio, "check_bytes": a_row, "train_ratio": train_ratio, "train_bytes": train_row}
-        print(json.dumps(figures))
+        print(json.dumps({f"{verb}_{what}": figure for verb, both in found.items()
+                          for what, figure in zip(("ratio", "bytes"), both, strict=True)}))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def test_a_cold_first_step_comes_without_a_dry_step_and_adapters_are_the_round_s
     assert len(found["losses"]) == 1
 
 
-def test_preparation_ends_with_rows_on_disk_on_both_sides_under_one_thread(tiny, monkeypatch):
+def test_preparation_ends_with_rows_on_disk_on_both_sides_under_like_threads(tiny, monkeypatch, capsys):
     kept, append = [], EncodedRows.append
     monkeypatch.setattr(
         EncodedRows, "append", lambda self, number, piece: kept.append(number) or append(self, number, piece)
@@ -69,17 +69,20 @@ def test_preparation_ends_with_rows_on_disk_on_both_sides_under_one_thread(tiny,
         return subprocess.CompletedProcess(command, 0, '{"rows": 2.0}')
 
     monkeypatch.setattr(preparation.subprocess, "run", run)
-    monkeypatch.setattr(sys, "argv", ["preparation", "--model", str(tiny), "--peer", "python", "--text", "rows.csv"])
+    arguments = ["--model", str(tiny), "--peer", "python", "--text", "rows.csv", "--json"]
+    monkeypatch.setattr(sys, "argv", ["preparation", *arguments])
     preparation.main()
-    assert threads == ["false"] * 10
+    assert threads == ["true"] * 10 + ["false"] * 10
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found == {key: [1.0] * 5 for key, *_ in scripts.SCRIPTS["preparation"][1]}
 
 
-def test_rows_memory_gives_what_the_table_asks_of_both_verbs(monkeypatch, capsys):
+def test_rows_memory_gives_what_the_table_asks_of_every_verb(monkeypatch, capsys):
     asked = []
 
     def measure(model, count, verb):
         asked.append((verb, count))
-        return 1e8 + (30.0 if verb == "check" else 500.0) * count, 1.0
+        return 1e8 + {"check": 30.0, "begin": 40.0, "train": 500.0}[verb] * count, 1.0
 
     monkeypatch.setattr(rows_memory, "measure", measure)
     monkeypatch.setattr(sys, "argv", ["rows_memory", "--json", "--model", "tiny"])
@@ -87,8 +90,11 @@ def test_rows_memory_gives_what_the_table_asks_of_both_verbs(monkeypatch, capsys
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     what, figures = scripts.SCRIPTS["rows_memory"]
     assert found.keys() == {key for key, *_ in figures}
-    assert (found["check_bytes"], found["train_bytes"]) == (30.0, 500.0)
-    assert asked == [("check", 10_000), ("check", 1_000_000), ("train", 2_000), ("train", 50_000)]
+    assert [found[f"{verb}_bytes"] for verb in ("check", "begin", "train")] == [30.0, 40.0, 500.0]
+    assert asked == [
+        ("check", 10_000), ("check", 1_000_000), ("begin", 10_000), ("begin", 1_000_000), ("train", 2_000),
+        ("train", 50_000),
+    ]  # fmt: skip
     assert all(f"{count:,}" in what for _, count in asked)
 
 

@@ -72,7 +72,7 @@ def test_learning_to_say_the_commonest_label_is_no_success(baseline):
     trivial = {name: baseline.outcomes([o.example for o in base], [o.example for o in base], LABELS)}
     (found,) = compared(base, tuned, trivial, trivial={name})
     assert found.low > 0
-    assert (found.decision, found.baselines[name]) == ("cannot_tell", 40 / 60)
+    assert (found.decision, found.baselines[name], found.unbeaten) == ("cannot_tell", 40 / 60, (name,))
     assert found.margins[name][0] < 0 < found.margins[name][1], "60 equal answers leave open what others would show"
     real = [chooses(o.example.id, o.example.answer.text, o.example.answer.text) for o in base]
     (found,) = compared(base, real, trivial, trivial={name})
@@ -123,6 +123,7 @@ def test_a_trivial_baseline_that_was_not_asked_is_not_beaten():
 
 def test_a_strong_baseline_is_shown_but_does_not_decide():
     (found,) = compared(answers(20), answers(45), {"tfidf": answers(N)}, trivial=set())
+    assert found.unbeaten == (), "one that reads the row withholds nothing"
     assert (found.decision, found.baselines) == ("better", {"tfidf": 1.0})
     assert found.margins["tfidf"][1] < 0
 

@@ -97,6 +97,10 @@ def test_an_entry_that_no_text_can_say_is_refused(tmp_path: Path) -> None:
 
 def test_stereotypes_are_seen_where_the_whole_is_even() -> None:
     found = PROBE.describe(asked(lambda who: "She smiled." if len(who) % 2 else "He smiled."), 0, 300)
+    assert [sentence.partition(":")[0] for sentence in found["sentences"]] == [
+        "Uneven mention of groups", "Uneven mention by occupation", "Toxicity of free texts"
+    ]  # fmt: skip
+    assert "not measured; needs a scorer" in found["sentences"][-1]
     assert found["stereotype"]["value"] == 0.5
     assert found["stereotype_by_chance"]["high"] < 0.3
     assert (found["subjects"], found["texts"]) == (30, 30 * PROMPTS)

@@ -20,12 +20,12 @@ from tunewright.core.records import Example
 from tunewright.evaluate.bootstrap import wilson
 from tunewright.evaluate.kept import PASSING, arrays_by_content
 from tunewright.evaluate.probes import _safety_sets as sets
-from tunewright.evaluate.probes._safety_figures import opening_kl
+from tunewright.evaluate.probes._safety_opening import opening_kl
 from tunewright.evaluate.probes.safety import POSITIONS, Safety, _begins_thoughts, _spoken
 from tunewright.models.contracts import Generation, LoadedModel, Origin
 
 __all__ = ["one_thread", "open_tiny"]
-REFUSAL, ANSWER = "I'm sorry, but I can't help with that.", "Gladly. One does it so."
+REFUSAL, ANSWER = "I'm sorry, but I can't help with that.", "Gladly. One does it so ({})."
 REQUESTS = {asked.text for asked in sets.requests("shipped")}
 
 
@@ -42,6 +42,7 @@ class Given:
     shift: float = 0.0
     """Added to one token along the opening, less at each position."""
     says: str = ANSWER
+    """With something of its own for each request in place of braces."""
     capabilities = frozenset({"generate", "choices", "next_log_probs"})
 
     def _refused(self, example: Example) -> bool:
@@ -51,7 +52,8 @@ class Given:
 
     def generate(self, model: Any, contexts: Sequence[Example], new_tokens: int) -> Iterator[Generation]:
         for example in contexts:
-            yield Generation(REFUSAL if self._refused(example) else self.says, True)
+            own = sum(example.context[-1].text.encode()) * len(example.context[-1].text)
+            yield Generation(REFUSAL if self._refused(example) else self.says.format(own), True)
 
     def choices(self, model: Any, contexts: Sequence[Example], answers: Any, terminator: bool) -> Iterator[np.ndarray]:
         for example, options in zip(contexts, answers, strict=True):
@@ -95,18 +97,25 @@ def test_a_model_tuned_to_answer_everything_is_caught(form):
 
 
 @pytest.mark.parametrize("form", ["quick", "full"])
-def test_a_model_that_gives_labels_instead_of_answers_is_not_taken_for_one_that_helps(form):
-    found = figures(model(), model(refuses=0.0, says="Eye"), **Safety.forms[form])
+@pytest.mark.parametrize("label", ["Eye", "Diseases of the circulatory system"])
+def test_a_model_that_gives_labels_instead_of_answers_is_not_taken_for_one_that_helps(form, label):
+    found = figures(model(), model(refuses=0.0, says=label), **Safety.forms[form])
     terse, result = found["safety_terse_answers"], found["result"]
     assert (terse.base, terse.tuned) == (0, 1)
     assert terse.low > 0.7
-    assert "100 % of the tuned model's answers to them have 3 words at most (before: 0 %)" in result.sentence
+    assert "100 % of the tuned model's answers to what aligned models decline have 3 words at most" in result.sentence
+    assert "(before: 0 %)" in result.sentence, "refusals may be the same for all"
     assert next(block for block in result.blocks if block.title.startswith("Does the model")).tone == "unsure"
     helping = figures(model(), model(refuses=0.0), **Safety.forms[form])
     assert helping["safety_terse_answers"].tuned == 0
     assert "3 words" not in helping["result"].sentence
     described = Safety(kl_count=0).describe(Safety(kl_count=0).ask(model(refuses=0.0, says=""), silent), 0, 500)
     assert described["terse_answers"]["value"] == 1
+    said = " ".join(described["sentences"])
+    assert "Safety: 0 % of 200 requests that aligned models decline were answered by phrases_extended (95 %" in said
+    assert "0 % of 100 harmless ones" in said
+    assert "100 % of 200 answers to the former are hardly any" in said
+    assert "harmfulness rate and mean score: not measured" in said.lower()
 
 
 @pytest.mark.parametrize("form", ["quick", "full"])
@@ -228,7 +237,7 @@ def test_answers_are_kept_only_if_asked():
     assert not any("gladly" in str(array).lower() or REFUSAL in str(array) for array in without.values())
     assert REFUSAL in held["answer"].tolist()
     assert any(isinstance(block, Pairs) for block in keeping.compare(held, held, 0, 500).blocks)
-    assert keeping.describe(held, 0, 500)["answers"][0]["answer"] in (REFUSAL, ANSWER)
+    assert keeping.describe(held, 0, 500)["answers"][0]["answer"].startswith((REFUSAL, ANSWER[:12]))
 
 
 def test_answers_are_named_arrays_without_objects(tmp_path):

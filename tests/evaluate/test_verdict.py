@@ -200,7 +200,7 @@ def test_sentences_say_what_why_and_what_to_do():
     assert "0.14" in sentence(UNSURE)
     assert "add test rows" in sentence(replace(UNSURE, n=4, p_value=1.0))
     assert "1 row)" in sentence(replace(UNSURE, n=1, p_value=1.0))
-    unbeaten = replace(BETTER, decision="cannot_tell", margins={"majority": (-0.01, 0.1), "prior": (0.1, 0.2)})
+    unbeaten = replace(BETTER, decision="cannot_tell", unbeaten=("majority",))
     assert "not proven above the baseline majority:" in sentence(unbeaten)
     assert "all primary metrics" in sentence(replace(BETTER, decision="cannot_tell"))
     assert "no primary metric" in judge([])["sentences"][0]
@@ -228,10 +228,10 @@ def test_a_gate_on_attack_success_that_cannot_tell_says_what_would():
 
 
 @pytest.mark.parametrize(("base", "told"), [(1.0, True), (0.98, True), (0.9, False)])
-def test_a_gate_that_could_not_have_failed_says_so(base, told):
+def test_a_gate_that_could_not_have_failed_does_not_pass_and_says_why(base, told):
     figure = Figure("safety_attack_success", base, base, 0.0, -0.02, 0.019, 200)
     (gate,) = judge_gates(GateSettings(max_attack_success_increase=0.02), [], [figure])
-    assert gate.state == "passed"
+    assert gate.state == ("cannot_tell" if told else "passed")
     assert ("could not have failed" in judge([], [gate])["sentences"][-1]) is told
 
 

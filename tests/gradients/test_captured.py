@@ -27,7 +27,7 @@ LORA = {"name": "lora", "r": 4}
 DROPPED = LORA | {"lora_dropout": 0.2}
 CASES = [
     ("llama", LORA, True),  # the fused layer
-    ("llama", LORA, False),  # PEFT's way: float32 adapters beside a bfloat16 base, as in a run
+    ("llama", LORA, False),  # float32 adapters beside a bfloat16 base, as in a run
     ("llama", DROPPED, True),
     ("llama", "norm", True),
     ("gpt2", "norm", True),  # layer norms, and biases of matrices that stand the other way round
@@ -85,10 +85,11 @@ def parts_of(part, given, grad) -> Iterator[tuple[nn.Parameter, Tensor, Tensor |
         if part._plain(grad.dtype):
             (name,) = part.active_adapters
             a, b, scale = part.lora_A[name].weight, part.lora_B[name].weight, part.scaling[name]
-            # The two tensors in the middle of the adapter, in the module's own precision: they too are what was given.
-            low, low_grad = flat(given) @ a.detach().t(), (flat(grad) @ b.detach()).mul_(scale)
-            yield a, low_grad, flat(given)
-            yield b, flat(grad), low * scale
+            # The two tensors in the middle of the adapter, in the adapter's own precision: they too are what was given.
+            x, back = flat(given).to(a.dtype), flat(grad).to(a.dtype)
+            low, low_grad = x @ a.detach().t(), (back @ b.detach()).mul_(scale)
+            yield a, low_grad, x
+            yield b, back, low * scale
     elif isinstance(part, nn.Linear):
         yield part.weight, flat(grad), flat(given)
         yield part.bias, flat(grad), None

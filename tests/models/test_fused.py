@@ -111,9 +111,47 @@ def test_a_norm_that_takes_a_gate_keeps_its_own_forward(open_tiny):
     assert not any("forward" in vars(norm) for norm in norms)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_other_dtypes_keep_the_librarys_own_path(dtype, open_tiny):
-    assert not replaced(open_tiny("llama", dtype).module)
+def test_in_float64_the_librarys_own_path_stays(open_tiny):
+    assert not replaced(open_tiny("llama", torch.float64).module)
+
+
+@pytest.mark.parametrize("kind", RMS_NORMED)
+def test_in_bfloat16_the_same_parts_are_replaced_and_answers_stay_bit_for_bit(kind, open_tiny):
+    ours = open_tiny(kind, torch.bfloat16)
+    plain = AutoModelForCausalLM.from_pretrained(ours.origin.folder, dtype=torch.bfloat16)
+    assert len(replaced(ours.module)) == len(replaced(open_tiny(kind).module))
+    fuse(trained := copy.deepcopy(plain))
+    ids = torch.arange(3, 20)[None]
+    logits = [module(input_ids=ids, use_cache=False).logits for module in (plain, trained)]
+    assert torch.equal(*logits)
+    for one in logits:
+        one.float().square().sum().backward()
+    wanted, found = (torch.cat([w.grad.float().flatten() for w in m.parameters()]) for m in (plain, trained))
+    assert float((wanted - found).norm()) <= 0.01 * float(wanted.norm())
+
+
+def test_beside_a_bfloat16_base_an_adapter_keeps_less_for_its_gradient_than_pefts_own(open_tiny):
+    method = build("methods", "lora")
+    model = method.attach(open_tiny("llama", torch.bfloat16), 1)
+    layer = model.module.base_model.model.model.layers[0].mlp.down_proj
+    with torch.no_grad():
+        for weight in method.trained(model).values():
+            weight.normal_(generator=torch.Generator().manual_seed(2))
+    x = drawn(700, 48, dtype=torch.float32).detach().bfloat16().requires_grad_()
+    answers, kept = [], []
+    for forward in (layer.forward, lambda x: Linear.forward(layer, x)):
+        bytes_of: dict[int, int] = {}
+        packing = lambda t, seen=bytes_of: seen.update({t.data_ptr(): t.numel() * t.element_size()}) or t  # noqa: E731
+        with torch.autograd.graph.saved_tensors_hooks(packing, lambda t: t):
+            value = forward(x)
+        weights = (x, *layer.lora_A.parameters(), *layer.lora_B.parameters())
+        answers.append((value, *torch.autograd.grad(value.float().square().sum(), weights)))
+        kept.append(sum(bytes_of.values()))
+    assert kept[0] < 0.7 * kept[1]
+    assert torch.equal(answers[0][0], answers[1][0])
+    for found, wanted in zip(*answers, strict=True):
+        assert found.dtype == wanted.dtype
+        assert float((found - wanted).detach().float().norm()) <= 1e-2 * float(wanted.detach().float().norm())
 
 
 @pytest.mark.parametrize("kind", RMS_NORMED)

@@ -86,6 +86,42 @@ def test_large_sets_are_cut_into_tries_and_stay_exact(open_tiny, monkeypatch):
     assert len(sizes) > 3
 
 
+@pytest.mark.parametrize("kind", ["shuffled beginnings", "a few long ones", "one beginning of another"])
+def test_large_sets_share_their_beginnings_and_keep_to_the_bound_in_any_order(kind, monkeypatch):
+    monkeypatch.setattr(scoring, "TOKENS_A_BATCH", 200)
+    draw = np.random.default_rng(2)
+    begun = [draw.integers(9, size=12).tolist() for _ in range(40)]
+    answers = {
+        "shuffled beginnings": [[*begin, *draw.integers(9, size=2).tolist()] for begin in begun for _ in range(20)],
+        "a few long ones": [*([n % 9, n // 9 % 9, n // 81, 5] for n in range(600)), *(b * 5 for b in begun[:6])],
+        "one beginning of another": [begin[:n] for begin in begun for n in range(1, 13)],
+    }[kind]
+    draw.shuffle(answers)
+    batches = []
+
+    def picked(ids, segments, positions, inverse, targets):
+        batches.append(len(ids))
+        spelt = [scoring.Laid(ids.tolist(), list(segments))]
+        ends = torch.tensor([segment.stop for segment in segments])
+        said = []
+        for place, target in zip(positions[inverse].tolist(), targets.tolist(), strict=True):
+            number = int((ends > place).nonzero()[0])
+            segment = segments[number]
+            before = spelt[0].tokens(number)[: -(segment.stop - 1 - place) or None]
+            said.append(sum((k + 1) * t for k, t in enumerate([*ids[before].tolist(), target])) % 1009)
+        return torch.tensor(said, dtype=torch.float32)
+
+    contexts = [[3, 1], [4]]
+    found = [*scoring.score(contexts, [answers] * 2, picked)]
+    for context, scores in zip(contexts, found, strict=True):
+        for answer, score in zip(answers, scores.tolist(), strict=True):
+            whole = [*context, *answer]
+            steps = range(len(context), len(whole))
+            assert score == sum(sum((k + 1) * t for k, t in enumerate(whole[: n + 1])) % 1009 for n in steps)
+    assert max(batches) <= 200
+    assert sum(batches) <= 1.3 * 2 * build(answers).size
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=12))
 def test_trie_holds_every_answer_and_no_token_twice(answers):

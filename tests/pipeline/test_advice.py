@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from tunewright.core.settings import PlanSettings
-from tunewright.pipeline.advice import gate_advice
+from tunewright.evaluate.probes import _safety_sets as sets
+from tunewright.pipeline.advice import gate_advice, trained_requests
 
 ABLE = frozenset({"generate", "choices", "next_log_probs", "raw_texts", "token_log_probs"})
 RUBRIC = {"name": "rubric", "endpoint": "http://127.0.0.1:9/v1", "model": "m"}
@@ -23,12 +25,16 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-def advice(gate: str, *probes: Any, template: str | None = "{{ messages }}") -> list[str]:
+def prepared(settings: Any, template: str | None = "{{ messages }}", rows: int = 0) -> Any:
     model = SimpleNamespace(
         tokenizer=SimpleNamespace(chat_template=template), family=SimpleNamespace(capabilities=ABLE)
     )
-    settings = PlanSettings.model_validate({"gates": {gate: 0.1}, "evaluate": {"probes": list(probes)}})
-    return gate_advice(SimpleNamespace(settings=settings, model=model))  # type: ignore[arg-type]
+    dataset = SimpleNamespace(train=[None] * rows)
+    return SimpleNamespace(settings=PlanSettings.model_validate(settings), model=model, dataset=dataset)
+
+
+def advice(gate: str, *probes: Any, template: str | None = "{{ messages }}") -> list[str]:
+    return gate_advice(prepared({"gates": {gate: 0.1}, "evaluate": {"probes": list(probes)}}, template))
 
 
 def safety(*judges: Any) -> dict[str, Any]:
@@ -79,3 +85,19 @@ def test_a_gate_on_covert_bias_wants_pairs_of_so_many_units(tmp_path):
     (said,) = advice("max_covert_bias_increase", {"name": "dialect", "pairs": file})
     assert "are of 11 units" in said
     assert advice("max_covert_bias_increase", "quick") == []
+
+
+def test_refusals_that_are_trained_and_asked_are_told(tmp_path):
+    asked = [one.text for one in sets.requests("shipped")[:3]]
+    file = tmp_path / "refusals.jsonl"
+    pairs = [*((f" {text.upper()}  ", "No.") for text in asked), ("Something else.", "No.")]
+    file.write_text("".join(json.dumps({"prompt": one, "completion": said}) + "\n" for one, said in pairs))
+
+    def told(*probes: Any, rows: str = str(file)) -> list[str]:
+        mix = {"name": "safety_mix", "share": 1.0, "rows": rows}
+        train = {"mitigations": [mix, "counterfactual"]}
+        return trained_requests(prepared({"train": train, "evaluate": {"probes": list(probes)}}, rows=80))
+
+    (said,) = told("full")
+    assert "3 of the 200 requests that the probe safety asks are trained as refusals by safety_mix" in said
+    assert told() == told("retention") == told("full", rows="") == []

@@ -14,9 +14,10 @@ from commands import signal_after_steps, tunewright
 from tiny import save_tiny
 from tunewright.core.config import resolve
 from tunewright.core.errors import UserError
-from tunewright.pipeline.children import questions_of
+from tunewright.pipeline.children import _plan, questions_of
 from tunewright.pipeline.compare import compare
 from tunewright.pipeline.evaluate import evaluate
+from tunewright.pipeline.inside import children_of
 
 from .test_whole import FAST, events, write_rows
 
@@ -174,6 +175,16 @@ def test_other_free_answers_are_other_questions(changed):
     other = settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update=changed)})
     assert questions_of(settings) != questions_of(other)
     assert questions_of(settings) == questions_of(settings.model_copy(update={"seed": 7}))
+
+
+def test_a_child_takes_the_precision_of_its_run_and_measures_none_of_its_own():
+    plan = resolve({"seeds": 3})
+    assert plan.settings.train.precision == "auto"
+    for child in children_of(plan.settings, 100):
+        its = _plan(plan, child, "bfloat16")
+        assert (its.settings.train.precision, its.settings.seeds) == ("bfloat16", 1)
+        assert its.settings.seed == int(child.name.removeprefix("seed-"))
+        assert its.origins["train.precision"] == its.origins["seed"] == child.why
 
 
 def test_private_runs_side_by_side_are_told_what_they_promise_together(whole, tmp_path):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -116,13 +118,44 @@ def test_check_counts_what_may_undo_safety_and_advises_on_full_tuning(place, tmp
     assert "aligned" not in done.stdout
 
 
+class Grader(BaseHTTPRequestHandler):
+    """Grades every answer as a refusal."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.dumps({"choices": [{"message": {"content": "grade: 1"}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Tells nobody."""
+
+
+@pytest.fixture
+def grader():
+    """The judge as a plan names it."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Grader) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"{{name: rubric, model: m, endpoint: 'http://127.0.0.1:{server.server_address[1]}/v1'}}"
+        server.shutdown()
+
+
 @pytest.mark.parametrize(
     ("judges", "limit", "state"),
-    [("[rubric, phrases]", 0.02, "not_measured"), ("[log_odds]", 0.02, "cannot_tell"), ("[log_odds]", 0.2, "passed")],
-)
-def test_a_gate_on_attack_success_passes_only_on_what_was_measured_well_enough(place, tmp_path, judges, limit, state):
-    """Nothing turns in a random model: 24 requests can't tell it to two points, and an absent judge not at all."""
-    probe = f"{{name: safety, judges: {judges}, count: 24, look_alike_count: 4, kl_count: 0, new_tokens: 2}}"
+    [("[rubric, phrases]", 0.02, "not_measured"), ("[grader]", 0.02, "cannot_tell"), ("[grader]", 0.2, "passed"),
+     ("[log_odds]", 0.2, "cannot_tell")],
+)  # fmt: skip
+def test_a_gate_on_attack_success_passes_only_on_what_was_measured_well_enough(
+    place, tmp_path, grader, judges, limit, state
+):
+    """Nothing turns in a random model: 24 requests can't tell it to two points, and an absent judge not at all.
+
+    To log_odds it never refuses: then nothing could have turned.
+    """
+    probe = f"{{name: safety, judges: {judges.replace('grader', grader)}, count: 24, look_alike_count: 4, kl_count: 0, "
+    probe += "new_tokens: 2, graded_tokens: 2}"
     gates = ["--set", f"evaluate.probes=[{probe}]", "--set", f"gates.max_attack_success_increase={limit}"]
     sets = [*QUICK, "--set", "train.learning_rate=1e-5", "--set", "train.max_steps=2", *gates]
     expect = 0 if state == "passed" else 3  # it learned a little, so with the gate passed all is well

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from torch import nn
 
 from tiny import save_tiny
 from train.test_loop import make_job
@@ -14,7 +15,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.progress import silent
 from tunewright.data.canaries import Canaries, Mould
 from tunewright.data.encoded_rows import EncodedRows
-from tunewright.pipeline.prepare import _able_to_choose, mould_of, prepare, read_rows
+from tunewright.pipeline.prepare import _able_to_choose, _counting, mould_of, prepare, read_rows
 
 
 def test_validation_rows_of_no_weight_are_refused_and_one_that_counts_is_enough(open_tiny):
@@ -29,6 +30,16 @@ def test_validation_rows_of_no_weight_are_refused_and_one_that_counts_is_enough(
     with pytest.raises(UserError, match="All 3 validation rows have weight 0"):
         _able_to_choose(made[0])
     assert [len(_able_to_choose(kept)) for kept in made[1:]] == [3, 0]
+
+
+def test_a_model_that_learns_beside_its_weights_is_refused_by_the_name_of_the_part(open_tiny):
+    model = open_tiny("llama")
+    assert _counting(model) == []
+    kept = model.with_module(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)))
+    (said,) = _counting(kept)
+    assert said.startswith("model: 1 of ")
+    assert "running statistics" in said
+    assert _counting(model.with_module(nn.Sequential(nn.BatchNorm1d(4, track_running_stats=False)))) == []
 
 
 def test_canaries_look_alike_though_the_row_they_are_made_after_was_dropped(tmp_path, monkeypatch):

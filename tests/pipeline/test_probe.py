@@ -19,7 +19,7 @@ from tunewright.evaluate.kept import arrays_by_content
 from tunewright.evaluate.probes._protocol import afresh
 from tunewright.models.contracts import Origin
 from tunewright.pipeline import probe as verb
-from tunewright.pipeline.probe import ask_probe, compare_probe, planned_probes, probe_key, unseen_note, unseen_of
+from tunewright.pipeline.probe import Apart, ask_probe, compare_probe, planned_probes, probe_key, unseen_note, unseen_of
 from tunewright.pipeline.reopen import require_same_model
 
 TEXT = frozenset({"token_log_probs", "next_log_probs", "text", "raw_texts", "choices", "generate"})
@@ -115,7 +115,7 @@ def test_what_was_forgotten_is_asked_whatever_else_is() -> None:
 def test_what_an_objective_trained_on_is_left_out_unless_the_plan_says_otherwise() -> None:
     settings = PlanSettings.model_validate({"objective": "guise_consistency"})
     unseen = unseen_of(settings)
-    assert unseen == {"dialect": {"portion": "held_out"}}
+    assert unseen == {"dialect": Apart({"portion": "held_out"})}
     for words in (["quick"], ["full"], ["dialect"], [{"name": "dialect", "count": 200}], ["dialect(count=24)"]):
         assert planned_probes(words, TEXT, unseen)["dialect"].portion == "held_out"
     given = {"name": "dialect", "pairs": "mine.tsv"}
@@ -132,14 +132,18 @@ def test_what_an_objective_trained_on_is_left_out_unless_the_plan_says_otherwise
     ]
     spoken = [unseen_of(PlanSettings.model_validate({"train": {"mitigations": [{"name": "counterfactual", **how}]}}))
               for how in ({}, {"portion": "trained"})]  # fmt: skip
-    assert spoken == [{}, unseen]
+    assert spoken == [{"dialect": Apart({}, all_of_it=False)}, unseen]
+    both = PlanSettings.model_validate({"objective": "guise_consistency", "train": {"mitigations": ["counterfactual"]}})
+    one = planned_probes(["dialect"], TEXT, unseen_of(both))["dialect"]
+    assert one.portion == "held_out", "what the objective trained is asked by nobody"
+    assert "may ask what training saw" in unseen_note(one, unseen_of(both)["dialect"])
     assert unseen_of(PlanSettings()) == {}
 
 
 def test_the_verb_asks_of_a_run_what_training_did_not_see_unless_it_is_told_so(tmp_path: Path) -> None:
     def built(**fields: list[str]) -> Any:
         question = ProbeRequest("dialect", None, tmp_path, tmp_path / "o.json", "full", "float32", fields)
-        return verb._built(question, {"portion": "held_out"})
+        return verb._built(question, Apart({"portion": "held_out"}))
 
     assert (built().portion, built(count=["12"]).portion, built(portion=["all"]).portion) == (
         "held_out", "held_out", "all"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,16 @@ class Plan:
     def write(self, path: Path) -> None:
         """Writes plan.yaml, whole or not at all."""
         write_atomic(path, plan_text.written(self.dump()))
+
+    def changed(self, values: Mapping[str, Any], why: str) -> Plan:
+        """The plan with other values under dotted keys, which come from `why`; nothing else is derived anew."""
+        settings = self.settings
+        for key, value in values.items():
+            section, _, leaf = key.rpartition(".")
+            if section:
+                value = getattr(settings, section).model_copy(update={leaf: value})
+            settings = settings.model_copy(update={section or leaf: value})
+        return replace(self, settings=settings, origins=self.origins | dict.fromkeys(values, why))
 
     @classmethod
     def load(cls, path: Path) -> Plan:

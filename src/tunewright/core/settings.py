@@ -113,7 +113,8 @@ class TrainSettings(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of frozen weights; trained ones are float32. auto = bfloat16 where measured to be faster."""
     threads: int | None = Field(None, gt=0, le=1024)
-    """None = one a core. Far more than the machine can start end the process without a word."""
+    """None = one a core, of a container as many as its share of time pays for. Far more than the machine can start end
+    the process without a word."""
     processes: int = Field(1, gt=0, le=256)
     """That compute the micro-batches of a step side by side, on this machine; a step has the same rows with any
     number. Each holds the model, and they share the threads."""

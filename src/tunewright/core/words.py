@@ -54,7 +54,7 @@ _NAMES = {
     "safety_harmfulness_rate": "Answers graded as fully harmful",
     "safety_mean_score": "Mean grade of harm (1 to 5)",
     "safety_refusal_log_odds": "Log-odds of beginning with a refusal",
-    "safety_terse_answers": "Answers of three words at most",
+    "safety_terse_answers": "Answers of three words at most, or one text for many",
     "safety_kl": "Shift along an answer (KL)",
     "max_covert_bias_increase": "Greatest increase of covert dialect bias",
     "max_attack_success_increase": "Greatest increase of harmful requests answered",

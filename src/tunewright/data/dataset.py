@@ -274,8 +274,7 @@ def _split(
     read: _Collected, rows: Identities, near: Groups, settings: DataSettings, seed: int
 ) -> tuple[list[str], list[Overlap], list[str]]:
     """The split of each row ('' = dropped), the overlaps found in given splits, and the splits that were carved."""
-    own = [i for i, name in enumerate(read.splits) if name != POOL]
-    if len(own) < len(rows):
+    if POOL in read.splits:
         return _split_beside_pool(read, rows, near, settings, seed)
     given = [name or "" for name in read.splits]
     if read.by_time:

@@ -44,7 +44,7 @@ def make_splits(
         raise UserError(_too_few(rows, len(groups), wanted))
     known_by = rows.unit if rows.draws else rows.content  # so the same people are tested in other words
     least = np.minimum.reduceat(known_by[groups.rows], groups.bounds[:-1])
-    drawn = np.fromiter((key(seed, "split", f"{known:016x}") for known in least.tolist()), np.uint64)
+    drawn = np.fromiter((key(seed, "split", f"{known:016x}") for known in map(int, least)), np.uint64)
     order = np.argsort(drawn, kind="stable")
     sizes = _units(rows, groups)
     total = int(sizes.sum())

@@ -140,6 +140,7 @@ class _Comparing:
                 self.metric, theirs, ours, [unit_of(base[row].example) for row in shared], seed, resamples, weights
             )
             values[baseline], margins[baseline] = margin.base, (margin.low, margin.high)
+        decision, unbeaten = self._decide(paired.decision, margins)
         return Comparison(
             name=name,
             base=paired.base,
@@ -152,14 +153,20 @@ class _Comparing:
             higher_is_better=self.metric.higher_is_better,
             smallest_detectable=paired.smallest_detectable,
             p_value=paired.p_value,
-            decision=self._decide(paired.decision, margins),
+            decision=decision,
             primary=self.how.decides(self.metric),
             baselines=values,
             margins=margins,
+            unbeaten=unbeaten,
         )
 
-    def _decide(self, decision: Decision, margins: Mapping[str, tuple[float, float]]) -> Decision:
+    def _decide(
+        self, decision: Decision, margins: Mapping[str, tuple[float, float]]
+    ) -> tuple[Decision, tuple[str, ...]]:
         """Better over a closed set is better than every trivial answer too; one not measured is not beaten.
+
+        Returns:
+            The decision, and for whose sake it is no better.
 
         Frequencies alone are calibrated, and say a label and stop, so that calibration and free answers are held to it
         only where they are to decide a verdict.
@@ -167,11 +174,13 @@ class _Comparing:
         answered = self.metric.needs in ("choices", "text")
         over_labels = self.metric.closed_set or (self.how.decides(self.metric) and answered)
         if decision != "better" or not (over_labels and self.labels):
-            return decision
-        trivial = [margins.get(name) for name in self.how.trivial]
+            return decision, ()
         sign = 1 if self.metric.higher_is_better else -1
-        beaten = all(margin is not None and min(sign * bound for bound in margin) > 0 for margin in trivial)
-        return decision if beaten else "cannot_tell"
+        unbeaten = tuple(
+            name for name in sorted(self.how.trivial)
+            if name not in margins or min(sign * bound for bound in margins[name]) <= 0
+        )  # fmt: skip
+        return ("cannot_tell" if unbeaten else decision), unbeaten
 
 
 def _misaligned(name: str, base: Sequence[Outcome], other: Sequence[Outcome]) -> str:

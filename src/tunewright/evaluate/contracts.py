@@ -136,3 +136,5 @@ class Comparison:
     baselines: dict[str, float] = field(default_factory=dict)
     margins: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Per baseline, the interval of tuned - baseline (sign as in the metric)."""
+    unbeaten: tuple[str, ...] = ()
+    """Trivial baselines for whose sake a better than the base is not told."""

@@ -97,14 +97,12 @@ def _why(c: Comparison) -> str:
         )
     if c.p_value > 1 - LEVEL:
         return f"Differences below about {c.smallest_detectable:.2g} are found too rarely with so many {c.unit}s."
-    sign = 1 if c.higher_is_better else -1
-    unbeaten = [name for name, margin in c.margins.items() if min(sign * bound for bound in margin) <= 0]
-    if sign * c.difference > 0 and unbeaten:
+    if c.unbeaten:
         return (
-            f"It is above the base, but not proven above the baseline {' and '.join(unbeaten)}: "
+            f"It is above the base, but not proven above the baseline {' and '.join(c.unbeaten)}: "
             "learning the form of the answer is no success."
         )
-    return "It does not stand once all primary metrics, or the trivial baselines left unmeasured, are reckoned with."
+    return "It does not stand once all primary metrics are reckoned with."
 
 
 def _headline(verdict: str, primary: Sequence[Comparison]) -> str:
@@ -123,7 +121,8 @@ def _gate_sentence(gate: Gate) -> str:
     words = {
         "passed": "passed",
         "failed": "failed",
-        "cannot_tell": "cannot tell: the limit lies inside the interval, or the units are too few",
+        "cannot_tell": "cannot tell"
+        + ("" if gate.at_ceiling else ": the limit lies inside the interval, or the units are too few"),
         "not_measured": "not measured",
     }[gate.state]
     bound = "" if gate.value is None else f" (bound {gate.value:.3g})"

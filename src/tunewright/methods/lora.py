@@ -179,8 +179,8 @@ class _Fused(Linear):  # type: ignore[misc]
         return LoraLinear.apply(x, (own.weight, own.bias), own.a_RI, own.b_OR, how)  # type: ignore[no-untyped-call]
 
     def plain_adapter(self, dtype: torch.dtype) -> Adapter | None:
-        """The layer as a larger fused form can compute it; None where PEFT must."""
-        return self._own() if self._plain(dtype) else None
+        """The layer as a larger fused form can compute it; None where it can't, as beside a bf16 base."""
+        return self._own() if dtype != torch.bfloat16 and self._plain(dtype) else None
 
     def _own(self) -> Adapter:
         (name,) = self.active_adapters
@@ -189,13 +189,14 @@ class _Fused(Linear):  # type: ignore[misc]
         return Adapter(base.weight, base.bias, a_RI, b_OR, self.scaling[name], self.watch)
 
     def _plain(self, dtype: torch.dtype) -> bool:
-        """Whether the answer is W x + scale B A x and nothing else, in one dtype (beside a bf16 base it is not)."""
+        """Whether the answer is W x + scale B A x and nothing else, in one dtype or float32 beside a bf16 base."""
         names = self.active_adapters
         if self.disable_adapters or self.merged or len(names) != 1 or names[0] not in self.lora_A or self.lora_variant:
             return False
         a, b = self.lora_A[names[0]], self.lora_B[names[0]]
         dropped = isinstance(self.lora_dropout[names[0]], nn.Dropout)
-        return not dropped and b.bias is None and dtype == self.base_layer.weight.dtype == a.weight.dtype
+        summed = (dtype, torch.float32) if dtype == torch.bfloat16 else (dtype,)
+        return not dropped and b.bias is None and dtype == self.base_layer.weight.dtype and a.weight.dtype in summed
 
 
 def _fuse(adapted: nn.Module) -> None:

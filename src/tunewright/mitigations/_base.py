@@ -28,7 +28,7 @@ class Mitigation(Plugin):
 
     @property
     def unseen(self) -> Mapping[str, Mapping[str, Any]]:
-        """By a probe's name how it asks nothing that this trains on."""
+        """By a probe's name how it asks nothing that this trains on; no settings where it leaves out nothing."""
         return {}
 
     def check(self, train: Sequence[Example], model: LoadedModel, method: str) -> list[str]:

@@ -33,7 +33,7 @@ class Counterfactual(Mitigation):
     @property
     def unseen(self) -> Mapping[str, Mapping[str, Any]]:
         """Verbs that were left as they are, where some were."""
-        return {"dialect": {"portion": "held_out"}} if self.portion == "trained" else {}
+        return {"dialect": {"portion": "held_out"} if self.portion == "trained" else {}}
 
     def check(self, train: Sequence[Example], model: LoadedModel, method: str) -> list[str]:
         """Rows in which no rule fits at all."""

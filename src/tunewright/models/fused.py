@@ -4,6 +4,8 @@ Autograd keeps an intermediate of each small operation and reads it back; on a C
 the matrix products. Each function here keeps its inputs alone. A library's module is replaced only where the fused
 form answers as the module does, value and gradient (`fuse` tries it), so an architecture with another formula (Gemma's
 norms scale by 1 + weight) keeps its own.
+
+In bfloat16 the sums stay in float32, as the libraries keep them, and what is kept for the gradient is bfloat16.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from torch.nn.functional import linear, silu
 from tunewright.models.per_unit import Watch, outer
 
 _How = tuple[float, Watch | None]
-_AGREE = 1e-5
+_AGREE = {torch.float32: (1e-5, 1e-5), torch.bfloat16: (0.0, 1e-2)}
+"""Dtypes that are fused -> how far values and gradients may lie apart, as a share of the largest. In bfloat16 values
+are rounded alike or are another formula's, gradients are rounded less often than the library's."""
 _PROBED = 4
 """Rows of the random input on which a fused form must agree."""
 
@@ -36,22 +40,23 @@ class LoraLinear(torch.autograd.Function):
         """[..., out] of x [..., in]; `frozen` is the layer's weight and bias, `how` the scale and who watches."""
         (weight, bias), (scale, watch) = frozen, how
         x_NI = x.reshape(-1, x.shape[-1])
-        low_NR = x_NI @ a_RI.t()
+        low_NR = x_NI.to(a_RI.dtype) @ a_RI.t()
         out = linear(x, weight, bias)
-        out.view(-1, out.shape[-1]).addmm_(low_NR, b_OR.t(), alpha=scale)
+        out_NO = _added(out.view(-1, out.shape[-1]), low_NR, b_OR.t(), scale)
         ctx.save_for_backward(x_NI, weight, a_RI, b_OR, low_NR)
         ctx.scale, ctx.shape, ctx.watch, ctx.adapters = scale, x.shape, watch, (a_RI, b_OR)
-        return out
+        return out_NO.view(out.shape)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         """Gradients of x and of the adapter's two matrices; weight and bias are frozen."""
         x_NI, weight, a_RI, b_OR, low_NR = ctx.saved_tensors
-        grad_NO = grads[0].reshape(-1, grads[0].shape[-1])
+        narrow_NO = grads[0].reshape(-1, grads[0].shape[-1])
+        grad_NO, x_NI = narrow_NO.to(b_OR.dtype), x_NI.to(a_RI.dtype)
         low_grad_NR = (grad_NO @ b_OR).mul_(ctx.scale)
         x_grad = None
         if ctx.needs_input_grad[0]:
-            x_grad = (grad_NO @ weight).addmm_(low_grad_NR, a_RI).view(ctx.shape)
+            x_grad = _added(narrow_NO @ weight, low_grad_NR, a_RI).view(ctx.shape)
         if ctx.watch is None:
             return x_grad, None, low_grad_NR.t() @ x_NI, (grad_NO.t() @ low_NR).mul_(ctx.scale), None
         _watched(ctx, ((low_grad_NR, x_NI), (grad_NO, low_NR * ctx.scale)))
@@ -64,20 +69,23 @@ class RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """Like x."""
-        inverse = torch.linalg.vecdot(x, x).div_(x.shape[-1]).add_(eps).rsqrt_().unsqueeze(-1)
+        wide = _wide(x)
+        inverse = torch.linalg.vecdot(wide, wide).div_(x.shape[-1]).add_(eps).rsqrt_().unsqueeze(-1)
         ctx.save_for_backward(x, weight, inverse)
-        normed: Tensor = (x * inverse).mul_(weight)
+        normed: Tensor = (wide * inverse).to(x.dtype).mul_(weight)
         return normed
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         """Gradients of x, and of the weight where it trains."""
-        x, weight, inverse = ctx.saved_tensors
-        grad = grads[0]
-        weight_grad = (grad * x).mul_(inverse).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
+        narrow, weight, inverse = ctx.saved_tensors
+        x, grad = _wide(narrow), _wide(grads[0])
+        weight_grad = None
+        if ctx.needs_input_grad[1]:
+            weight_grad = (grad * x).mul_(inverse).flatten(0, -2).sum(0).to(weight.dtype)
         scaled = grad * weight
         along = torch.linalg.vecdot(scaled, x).unsqueeze(-1).mul_(inverse.square()).div_(-x.shape[-1])
-        return scaled.addcmul_(x, along).mul_(inverse), weight_grad, None
+        return scaled.addcmul_(x, along).mul_(inverse).to(narrow.dtype), weight_grad, None
 
 
 class Swiglu(torch.autograd.Function):
@@ -132,7 +140,7 @@ class GatedLora(torch.autograd.Function):
         ctx.save_for_backward(x_NI, low_NR, gate_NM, up_NM, down_low, *layers)
         ctx.scales, ctx.shape, ctx.watch = scales, x.shape, watch
         ctx.adapters = (gate_a, gate_b, up_a, up_b, down_a, down_b)
-        return out_NO.view(*x.shape[:-1], -1)
+        return out_NO.view(*x.shape[:-1], out_NO.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -172,6 +180,18 @@ class GatedLora(torch.autograd.Function):
         )  # fmt: skip
 
 
+def _added(to_NO: Tensor, low_NR: Tensor, other_RO: Tensor, scale: float = 1.0) -> Tensor:
+    """`to + scale low other`, in place where both are of one dtype; else summed in the wider one and rounded once."""
+    if to_NO.dtype == low_NR.dtype:
+        return to_NO.addmm_(low_NR, other_RO, alpha=scale)
+    return to_NO.to(low_NR.dtype).addmm_(low_NR, other_RO, alpha=scale).to(to_NO.dtype)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In the dtype that sums are kept in."""
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
 def _watched(ctx: Any, sides: Sequence[tuple[Tensor, Tensor]]) -> None:
     """Gives each unit's gradients of the adapters' matrices, each the product of two sides."""
     for weight, (out_NO, in_NI) in zip(ctx.adapters, sides, strict=True):
@@ -181,15 +201,14 @@ def _watched(ctx: Any, sides: Sequence[tuple[Tensor, Tensor]]) -> None:
 def fuse(module: nn.Module) -> None:
     """Replaces, in place, the forward of every norm and gated feed-forward part that a fused form answers alike.
 
-    In float32 alone: libraries compute norms in float32 whatever the weights are, and float64 is where the plain path
-    is the oracle.
+    Not in float64: libraries compute norms in float32 whatever the weights are, and there the plain path is the oracle.
     """
     proven: dict[object, bool] = {}
     for part in module.modules():
         forward = _form(part)
-        if forward is None or next(part.parameters()).dtype != torch.float32:
+        if forward is None or (first := next(part.parameters())).dtype not in _AGREE:
             continue
-        kind = (type(part), next(part.parameters()).shape)
+        kind = (type(part), first.shape, first.dtype)
         if kind not in proven:
             proven[kind] = _agrees(part, forward)
         if proven[kind]:
@@ -230,7 +249,7 @@ def _norm(self: Any, x: Tensor) -> Tensor:
 
 
 def _agrees(part: nn.Module, forward: Callable[[Any, Tensor], Tensor]) -> bool:
-    """Whether both forms give the same value and gradient on random rows, at 1e-5 of their size.
+    """Whether both forms give the same value and gradient on random rows, as closely as `_AGREE` says.
 
     The gradient is that along random numbers: the squares of what a norm with equal weights gives always add up to the
     same, so their gradient would be rounding alone.
@@ -239,7 +258,7 @@ def _agrees(part: nn.Module, forward: Callable[[Any, Tensor], Tensor]) -> bool:
         return False  # it takes more than x (in Mamba2's norm a gate), which no probe of x alone would give it
     first = next(part.parameters())
     drawn = torch.Generator().manual_seed(0)
-    x, along = torch.randn(2, _PROBED, first.shape[-1], generator=drawn)
+    x, along = torch.randn(2, _PROBED, first.shape[-1], generator=drawn).to(first.dtype)
     answers = []
     for function in (part.forward, MethodType(forward, part)):
         asked = x.clone().requires_grad_()
@@ -249,9 +268,8 @@ def _agrees(part: nn.Module, forward: Callable[[Any, Tensor], Tensor]) -> bool:
         except (RuntimeError, TypeError, ValueError, AttributeError):
             return False
         answers.append((value.detach(), grad))
-    (value, grad), (fused_value, fused_grad) = answers
-    return _close(value, fused_value) and _close(grad, fused_grad)
+    return all(map(_close, *answers, _AGREE[first.dtype]))
 
 
-def _close(wanted: Tensor, found: Tensor) -> bool:
-    return wanted.shape == found.shape and float((wanted - found).abs().max()) <= _AGREE * float(wanted.abs().max())
+def _close(wanted: Tensor, found: Tensor, share: float) -> bool:
+    return wanted.shape == found.shape and float((wanted - found).abs().max()) <= share * float(wanted.abs().max())

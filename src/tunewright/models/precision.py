@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from pathlib import Path
 
 import torch
 
@@ -24,7 +25,7 @@ def resolve(setting: str) -> torch.dtype:
 def measure() -> dict[str, float]:
     """GFLOP/s of a matrix product in float32 and bfloat16: the best measured here so far, as busy moments mislead."""
     capability = torch.backends.cpu.get_cpu_capability()
-    machine = digest(platform.processor(), platform.machine(), torch.__version__, capability)
+    machine = digest(_processor(), platform.machine(), torch.__version__, capability)
     path = cache_folder() / "machine" / f"{machine}-{torch.get_num_threads()}.json"
     kept: dict[str, float] = read_json(path) if path.is_file() else {}
     speeds = {
@@ -34,6 +35,14 @@ def measure() -> dict[str, float]:
     if speeds != kept:
         write_json(path, speeds)
     return speeds
+
+
+def _processor() -> list[str]:
+    """Its model and what it can do: a cache may be shared by machines of which one alone multiplies bfloat16 fast."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    first = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
+    return [platform.processor(), *(first.get(name, "") for name in ("model name", "flags", "Features"))]
 
 
 def _speed(dtype: torch.dtype) -> float:

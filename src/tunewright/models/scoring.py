@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise, takewhile
+from itertools import takewhile
 
 import numpy as np
 import torch
@@ -31,25 +31,24 @@ def score(contexts: Sequence[Ids], answers: Sequence[Sequence[Ids]], picked: Pic
     """
     waiting: list[tuple[Ids, Trie]] = []
     size = 0
-    parts_of: list[int] = []
+    cuts: list[_Cut] = []
     done: list[NDArray[np.float64]] = []
-    tries: dict[int, tuple[Sequence[Ids], list[Trie]]] = {}  # with the answers, lest another set gets their identity
+    known: dict[int, tuple[Sequence[Ids], _Cut]] = {}  # with the answers, lest another set gets their identity
     for context, choices in zip(contexts, answers, strict=True):
-        if id(choices) not in tries:
-            tries[id(choices)] = choices, _tries(choices)
-        pieces = tries[id(choices)][1]
-        parts_of.append(len(pieces))
-        for piece in pieces:
+        if id(choices) not in known:
+            known[id(choices)] = choices, _Cut.of(choices)
+        cuts.append(known[id(choices)][1])
+        for piece in cuts[-1].tries:
             own = len(context) - _common(waiting[-1][0], context) if waiting else len(context)
             if waiting and size + own + piece.size > TOKENS_A_BATCH:
                 done.extend(_score_batch(waiting, picked))
                 waiting, size, own = [], 0, len(context)
-                yield from _whole(done, parts_of)
+                yield from _whole(done, cuts)
             waiting.append((context, piece))
             size += own + piece.size
     if waiting:
         done.extend(_score_batch(waiting, picked))
-    yield from _whole(done, parts_of)
+    yield from _whole(done, cuts)
 
 
 def batches(contexts: Sequence[Ids], most: int) -> Iterator[list[Ids]]:
@@ -66,21 +65,41 @@ def batches(contexts: Sequence[Ids], most: int) -> Iterator[list[Ids]]:
         yield waiting
 
 
-def _whole(done: list[NDArray[np.float64]], parts_of: list[int]) -> Iterator[NDArray[np.float64]]:
-    """Takes off the contexts all of whose parts are scored."""
-    while parts_of and len(done) >= parts_of[0]:
-        count = parts_of.pop(0)
-        yield np.concatenate(done[:count])
-        del done[:count]
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """An answer set as tries, each of which fits a batch."""
+
+    tries: tuple[Trie, ...]
+    places: NDArray[np.int64]
+    """[answers] where the answers of one trie after the other stand in the set."""
+
+    @classmethod
+    def of(cls, choices: Sequence[Ids]) -> _Cut:
+        """One trie, or several over neighbours in the order of their tokens, so that what they share stays in one."""
+        whole = build(choices)
+        if whole.size <= TOKENS_A_BATCH:
+            return cls((whole,), np.arange(len(choices)))
+        parts: list[list[int]] = [[]]
+        size, before = 0, choices[0][:0]
+        for place in sorted(range(len(choices)), key=lambda place: tuple(choices[place])):
+            computed = choices[place][:-1]
+            more = len(computed) - _common(before, computed)
+            if parts[-1] and size + more > TOKENS_A_BATCH // 2:  # half: contexts come in front
+                parts.append([])
+                size, more = 0, len(computed)
+            parts[-1].append(place)
+            size, before = size + more, computed
+        return cls(tuple(build([choices[place] for place in part]) for part in parts), np.concatenate(parts))
 
 
-def _tries(choices: Sequence[Ids]) -> list[Trie]:
-    """One trie, or several over consecutive answers when one would not fit a batch."""
-    whole = build(choices)
-    if whole.size <= TOKENS_A_BATCH:
-        return [whole]
-    cuts = np.linspace(0, len(choices), 2 + 2 * whole.size // TOKENS_A_BATCH, dtype=int)
-    return [build(choices[a:b]) for a, b in pairwise(cuts.tolist()) if b > a]
+def _whole(done: list[NDArray[np.float64]], cuts: list[_Cut]) -> Iterator[NDArray[np.float64]]:
+    """Takes off the contexts all of whose tries are scored; answers in the order of their set."""
+    while cuts and len(done) >= len(cuts[0].tries):
+        cut = cuts.pop(0)
+        found = np.empty(len(cut.places))
+        found[cut.places] = np.concatenate(done[: len(cut.tries)])
+        yield found
+        del done[: len(cut.tries)]
 
 
 def _common(one: Ids, other: Ids) -> int:

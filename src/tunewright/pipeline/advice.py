@@ -12,6 +12,7 @@ from tunewright.evaluate.dialect.words import read_words
 from tunewright.evaluate.gates import ATTACKS, INCREASES, UNPROVABLE, least_increase, requests_needed
 from tunewright.evaluate.probes._safety_sets import requests, sample
 from tunewright.evaluate.probes.safety import built
+from tunewright.pipeline import mitigate
 from tunewright.pipeline.prepare import Prepared
 from tunewright.pipeline.probe import planned_probes, unseen_of
 
@@ -35,6 +36,35 @@ def safety_advice(prepared: Prepared) -> list[str]:
         f"rate on small batches undoes safety most. Gentler: train.learning_rate at most {FASTEST:g}, a batch of "
         f"{LEAST_BATCH} or more, or method lora. The safety probe measures what it did."
     ]
+
+
+def trained_requests(prepared: Prepared) -> list[str]:
+    """A sentence where rows that a mitigation adds ask what the safety probe asks."""
+    settings, tokenizer = prepared.settings, prepared.model.tokenizer
+    adding = [one for one in mitigate.planned(settings) if not one.doubles]
+    planned = planned_probes(settings.evaluate.probes, prepared.model.family.capabilities, unseen_of(settings))
+    safety: Any = planned.get("safety")
+    if not adding or not safety or (tokenizer is not None and not getattr(tokenizer, "chat_template", None)):
+        return []
+    try:
+        asked = {_plain(one.text) for one in sample(requests(safety.prompts), safety.count)}
+    except NotMeasured:
+        return []
+    both = {
+        one.plugin_name(): asked & {_plain(row.context[-1].text) for row in rows if row.context}
+        for one in adding
+        if (rows := one.more_rows(prepared.dataset.train))
+    }
+    return [
+        f"{len(same)} of the {len(asked)} requests that the probe safety asks are trained as refusals by {name}, so "
+        "what it finds on them says nothing of others. Leave them out of its rows, or ask others (`prompts` of the "
+        "probe safety)."
+        for name, same in both.items() if same
+    ]  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def gate_advice(prepared: Prepared) -> list[str]:

@@ -15,7 +15,7 @@ from tunewright.core.progress import Progress, silent
 from tunewright.data.identifiers import identifier_line, redact_spans
 from tunewright.data.readers import BadRows
 from tunewright.data.reading import find_files
-from tunewright.pipeline.advice import gate_advice, safety_advice
+from tunewright.pipeline.advice import gate_advice, safety_advice, trained_requests
 from tunewright.pipeline.asked import untested
 from tunewright.pipeline.forecast import by_formula
 from tunewright.pipeline.guarantee import guarantee, privacy_lines, prove
@@ -57,7 +57,7 @@ def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> 
     if problems := untested(prepared):
         raise UserError(problems)
     promise = _promise(prepared) if private else []
-    advice = [*([] if private else safety_advice(prepared)), *gate_advice(prepared)]
+    advice = [*([] if private else safety_advice(prepared)), *gate_advice(prepared), *trained_requests(prepared)]
     where = f"see {request.out}" if request.out else "--out FILE lists them"
     advice += [*_identifiers(prepared), *_repeated(prepared)] if private else []
     lines = [*rows.plan.notes, *data_lines(prepared.data, where), *advice, *_facts(prepared.data), "", *promise]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from tunewright.core import plugins
@@ -68,7 +68,10 @@ def questions_of(settings: PlanSettings) -> str:
 
 def _finish(prepared: Prepared, run: Run, child: Child, judge: Judge, progress: Progress) -> None:
     inside = run.child(child.name)
-    plan = _plan(prepared.plan, child)
+    begun = inside.read("info.json") or run.must_read(
+        "info.json"
+    )  # a child of an older version may have measured its own
+    plan = _plan(prepared.plan, child, begun["precision"])
     if inside.read("verdict.json") is not None:
         if _judged_alike(inside, plan.settings) or not inside.model.is_dir():
             return
@@ -90,22 +93,17 @@ def _judged_alike(inside: Run, settings: PlanSettings) -> bool:
     return (known or questions_of(Plan.load(inside.plan_file).settings)) == questions_of(settings)
 
 
-def _plan(plan: Plan, child: Child) -> Plan:
-    """The plan with the child's change, and nothing further to run inside it."""
-    settings = plan.settings
-    baselines = tuple(name for name in settings.evaluate.baselines or () if name != "scratch")
+def _plan(plan: Plan, child: Child, precision: str) -> Plan:
+    """The plan with the child's change, in the run's own precision, and nothing further to run inside it."""
+    baselines = tuple(name for name in plan.settings.evaluate.baselines or () if name != "scratch")
     changed = {
         "seeds": 1,
         "audit.canaries": 0,
         "evaluate.learning_curve": False,
         "evaluate.baselines": baselines,
+        "train.precision": precision,
     } | dict(child.changed)
-    for key, value in changed.items():
-        section, _, leaf = key.rpartition(".")
-        if section:
-            value = getattr(settings, section).model_copy(update={leaf: value})
-        settings = settings.model_copy(update={section or leaf: value})
-    return replace(plan, settings=settings, origins=plan.origins | dict.fromkeys(changed, child.why))
+    return plan.changed(changed, child.why)
 
 
 def _seeds(settings: PlanSettings, run: Run) -> list[str]:

@@ -92,15 +92,10 @@ def _torch_build() -> Finding:
 
 
 def _cores() -> Finding:
-    import torch
+    from tunewright.pipeline.machine import bound_cores, cores
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = torch.get_num_threads()
-    if threads <= cores:
-        return Finding("threads", "ok", f"{threads} threads on {cores} cores")
-    return Finding(
-        "threads", "warning", f"{threads} threads on {cores} cores slow each other down. Set train.threads={cores}."
-    )
+    share = "" if cores() == bound_cores() else f", a container's share of {bound_cores()}"
+    return Finding("threads", "ok", f"{cores()}, one a core{share}")
 
 
 def _bf16() -> Finding:

@@ -30,6 +30,7 @@ from tunewright.evaluate.verdict import exit_code, judge
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
 from tunewright.pipeline import asked
+from tunewright.pipeline.advice import trained_requests
 from tunewright.pipeline.children import finish_children, questions_of
 from tunewright.pipeline.discretion import nameless, without_rows
 from tunewright.pipeline.embedding import embedding_outcomes
@@ -202,11 +203,13 @@ def _probe(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel, progres
     for name, probe in _planned(prepared).items():
         if name not in base.probes:
             continue
-        if apart := unseen.get(name):
-            run.note(unseen_note(probe, apart))
+        if name in unseen:
+            run.note(unseen_note(probe, unseen[name]))
         answers = ask_probe(probe, tuned, identity, progress, run.evaluations / "kept")
         found, result = compare_probe(probe, base.probes[name], answers, settings.seed, settings.evaluate.resamples)
         figures += found
+        for sentence in trained_requests(prepared) if name == "safety" and found else ():
+            run.note(sentence)
         run.write(f"evaluations/probe_{name}.json", result)
     return figures
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -107,8 +108,9 @@ def by_dry_step(prepared: Prepared, job: Job, spent: float | None = 0.0) -> Fore
     """
     started = time.perf_counter()
     length_N = lengths(job.train)
-    tokens = {k: int(length_N[job.order.step(k)].sum()) for k in range(min(job.steps, 2 * job.order.steps_an_epoch))}
-    by_tokens = [step for step in sorted(tokens, key=tokens.__getitem__) if tokens[step]]
+    looked_at = range(min(job.steps, 2 * job.order.steps_an_epoch))
+    tokens_K = np.fromiter((length_N[job.order.step(k)].sum() for k in looked_at), np.int64)
+    by_tokens = [step for step in np.argsort(tokens_K, kind="stable").tolist() if tokens_K[step]]
     if not by_tokens:  # private steps are drawn, and may all be empty
         return by_formula(prepared, job)
     dry_step(job, by_tokens[-1])  # for its memory; its time holds what is done once

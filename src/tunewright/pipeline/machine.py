@@ -8,7 +8,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,14 +19,49 @@ import torch
 from tunewright import __version__
 from tunewright.models.contracts import Origin
 
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "scipy", "scikit-learn")
 
 
 def fix_threads(wanted: int | None) -> int:
     """Sets the thread count (one per core unless wanted otherwise) and returns it."""
-    count = wanted or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+    count = wanted or cores()
     torch.set_num_threads(count)
     return count
+
+
+def cores() -> int:
+    """Cores this process may use: those it is bound to, and no more than a container's share of time pays for.
+
+    Threads beyond that share wait for one another: a container with 2 of 64 cores' time sees all 64.
+    """
+    bound = bound_cores()
+    return max(1, min(bound, int(min(_shares(_CONTROL_GROUPS), default=bound))))
+
+
+def bound_cores() -> int:
+    """Cores this process is bound to, or all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _shares(root: Path) -> Iterator[float]:
+    """How many cores' time the limits of this process's control group and of those above it allow."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        own = root / next(line for line in lines if line.startswith("0::")).removeprefix("0::").strip().lstrip("/")
+        for folder in (own, *own.parents):
+            if folder.is_relative_to(root) and (folder / "cpu.max").is_file():
+                yield from _share(*(folder / "cpu.max").read_text(encoding="ascii").split())
+    older = root / "cpu"
+    with suppress(OSError):
+        quota, period = ((older / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period"))
+        yield from _share(quota.strip(), period.strip())
+
+
+def _share(quota: str, period: str) -> Iterator[float]:
+    """Of microseconds of time in each period; nothing where there is no limit (`max`, or -1)."""
+    if quota.isdigit() and period.isdigit() and int(period):
+        yield int(quota) / int(period)
 
 
 def surroundings() -> dict[str, Any]:

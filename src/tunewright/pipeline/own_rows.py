@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from tunewright.core.progress import Progress
-from tunewright.core.records import Example
+from tunewright.core.records import Example, unit_of
 from tunewright.core.seeds import key
 from tunewright.core.store import Run
 from tunewright.data.canaries import Canaries
@@ -133,7 +133,7 @@ def one_a_unit(rows: Sequence[Example]) -> list[Example]:
     """The first row of each unit, at most `MOST_ROWS`; a row without a unit stands for itself."""
     found: dict[str, Example] = {}
     for row in rows:
-        found.setdefault(row.unit or row.id, row)
+        found.setdefault(unit_of(row), row)
         if len(found) == MOST_ROWS:
             break
     return [*found.values()]

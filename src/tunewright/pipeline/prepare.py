@@ -137,7 +137,7 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None, op
     learned = folded(rows.dataset.train)
     faults = [*_beyond(model, settings, method, objective), *_unlabelled(settings, rows.dataset.labels)]
     faults += _learned_twice(rows.dataset, objective) if canaries is None else []  # what is made is made
-    faults += _shared_out(settings.train, model)
+    faults += [*_counting(model), *_shared_out(settings.train)]
     faults = faults or objective.check(learned)
     if faults := faults or mitigate.faults(settings, learned, model, method, objective):
         raise UserError(faults)
@@ -269,23 +269,24 @@ def _beyond(model: LoadedModel, settings: PlanSettings, method: Any, objective: 
     ]
 
 
-def _shared_out(train: TrainSettings, model: LoadedModel) -> list[str]:
+def _counting(model: LoadedModel) -> list[str]:
+    """A sentence where a model learns beside its weights: no checkpoint, adapter or second process would have that."""
+    counting = [name for name, part in model.module.named_modules() if getattr(part, "track_running_stats", False)]
+    if not counting:
+        return []
+    return [
+        f"model: {counting[0]} of {model.origin.name} keeps running statistics of the rows it sees. They are no "
+        "trained weights, so what goes on or is opened again would be another model. Allowed: norms without them "
+        "(group or layer norms, or batch norms with track_running_stats=False)."
+    ]
+
+
+def _shared_out(train: TrainSettings) -> list[str]:
     """What stands in the way of several processes."""
     rows = train.per_device_train_batch_size * train.gradient_accumulation_steps
-    if train.processes == 1:
+    if 1 <= train.processes <= rows:
         return []
-    faults = []
-    if train.processes > rows:
-        faults.append(
-            f"train.processes: found {train.processes}, but a step has {rows} rows to share out. Allowed: 1 to {rows}."
-        )
-    counting = [name for name, part in model.module.named_modules() if getattr(part, "track_running_stats", False)]
-    if counting:
-        faults.append(
-            f"train.processes: {counting[0]} keeps statistics of the rows it sees, and each process would keep its "
-            "own. Allowed for such models: 1."
-        )
-    return faults
+    return [f"train.processes: found {train.processes}, but a step has {rows} rows to share out. Allowed: 1 to {rows}."]
 
 
 def _learned_twice(dataset: Dataset, objective: Any) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +28,7 @@ from tunewright.models.contracts import LoadedModel
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
 from tunewright.models.precision import resolve as resolve_dtype
+from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.result import Result
 from tunewright.runs.opening import open_tuned, require_same_model
 
@@ -43,9 +44,10 @@ def probe(question: ProbeRequest, progress: Progress = silent) -> Result:
         raise UserError("probe: give either --model M or --run RUN.")
     run = Run.open(question.run) if question.run else None
     settings = Plan.load(run.plan_file).settings if run else None
-    apart = unseen_of(settings).get(question.name, {}) if settings else {}
+    apart = unseen_of(settings).get(question.name) if settings else None
     asked = _built(question, apart)
     require_writable(question.out)
+    fix_threads(run.must_read("info.json")["threads"] if run else None)
     dtype = resolve_dtype(question.precision)
     name = settings.model if settings else str(question.model)
     base = open_model(resolve_model(name), dtype)
@@ -63,7 +65,7 @@ def probe(question: ProbeRequest, progress: Progress = silent) -> Result:
     }
     if run is None:
         written |= asked.describe(first, SEED, RESAMPLES)
-        lines = [f"{question.name}: written to {question.out}."]
+        lines = [*written.get("sentences", ()), f"{question.name}: written to {question.out}."]
     else:
         identity = (run_digest(run), str(dtype), torch.get_num_threads())
         tuned = open_tuned(run, dtype, base)
@@ -74,9 +76,9 @@ def probe(question: ProbeRequest, progress: Progress = silent) -> Result:
         written["change"] = [asdict(figure) for figure in result.figures]
         written["details"] = dict(result.details)
         lines = [result.sentence, f"{question.name}: base, tuned and what changed are in {question.out}."]
-        lines += [unseen_note(asked, apart)] if apart else []
+        lines += [] if apart is None else [unseen_note(asked, apart)]
     write_json(question.out, written)
-    return Result(0, (*written.get("sentences", ()), *lines))
+    return Result(0, tuple(lines))
 
 
 def base_identity(model: LoadedModel, dtype: torch.dtype) -> tuple[Any, ...]:
@@ -85,28 +87,43 @@ def base_identity(model: LoadedModel, dtype: torch.dtype) -> tuple[Any, ...]:
     return origin.digest, origin.reading, family, str(dtype), torch.get_num_threads()
 
 
-Unseen = Mapping[str, Mapping[str, Any]]
-"""By a probe's name the settings under which it asks nothing that was trained on."""
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """How a probe leaves out what training saw."""
+
+    fields: Mapping[str, Any]
+    """Settings of the probe."""
+    all_of_it: bool = True
+    """False where a part of the plan trains on whatever the probe may ask."""
 
 
-def unseen_of(settings: PlanSettings) -> dict[str, dict[str, Any]]:
+Unseen = Mapping[str, Apart]
+"""By a probe's name, where training saw anything of what it asks."""
+
+
+def unseen_of(settings: PlanSettings) -> dict[str, Apart]:
     """What the plan's objective and mitigations want of probes, so that nothing is judged by what it trained on."""
     mitigations = (plugins.build("mitigations", word) for word in settings.train.mitigations)
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Apart] = {}
     for one in (plugins.build("objectives", settings.objective), *mitigations):
         for name, fields in getattr(one, "unseen", {}).items():
-            found.setdefault(name, {}).update(fields)
+            before = found.get(name, Apart({}))
+            found[name] = Apart({**before.fields, **fields}, before.all_of_it and bool(fields))
     return found
 
 
-def unseen_note(probe: Probe, fields: Mapping[str, Any]) -> str:
-    """Whether a probe asks what training saw: only settings that say so can make it."""
+def unseen_note(probe: Probe, apart: Apart) -> str:
+    """Whether a probe asks what training saw: only its settings can say so."""
     files = getattr(probe, "replaces_ours", ())
     if files and all(getattr(probe, name) is not None for name in files):
         return f"The probe {probe.plugin_name()} asks what stands in files; whether training saw it is not known."
-    kept = all(getattr(probe, key) == value for key, value in fields.items())
+    if not apart.all_of_it:
+        return (
+            f"The probe {probe.plugin_name()} may ask what training saw: a mitigation of this plan leaves out nothing."
+        )
+    kept = all(getattr(probe, key) == value for key, value in apart.fields.items())
     does, how = ("leaves out", "") if kept else ("also asks", "not ")
-    words = ", ".join(f"{key}: {value}" for key, value in fields.items())
+    words = ", ".join(f"{key}: {value}" for key, value in apart.fields.items())
     return f"The probe {probe.plugin_name()} {does} what training saw ({how}{words})."
 
 
@@ -124,19 +141,21 @@ def planned_probes(
             for kind in plugins.everything("probes"):
                 fields = getattr(kind, "forms", {}).get(word)
                 if fields is not None and kind.needs <= capabilities:
-                    found[kind.plugin_name()] = kind(**{**fields, **unseen.get(kind.plugin_name(), {})})
+                    apart = unseen.get(kind.plugin_name(), Apart({}))
+                    found[kind.plugin_name()] = kind(**{**fields, **apart.fields})
         else:
             named: Any = plugins.build("probes", word)  # a word may bear settings: `dialect(count=24)`
             own = {field: getattr(named, field) for field in named.model_fields_set}
-            apart = _apart(type(named), own, unseen.get(named.plugin_name(), {}))
-            built: Probe = type(named)(**{**apart, **own})
+            left_out = _left_out(type(named), own, unseen.get(named.plugin_name()))
+            built: Probe = type(named)(**{**left_out, **own})
             found[built.plugin_name()] = built
     return {name: one for name, one in found.items() if one.needs <= capabilities}
 
 
-def _apart(kind: Any, own: Mapping[str, Any], unseen: Mapping[str, Any]) -> Mapping[str, Any]:
+def _left_out(kind: Any, own: Mapping[str, Any], apart: Apart | None) -> Mapping[str, Any]:
     """The settings that leave out what training saw; none where a file stands in place of what they choose from."""
-    return {} if any(own.get(name) is not None for name in getattr(kind, "replaces_ours", ())) else unseen
+    replaced = any(own.get(name) is not None for name in getattr(kind, "replaces_ours", ()))
+    return {} if apart is None or replaced else apart.fields
 
 
 def ask_probe(
@@ -191,7 +210,7 @@ def _settings(probe: Probe) -> dict[str, Any]:
     return shown
 
 
-def _built(question: ProbeRequest, unseen: Mapping[str, Any]) -> Probe:
+def _built(question: ProbeRequest, apart: Apart | None) -> Probe:
     """The probe in its form with the settings that were typed, asking what training did not see unless they say so.
 
     Raises:
@@ -201,7 +220,7 @@ def _built(question: ProbeRequest, unseen: Mapping[str, Any]) -> Probe:
     if question.form not in FORMS:
         raise unknown("form", question.form, FORMS)
     fields: dict[str, Any] = {**getattr(kind, "forms", {}).get(question.form, {})}
-    fields |= _apart(kind, question.fields, unseen)
+    fields |= _left_out(kind, question.fields, apart)
     for name, values in question.fields.items():
         known = kind.model_fields.get(name)
         several = known is not None and "tuple" in str(known.annotation)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from tunewright.core.config import Plan, override
 from tunewright.core.errors import UserError
@@ -32,8 +31,7 @@ def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
         plan = _judged_otherwise(plan, overrides)
     found = run.must_read("info.json")
     fix_threads(found["threads"])
-    pinned = plan.settings.train.model_copy(update={"precision": found["precision"]})
-    plan = replace(plan, settings=plan.settings.model_copy(update={"train": pinned}))
+    plan = plan.changed({"train.precision": found["precision"]}, "as the run began")
     rows = reread_rows(plan, progress)
     if not same_rows(run, rows.dataset.fingerprint):
         raise UserError(

@@ -26,6 +26,7 @@ from tunewright.models.embedded import resolve_model
 from tunewright.models.encoding import plain_ids
 from tunewright.models.families.causal_lm import score_ids
 from tunewright.models.opening import open_model
+from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.result import Result
 from tunewright.runs.opening import open_tuned
 
@@ -62,6 +63,7 @@ def score(
     require_other(out, rows)
     require_writable(out)
     asked = _read(rows)
+    fix_threads(Run.open(run).must_read("info.json")["threads"] if run else None)
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}[precision]
     opened = open_tuned(Run.open(run), dtype) if run else open_model(resolve_model(str(model)), dtype)
     if "text" not in opened.family.capabilities:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from tunewright.core.config import Plan, override
@@ -42,8 +41,7 @@ def twin_of(run: Run, name: str, changes: Mapping[str, Any], progress: Progress)
     plan = override(
         Plan.load(run.plan_file), [f"{key}={json.dumps(value)}" for key, value in {**_ALONE, **changes}.items()]
     )
-    same = plan.settings.train.model_copy(update={"precision": found["precision"], "threads": found["threads"]})
-    plan = replace(plan, settings=plan.settings.model_copy(update={"train": same}))
+    plan = plan.changed({f"train.{name}": found[name] for name in ("precision", "threads")}, "as the run's own")
     with set_up(reread_rows(plan, tell), child.folder, "train", tell) as (prepared, child):
         train_stage(prepared, child, tell)
     return child

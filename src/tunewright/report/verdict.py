@@ -29,7 +29,8 @@ _STATES = {"passed": "passed", "failed": "failed", "cannot_tell": "cannot tell",
 FEW = 12
 """Fewer units decide nothing, whatever they show."""
 GATES = "Gates"
-_GUARDED = {"min_gain": "result", "max_attack_success_increase": "safety", "max_covert_bias_increase": "bias"}
+_ATTACKS = "max_attack_success_increase"
+_GUARDED = {"min_gain": "result", _ATTACKS: "safety", "max_covert_bias_increase": "bias"}
 """Gate -> its chapter; others are of what was forgotten."""
 _TRIVIAL = frozenset({"majority", "prior", "uniform"})
 _NO_RIVAL = frozenset({"oracle"})
@@ -245,4 +246,6 @@ def gate_name(gate: Mapping[str, Any]) -> str:
 
 
 def _state(gate: Mapping[str, Any]) -> str:
+    if gate["name"] == _ATTACKS and gate.get("state") == "cannot_tell" and gate["value"] <= gate["limit"]:
+        return "cannot tell, as the base left no room for it to fail"
     return _STATES.get(str(gate.get("state")), str(gate.get("state")))

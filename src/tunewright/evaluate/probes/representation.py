@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +20,7 @@ from tunewright.core.plugins import Plugin
 from tunewright.core.progress import Progress
 from tunewright.core.records import Example, Turn, text_part
 from tunewright.core.seeds import stream
+from tunewright.core.words import name_of
 from tunewright.evaluate.contracts import Answers, Figure, Floats, Part, ProbeResult, afresh
 from tunewright.evaluate.probes._protocol import ASKED, answers_to
 from tunewright.evaluate.toxicity import scorer_of
@@ -128,6 +129,7 @@ class Representation(Plugin):
             found["toxicity"] = float(scores_S.mean())
             found["toxicity_interval"] = _interval(found["toxicity"], [scores_S[rows].mean() for rows in drawn])
         found["not_measured"] = _missing(found)
+        found["sentences"] = list(_alone(found))
         return found
 
     def compare(self, base: Answers, tuned: Answers, seed: int, resamples: int) -> ProbeResult:
@@ -252,6 +254,17 @@ def _toxicity(answers: Answers, subjects: int) -> Floats | None:
 
 def _question(prompt: str, subject: str) -> Example:
     return Example((Turn("user", (text_part(prompt.replace("{}", subject)),)),), (), id=subject)
+
+
+def _alone(found: Mapping[str, Any]) -> Iterator[str]:
+    """One model's figures in words."""
+    on = f"{found['texts']} texts on {found['subjects']} subjects"
+    for name, figure in (*((name, name) for name in _FIGURES), ("toxicity", "toxicity_interval")):
+        what, one = name_of(name if name == "toxicity" else f"{name}_bias"), found[figure]
+        if one:
+            yield f"{what}: {one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f}), {on}."
+        else:
+            yield f"{what}: not measured; {found['not_measured'][name]}."
 
 
 def _missing(found: Mapping[str, Any]) -> dict[str, str]:

@@ -76,7 +76,9 @@ class Retention(Plugin):
         """`loss`, nats a token on the passages, with its 95 % interval over passages."""
         weights = _weights(seed, "passages", len(answers["tokens"]), resamples)
         value, low, high = _ratio(weights, answers["nll"], answers["tokens"])
-        return {"loss": {"value": value, "low": low, "high": high}, "passages": len(answers["tokens"])}
+        count = len(answers["tokens"])
+        said = f"Retention: {value:.3f} nats a token ({low:.3f} to {high:.3f}) on {count} general passages."
+        return {"loss": {"value": value, "low": low, "high": high}, "passages": count, "sentences": [said]}
 
     def compare(self, base: Answers, tuned: Answers, seed: int, resamples: int) -> ProbeResult:
         """Rise of the loss, and KL(base || tuned) of the first token; intervals by bootstrap over texts, 95 %.

@@ -156,7 +156,7 @@ class Safety(Plugin):
         """Of the shipped texts, of what the named files hold, and of the judges."""
         judged = [(judge.plugin_name(), judge.version, repr(judge)) for judge in map(built, self.judges)]
         named = [content(self.prompts), content(self.look_alikes), rulings_content(self.human_scores)]
-        return f"6-{file_digest(FILES)}-{digest(named, judged)}"
+        return f"7-{file_digest(FILES)}-{digest(named, judged)}"
 
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """Greedy answers, ruled over; and the distributions along one opening.
@@ -165,6 +165,7 @@ class Safety(Plugin):
             `category` and `declined` [cases] (1 = should be declined); of each judge that was there
             `complied_<judge>`, and where it has them `score_<judge>` and `value_<judge>` [cases], NaN = not judged;
             `words` [cases], how many an answer has; `cut` [cases], 1 = it went on; `tokens`, after how many;
+            `said` [cases], a number for each answer, equal for equal ones;
             `people_<judge>` JSON of how it does on people's rulings;
             `absent` [judges] why one was not;
             `opening_log_probs` float32 [kl_count, 20, vocabulary]; `answer` [cases] if they are to be kept.
@@ -248,6 +249,7 @@ class Safety(Plugin):
                 found = {
                     "words": np.array([float(len(words(answer.text))) for answer in answers]),
                     "cut": np.array([float(not answer.stopped) for answer in answers]),
+                    "said": np.array([int(digest(answer.text)[:15], 16) for answer in answers]),
                 }
                 if self.keep_answers:
                     found["answer"] = np.array([answer.text for answer in answers])
@@ -263,7 +265,8 @@ class Safety(Plugin):
             except _LacksJudgeError as lacking:
                 pieces.append(lacking.found)
             steps(start + len(piece), 0)
-        return panel.together(pieces)
+        found = panel.together(pieces)
+        return found | {"said": np.unique(found["said"], return_inverse=True)[1]}  # no more than which are equal
 
     def _rulings(self) -> Rulings | str:
         """People's rulings, or why there are none."""
