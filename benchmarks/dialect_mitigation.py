@@ -30,7 +30,7 @@ from tunewright.data.dialect import make_pairs
 from tunewright.evaluate.probes.dialect import Dialect
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
-from tunewright.pipeline.probe import RESAMPLES, SEED, ask_probe, base_identity, run_digest
+from tunewright.pipeline.probe import RESAMPLES, SEED, ask_probe, base_identity, tuned_identity
 from tunewright.pipeline.resume import resume
 from tunewright.pipeline.train import train
 from tunewright.runs.opening import open_tuned
@@ -83,7 +83,7 @@ def answers(probe: Dialect, rows: Path, steps: int) -> dict[str, Answers]:
             said = ask_probe(probe, base, base_identity(base, torch.float32), silent)
         else:
             run = trained(name, rows, steps)
-            identity = (run_digest(run), str(torch.float32), torch.get_num_threads())
+            identity = tuned_identity(run, torch.float32)
             said = ask_probe(probe, open_tuned(run, torch.float32), identity, silent, run.evaluations / "kept")
         if isinstance(said, NotMeasured):
             raise SystemExit(f"{name}: {said}")

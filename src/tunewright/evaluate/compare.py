@@ -165,11 +165,11 @@ class _Comparing:
     ) -> tuple[Decision, tuple[str, ...]]:
         """Better over a closed set is better than every trivial answer too; one not measured is not beaten.
 
-        Returns:
-            The decision, and for whose sake it is no better.
-
         Frequencies alone are calibrated, and say a label and stop, so that calibration and free answers are held to it
         only where they are to decide a verdict.
+
+        Returns:
+            The decision, and for whose sake it is no better.
         """
         answered = self.metric.needs in ("choices", "text")
         over_labels = self.metric.closed_set or (self.how.decides(self.metric) and answered)

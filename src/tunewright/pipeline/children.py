@@ -68,9 +68,8 @@ def questions_of(settings: PlanSettings) -> str:
 
 def _finish(prepared: Prepared, run: Run, child: Child, judge: Judge, progress: Progress) -> None:
     inside = run.child(child.name)
-    begun = inside.read("info.json") or run.must_read(
-        "info.json"
-    )  # a child of an older version may have measured its own
+    # A child that an older version began may have measured a precision of its own.
+    begun = inside.read("info.json") or run.must_read("info.json")
     plan = _plan(prepared.plan, child, begun["precision"])
     if inside.read("verdict.json") is not None:
         if _judged_alike(inside, plan.settings) or not inside.model.is_dir():

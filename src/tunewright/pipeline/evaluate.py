@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from tunewright.core import plugins
 from tunewright.core.blocks import dumped
@@ -41,7 +40,7 @@ from tunewright.pipeline.probe import (
     ask_probe,
     compare_probe,
     planned_probes,
-    run_digest,
+    tuned_identity,
     unseen_note,
     unseen_of,
 )
@@ -196,7 +195,7 @@ def further_runs(prepared: Prepared, run: Run, base: Base, progress: Progress) -
 def _probe(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel, progress: Progress) -> list[Figure]:
     figures: list[Figure] = []
     settings = prepared.settings
-    identity = (run_digest(run), str(prepared.dtype), torch.get_num_threads())
+    identity = tuned_identity(run, prepared.dtype)
     for path in run.evaluations.glob("probe_*.json"):  # of an evaluation under another plan
         path.unlink()
     unseen = unseen_of(settings)
@@ -208,8 +207,9 @@ def _probe(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel, progres
         answers = ask_probe(probe, tuned, identity, progress, run.evaluations / "kept")
         found, result = compare_probe(probe, base.probes[name], answers, settings.seed, settings.evaluate.resamples)
         figures += found
-        for sentence in trained_requests(prepared) if name == "safety" and found else ():
-            run.note(sentence)
+        if name == "safety" and found:
+            for sentence in trained_requests(prepared):
+                run.note(sentence)
         run.write(f"evaluations/probe_{name}.json", result)
     return figures
 

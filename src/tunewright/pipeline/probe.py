@@ -67,9 +67,8 @@ def probe(question: ProbeRequest, progress: Progress = silent) -> Result:
         written |= asked.describe(first, SEED, RESAMPLES)
         lines = [*written.get("sentences", ()), f"{question.name}: written to {question.out}."]
     else:
-        identity = (run_digest(run), str(dtype), torch.get_num_threads())
         tuned = open_tuned(run, dtype, base)
-        second = _answers(ask_probe(asked, tuned, identity, progress, run.evaluations / "kept"))
+        second = _answers(ask_probe(asked, tuned, tuned_identity(run, dtype), progress, run.evaluations / "kept"))
         result = asked.compare(first, second, SEED, RESAMPLES)
         written |= asked.describe(second, SEED, RESAMPLES)
         written["base"] = asked.describe(first, SEED, RESAMPLES)
@@ -85,6 +84,11 @@ def base_identity(model: LoadedModel, dtype: torch.dtype) -> tuple[Any, ...]:
     """What answers of an untuned model depend on beside the questions."""
     origin, family = model.origin, model.family.plugin_name()
     return origin.digest, origin.reading, family, str(dtype), torch.get_num_threads()
+
+
+def tuned_identity(run: Run, dtype: torch.dtype) -> tuple[Any, ...]:
+    """The same of a run's tuned model."""
+    return run_digest(run), str(dtype), torch.get_num_threads()
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,9 +63,10 @@ def score(
     require_other(out, rows)
     require_writable(out)
     asked = _read(rows)
-    fix_threads(Run.open(run).must_read("info.json")["threads"] if run else None)
+    finished = Run.open(run) if run else None
+    fix_threads(finished.must_read("info.json")["threads"] if finished else None)
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}[precision]
-    opened = open_tuned(Run.open(run), dtype) if run else open_model(resolve_model(str(model)), dtype)
+    opened = open_tuned(finished, dtype) if finished else open_model(resolve_model(str(model)), dtype)
     if "text" not in opened.family.capabilities:
         raise UserError(f"score reads text; models of family '{opened.family.plugin_name()}' don't.")
     results: list[dict[str, Any]] = []
