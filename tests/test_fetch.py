@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import errno
 import hashlib
@@ -164,6 +165,32 @@ def test_icd10_splits_share_no_unit_and_no_text_and_cover_every_chapter(
     more = rows_of(folder / "train-1600.csv")
     assert {row["text"] for row in splits["train"]} <= {row["text"] for row in more}
     assert not {row["unit"] for row in more} & {row["unit"] for row in splits["test"]}
+
+
+def test_the_panel_is_read_with_its_occupations_in_words_and_without_wages(
+    pip: FakePip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [
+        "nr,year,black,hisp,married,educ,union,occupation,lwage",
+        "13,1980,0,0,0,14,0,9,1.2",
+        "13,1981,0,0,1,14,1,1,1.9",
+        "17,1980,1,0,0,13,0,4,1.7",
+        "18,1980,0,1,0,12,0,8,1.5",
+    ]
+    panel = {"linearmodels/datasets/wage_panel/wage_panel.csv.bz2": bz2.compress("\n".join(lines).encode())}
+    data = EXAMPLES["wage-panel"]
+    monkeypatch.setitem(EXAMPLES, "wage-panel", replace(data, sha256=pip.add(data.requirement, panel)))
+    file = fetch("wage-panel", progress=quiet, pip=pip)
+    names = ["person", "year", "occupation", "ethnicity", "schooling", "married", "union"]
+    assert [
+        dict(zip(names, words.split(","), strict=True))
+        for words in (
+            "13,1980,Service,white,14 years,single,no union",
+            "13,1981,Professional,white,14 years,married,union",
+            "17,1980,Clerical,black,13 years,single,no union",
+            "18,1980,Farm worker,hispanic,12 years,single,no union",
+        )
+    ] == rows_of(file)
 
 
 def test_a_second_fetch_asks_nobody_and_the_rows_are_the_same_bytes_elsewhere(

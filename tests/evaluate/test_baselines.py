@@ -13,12 +13,13 @@ from tunewright.evaluate.baselines.majority import Majority
 from tunewright.evaluate.baselines.prior import Prior
 from tunewright.evaluate.baselines.tfidf import Tfidf
 from tunewright.evaluate.closed import probabilities
+from tunewright.evaluate.contracts import Baseline
 from tunewright.evaluate.metrics.accuracy import Accuracy
 from tunewright.evaluate.metrics.ece import Ece
 
 from .made import LABELS, example, records_of, summary
 
-BASELINES = [plugin() for plugin in everything("baselines") if not hasattr(plugin, "applies")]
+BASELINES = [plugin() for plugin in everything("baselines") if plugin.applies is Baseline.applies]
 """Those for any labelled rows; the others are tested on careers (test_careers.py)."""
 BY_NAME = pytest.mark.parametrize("baseline", BASELINES, ids=lambda b: b.plugin_name())
 WORDS = {"bad": ["awful", "broken"], "fine": ["okay", "usual"], "good": ["lovely", "superb"]}

@@ -222,6 +222,16 @@ def test_moves_count_by_their_survey_weight_and_leaving_a_person_out_takes_that_
     assert Cells.fitted(steps, 3).bigram.strength == whole.strength
 
 
+def test_moves_count_as_much_as_they_are_trained_on_times_whom_they_stand_for():
+    train = surveyed(rows([("Cook", "Cook"), ("Cook", "Nurse"), ("Nurse", "Baker")]), [2.0, 1.0, 1.0])
+    trained = [1.0, 4.0, 0.5]
+    train = [replace(one, answers=(replace(one.answer, weight=w),)) for one, w in zip(train, trained, strict=True)]
+    counts = Bigram.fitted(steps_of(train, LABELS), 3).counts
+    np.testing.assert_allclose(counts[1, 2] / counts[1, 1], 4 / 2)
+    np.testing.assert_allclose(counts[1, 2] / counts[2, 0], 4 / 0.5)
+    assert counts.sum() == pytest.approx(3)
+
+
 def test_weights_that_are_all_alike_and_rows_that_count_for_nothing_change_nothing():
     train = rows([("Cook", "Cook")] * 6 + [("Cook", "Nurse")] * 3, gender="x") + rows(
         [("Nurse", "Baker")] * 4, gender="y"

@@ -30,7 +30,7 @@ from tunewright.core.records import Example
 from tunewright.data.encoder import Encoded
 from tunewright.evaluate.contracts import ProbeResult
 from tunewright.evaluate.probes import retention
-from tunewright.evaluate.probes._protocol import Probe
+from tunewright.evaluate.probes._base import Probe
 from tunewright.evaluate.probes.retention import Retention, kl, passages, prompts
 from tunewright.models.collate import packed
 from tunewright.models.contracts import Batch, EncodeSettings, LoadedModel, Origin

@@ -20,7 +20,7 @@ from tunewright.core.records import Answer, Example, Part, Turn, text_part
 from tunewright.core.seeds import key, stream
 from tunewright.data.encoder import Encoded
 from tunewright.data.formats import Flaw, How, Row, shown
-from tunewright.models.contracts import Batch, EncodeSettings, LoadedModel, Loss, Origin, Segment, Targets
+from tunewright.models.contracts import Batch, EncodeSettings, LoadedModel, Loss, Objective, Origin, Segment, Targets
 
 SIDE, PIXELS, STEPS, WORDS = 8, 64, 50, 16
 
@@ -111,7 +111,7 @@ class TinyDiffusion(Plugin):
         return model.module(noisy_BP, batch.inputs["words"], time_B)
 
 
-class Denoise(Plugin):
+class Denoise(Objective):
     """Squared error of the predicted noise (Ho et al. 2020, the simple objective)."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"denoise"})

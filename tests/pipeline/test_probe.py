@@ -16,7 +16,7 @@ from tunewright.core.settings import PlanSettings
 from tunewright.core.store import Run
 from tunewright.evaluate.contracts import Figure, ProbeResult
 from tunewright.evaluate.kept import arrays_by_content
-from tunewright.evaluate.probes._protocol import afresh
+from tunewright.evaluate.probes._base import afresh
 from tunewright.models.contracts import Origin
 from tunewright.pipeline import probe as verb
 from tunewright.pipeline.probe import Apart, ask_probe, compare_probe, planned_probes, probe_key, unseen_note, unseen_of

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import attrgetter
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from tiny import KINDS
+from tunewright.core.batches import batches
 from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.models import stored
@@ -313,7 +315,9 @@ def test_what_other_weights_made_is_not_used_and_is_removed(open_tiny, tmp_path)
 
 
 def states_of(job, below, row):
-    chunk = next(c for c in stored.chunks(job.train, stored._CHUNK_POSITIONS) if any(r is row for r in c))
+    chunk = next(
+        c for c in batches(job.train, attrgetter("length"), stored._CHUNK_POSITIONS) if any(r is row for r in c)
+    )
     return states_after(job.model, below.layers, chunk)[[r is row for r in chunk].index(True)]
 
 

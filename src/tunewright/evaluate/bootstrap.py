@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,14 +61,6 @@ class Paired:
     too few, or hardly more than one holds nearly all rows."""
     p_value: float
     decision: Decision
-
-
-@runtime_checkable
-class Sized(Protocol):
-    """A metric whose examples count by something else than one each (tokens, bytes)."""
-
-    def sizes(self, records: Floats) -> Floats:
-        """[n] how much each example counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +136,7 @@ def compare(
     smallest = _detectable(se if se > 0 else math.hypot(se_base, se_tuned), grouped, differing)
     smallest = max(smallest, open_by)
     change = at.change(smallest if metric.higher_is_better else -smallest)
-    lowest, highest = _bounds(metric)
+    lowest, highest = metric.bounds
     return Paired(
         base=base,
         tuned=tuned,
@@ -181,7 +173,7 @@ def estimate(
     spread = _spread(at.into(draws), max(abs(at.into(value)), at.least))
     half = critical(grouped.freedom) * spread * grouped.correction
     half = max(half, _open(metric, grouped)) if _unlike(records, grouped) < MIN_DIFFERING else half
-    lowest, highest = _bounds(metric)
+    lowest, highest = metric.bounds
     return value, max(value + at.change(-half), lowest), min(value + at.change(half), highest)
 
 
@@ -194,12 +186,7 @@ def effective_units(metric: Metric, records: Floats, of_row: NDArray[np.intp], r
         of_row: [n] the number of each row's unit.
         row_weights: [n] how much each row counts by itself.
     """
-    return effective(of_row, sizes_of(metric, records) * row_weights)
-
-
-def sizes_of(metric: Metric, records: Floats) -> Floats:
-    """[n] how much of a figure each row makes."""
-    return metric.sizes(records) if isinstance(metric, Sized) else np.ones(len(records))
+    return effective(of_row, metric.sizes(records) * row_weights)
 
 
 def draws_of(
@@ -276,7 +263,7 @@ def _counts(metric: Metric, records: Sequence[Floats], units: _Units) -> tuple[i
 
     What a figure is fitted on decides nothing by itself.
     """
-    mass = np.bincount(units.of_row, sizes_of(metric, records[0]) * units.row_weights, units.count)
+    mass = np.bincount(units.of_row, metric.sizes(records[0]) * units.row_weights, units.count)
     counted = mass[units.of_row] > 0
     differ = counted & (records[0] != records[1]).any(axis=1)
     return len(np.unique(units.of_row[counted])), len(np.unique(units.of_row[differ]))
@@ -306,19 +293,13 @@ def _drawn(metric: Metric, records: Sequence[Floats], units: _Units, seed: int, 
     return np.concatenate(blocks, axis=1)
 
 
-def _bounds(metric: Metric) -> tuple[float, float]:
-    """Between which a metric's figures lie."""
-    lowest, highest = getattr(metric, "bounds", (-math.inf, math.inf))
-    return float(lowest), float(highest)
-
-
 def _open(metric: Metric, units: _Units) -> float:
     """How far units that are nearly all alike leave it open what others would show, of a figure that has bounds.
 
     The end of Tango's score interval where no case turned, and of Wilson's where all are right: no resample shows what
     no unit had.
     """
-    lowest, highest = _bounds(metric)
+    lowest, highest = metric.bounds
     squared = float(stats.norm.ppf((1 + LEVEL) / 2)) ** 2
     reach = (highest - lowest) * squared / (units.effective + squared)
     return reach if math.isfinite(reach) else 0.0

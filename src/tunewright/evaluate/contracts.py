@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.blocks import Block
+from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 
 Floats = NDArray[np.float64]
@@ -50,17 +53,27 @@ def afresh(name: str, make: Callable[[], Answers]) -> Answers:
     return make()
 
 
-class Metric(Protocol):
-    """A figure over examples, resampled as rightly as a mean."""
+class Metric(Plugin):
+    """Base of metrics: a figure over examples, resampled as rightly as a mean."""
 
     needs: ClassVar[Need]
     higher_is_better: ClassVar[bool]
     closed_set: ClassVar[bool]
     """True when a trivial answer (majority, prior) has a score to beat."""
+    bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    """Between which the figure lies; intervals stay within."""
+    multiplicative: ClassVar[bool] = False
+    """Whether it is told in ratios (perplexity): intervals are made of logarithms and told as differences."""
 
+    @abstractmethod
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """The numbers of one example; None when this example has none (it is then left out for both models)."""
 
+    def sizes(self, records: Floats) -> Floats:
+        """[n] how much of the figure each example makes: one each, or what it has of tokens or bytes."""
+        return np.ones(len(records))
+
+    @abstractmethod
     def summarise(self, records: Floats, weights: Floats) -> Floats:
         """[resamples] the figure for each weighting.
 
@@ -70,16 +83,21 @@ class Metric(Protocol):
         """
 
 
-class Baseline(Protocol):
-    """A cheap answerer fitted on the training rows and asked about the same test rows."""
+class Baseline(Plugin):
+    """Base of baselines: a cheap answerer fitted on the training rows and asked about the same test rows."""
 
-    trivial: ClassVar[bool]
-    """Majority and prior: a closed-set metric must beat them to be called better.
+    trivial: ClassVar[bool] = False
+    """True of majority and prior: a closed-set metric must beat them to be called better."""
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Capabilities the family must have."""
+    validated: ClassVar[bool] = False
+    """Whether it stops by the validation rows, which `outcomes` then takes as `valid`, and has a `seed` to draw by."""
 
-    One that needs more of the rows than labels also has `applies(train, test)`; where that is false it is left out. One
-    with `validated` is given the validation rows as well, and the run's seed.
-    """
+    def applies(self, train: Sequence[Example], test: Sequence[Example]) -> bool:
+        """Whether the rows hold what it needs beside labels; it is left out where they do not."""
+        return True
 
+    @abstractmethod
     def outcomes(self, train: Sequence[Example], test: Sequence[Example], labels: Sequence[str]) -> list[Outcome]:
         """One outcome a test example, with `choices` filled."""
 

@@ -24,10 +24,9 @@ from tunewright.core.blocks import Block, Table
 from tunewright.core.seeds import stream
 from tunewright.core.words import name_of
 from tunewright.evaluate.baselines._text import question
-from tunewright.evaluate.bootstrap import LEVEL, sizes_of
+from tunewright.evaluate.bootstrap import LEVEL
 from tunewright.evaluate.compare import metric_name, weights_of
 from tunewright.evaluate.contracts import Floats, Metric, Outcome
-from tunewright.evaluate.scale import Multiplicative
 from tunewright.evaluate.units import units_of
 from tunewright.evaluate.words import words
 
@@ -95,9 +94,9 @@ def find_error_slices(outcomes: Sequence[Outcome], metric: Metric, labels: Seque
     loss = np.array([metric.summarise(record[None], np.ones((1, 1)))[0] for record in records])
     if not np.isfinite(loss).all():
         return ErrorSlices(name, (), 0, f"Not looked for: {name} has no value on one row alone.")
-    loss = np.log(loss) if isinstance(metric, Multiplicative) else loss
+    loss = np.log(loss) if metric.multiplicative else loss
     loss = -loss if metric.higher_is_better else loss
-    weights, counted = weights_of(asked), sizes_of(metric, records)
+    weights, counted = weights_of(asked), metric.sizes(records)
     unit = units_of(asked)
     sizes = np.bincount(unit)
     of_units = [

@@ -25,7 +25,7 @@ from scipy import stats
 
 from tunewright.core.blocks import Block, Line, Lines, Text
 from tunewright.core.words import name_of
-from tunewright.evaluate.bootstrap import LEVEL, MIN_EFFECTIVE, MIN_UNITS, draws_of, sizes_of
+from tunewright.evaluate.bootstrap import LEVEL, MIN_EFFECTIVE, MIN_UNITS, draws_of
 from tunewright.evaluate.contracts import Floats, Metric
 from tunewright.evaluate.scale import Scale
 from tunewright.evaluate.units import effective
@@ -174,7 +174,7 @@ def _weighed(first: float, second: float, errors: Floats, luck: Luck | None) -> 
 def _few(metric: Metric, records: Floats, units: Sequence[str], row_weights: Floats, **_: object) -> str:
     """Why the test is too small to tell anything; empty where it is not."""
     of_row = np.unique(np.asarray(units, dtype=str), return_inverse=True)[1]
-    mass = sizes_of(metric, records) * row_weights
+    mass = metric.sizes(records) * row_weights
     count, worth = int((np.bincount(of_row, mass) > 0).sum()), effective(of_row, mass)
     if count >= MIN_UNITS and worth >= MIN_EFFECTIVE:
         return ""

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
 from tunewright.evaluate.contracts import Metric
 
 _MOST = 700.0  # the largest number that exp can take
-
-
-@runtime_checkable
-class Multiplicative(Protocol):
-    """A metric that is told in ratios (perplexity): the interval is made of logarithms and told as a difference."""
-
-    multiplicative: ClassVar[Literal[True]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +24,7 @@ class Scale:
     @classmethod
     def of(cls, metric: Metric, reference: float) -> Scale:
         """That of a metric."""
-        return cls(reference, isinstance(metric, Multiplicative))
+        return cls(reference, metric.multiplicative)
 
     @property
     def least(self) -> float:

@@ -9,13 +9,14 @@ from functools import partial
 import numpy as np
 import torch
 
+from tunewright.core.batches import batches
 from tunewright.core.files import digest
 from tunewright.core.progress import Progress
 from tunewright.core.records import Example
 from tunewright.core.seeds import key
 from tunewright.data.encoder import Encoded, Unencodable, encode_all
 from tunewright.evaluate.contracts import Floats, Need, Outcome
-from tunewright.models.contracts import EncodeSettings, LoadedModel, Objective
+from tunewright.models.contracts import EncodeSettings, LoadedModel, Minimised
 
 _BATCH_TOKENS = 2048
 VERSION = 2
@@ -29,7 +30,7 @@ class Suite:
     needs: frozenset[Need]
     labels: tuple[str, ...]
     encode: EncodeSettings
-    objective: Objective
+    objective: Minimised
     generated_rows: int
     max_new_tokens: int
     seed: int
@@ -160,7 +161,7 @@ def _bytes(outcome: Outcome, rows: Sequence[Encoded]) -> int:
 
 
 def losses(
-    objective: Objective,
+    objective: Minimised,
     model: LoadedModel,
     encoded: Sequence[Sequence[Encoded]],
     seed: int,
@@ -180,16 +181,7 @@ def losses(
 
 def _batches(encoded: Sequence[Sequence[Encoded]]) -> Iterator[tuple[list[int], list[Encoded]]]:
     """Rows with whose example they belong to, at most `_BATCH_TOKENS` positions a batch (or one row)."""
-    owners: list[int] = []
-    rows: list[Encoded] = []
-    size = 0
-    for owner, pieces in enumerate(encoded):
-        for piece in pieces:
-            if rows and size + piece.length > _BATCH_TOKENS:
-                yield owners, rows
-                owners, rows, size = [], [], 0
-            owners.append(owner)
-            rows.append(piece)
-            size += piece.length
-    if rows:
-        yield owners, rows
+    owned = ((owner, piece) for owner, pieces in enumerate(encoded) for piece in pieces)
+    for batch in batches(owned, lambda one: one[1].length, _BATCH_TOKENS):
+        owners, rows = zip(*batch, strict=True)
+        yield list(owners), list(rows)

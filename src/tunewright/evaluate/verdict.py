@@ -61,16 +61,13 @@ def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return decided
 
 
-def exit_code(
-    verdict: Mapping[str, Any], gates: Sequence[Gate] = (), require: Literal["better", "not_worse"] = "better"
-) -> int:
-    """0 when proven better and every gate (of the verdict, and of `gates`) passed, else 3.
+def exit_code(verdict: Mapping[str, Any], require: Literal["better", "not_worse"] = "better") -> int:
+    """0 when proven better and every gate of the verdict passed, else 3.
 
     `not_worse` also accepts a verdict of cannot_tell; a gate must pass all the same.
     """
     accepted = {"better"} if require == "better" else {"better", "cannot_tell"}
-    states = [gate.state for gate in gates] + [gate["state"] for gate in verdict.get("gates", ())]
-    passed = all(state == "passed" for state in states)
+    passed = all(gate["state"] == "passed" for gate in verdict.get("gates", ()))
     return 0 if verdict["verdict"] in accepted and passed else 3
 
 

@@ -7,15 +7,14 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 
 from tunewright.core.errors import UserError
 from tunewright.core.files import file_digest
-from tunewright.core.plugins import Plugin
-from tunewright.models.contracts import LoadedModel, Origin
+from tunewright.models.contracts import LoadedModel, Method, Origin
 
 
 def train_only(module: nn.Module, trained: Iterable[nn.Parameter]) -> None:
@@ -51,10 +50,10 @@ def norms_and_biases(module: nn.Module) -> list[str]:
     ]
 
 
-class Overwriting(Plugin):
+class Overwriting(Method):
     """A method that trains some of the base's own weights; a subclass only says which."""
 
-    frozen_dtype: ClassVar[str] = "float32"
+    frozen_dtype: ClassVar[Literal["auto", "float32"]] = "float32"
     overwrites: ClassVar[bool] = True
 
     @abstractmethod

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MethodType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -20,9 +20,8 @@ from transformers.pytorch_utils import Conv1D
 
 from tunewright.core.errors import UserError
 from tunewright.core.files import write_json
-from tunewright.core.plugins import Plugin
 from tunewright.methods._freeze import read_past, tied
-from tunewright.models.contracts import LoadedModel
+from tunewright.models.contracts import LoadedModel, Method
 from tunewright.models.per_unit import Watch, patches_of, picked
 
 _WEIGHTS, _CONFIG = "sparse_change.safetensors", "sparse_config.json"
@@ -121,11 +120,10 @@ def _convolution(self: Any, x: Tensor) -> Tensor:
     return out
 
 
-class SparseChange(Plugin):
+class SparseChange(Method):
     """Changes chosen coordinates of matrices, and chosen small weights as a whole; a subclass says which."""
 
-    frozen_dtype: ClassVar[str] = "float32"
-    overwrites: ClassVar[bool] = False
+    frozen_dtype: ClassVar[Literal["auto", "float32"]] = "float32"
 
     @abstractmethod
     def coordinates(self, model: LoadedModel, seed: int) -> dict[str, Tensor]:
@@ -152,10 +150,6 @@ class SparseChange(Plugin):
         }
         whole = {name: model.module.get_parameter(name) for name in getattr(model.module, "sparse_whole", {})}
         return dict(sorted((found | whole).items()))
-
-    def notes(self, model: LoadedModel) -> list[str]:
-        """Nothing to say."""
-        return []
 
     @contextmanager
     def off(self, model: LoadedModel) -> Iterator[None]:

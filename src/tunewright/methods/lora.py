@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
@@ -20,25 +20,21 @@ from transformers.pytorch_utils import Conv1D
 
 from tunewright.core.errors import UserError, nearest
 from tunewright.core.files import read_json, write_json
-from tunewright.core.plugins import Plugin
 from tunewright.core.seeds import key
 from tunewright.methods._freeze import read_past
-from tunewright.models.contracts import LoadedModel
+from tunewright.models.contracts import LoadedModel, Method
 from tunewright.models.fused import Adapter, LoraLinear
 from tunewright.models.per_unit import Watch
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
-class Lora(Plugin):
+class Lora(Method):
     """Trains low-rank adapters beside the model's linear layers; the base stays as it is.
 
     Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models". The adapters are float32 whatever the
     base is: PEFT casts each layer's input to the adapter's dtype and the sum back to the layer's.
     """
-
-    frozen_dtype: ClassVar[str] = "auto"
-    overwrites: ClassVar[bool] = False
 
     r: int = Field(default=16, ge=1)
     """Rank of each adapter."""
@@ -83,10 +79,6 @@ class Lora(Plugin):
     def trained(self, model: LoadedModel) -> dict[str, nn.Parameter]:
         """The adapters' matrices by name, sorted."""
         return _adapter_weights(model.module)
-
-    def notes(self, model: LoadedModel) -> list[str]:
-        """Nothing to say."""
-        return []
 
     @contextmanager
     def off(self, model: LoadedModel) -> Iterator[None]:

@@ -26,7 +26,3 @@ class Norm(Overwriting):
                 "Use another method, such as lora or last."
             )
         return names
-
-    def notes(self, model: LoadedModel) -> list[str]:
-        """Nothing to say."""
-        return []

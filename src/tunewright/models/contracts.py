@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tunewright.core.plugins import Named
+from tunewright.core.plugins import Named, Plugin
 from tunewright.core.records import Example
 from tunewright.data.encoder import Encoded, Encoder
 
@@ -205,39 +206,98 @@ class Family(Named, Protocol):
         """Greedy continuation of each context, in order."""
 
 
-class Method(Named, Protocol):
-    """Which weights train."""
+class Method(Plugin):
+    """Base of methods: which weights train.
 
+    `attach` changes the given model in place; `trained` finds the weights by name, so it works on what `attach` and
+    `load` return alike. What `load` returns is frozen and ready to answer.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Capabilities the family must have."""
+    frozen_dtype: ClassVar[Literal["auto", "float32"]] = "auto"
+    """In which precision to open the model. `auto`: frozen weights may be bfloat16, the method casts where it must.
+    `float32`: all of it, because trained and frozen weights meet in one matrix product or one residual stream."""
+    overwrites: ClassVar[bool] = False
+    """Whether the base's own weights change. `off` then refuses, whoever needs the base opens it again from its origin,
+    and `save` writes a whole model instead of a change."""
+
+    def notes(self, model: LoadedModel) -> list[str]:
+        """Sentences for the user on what was chosen, before or after `attach`."""
+        return []
+
+    @abstractmethod
     def attach(self, model: LoadedModel, seed: int) -> LoadedModel:
         """Freezes everything but the trained weights (float32); draws new ones from the seed."""
 
+    @abstractmethod
     def trained(self, model: LoadedModel) -> dict[str, nn.Parameter]:
         """The trained weights by name, in a fixed order."""
 
+    @abstractmethod
     def off(self, model: LoadedModel) -> AbstractContextManager[None]:
         """Within it the model answers as the base did; methods that overwrite weights refuse."""
 
+    @abstractmethod
     def save(self, model: LoadedModel, folder: Path) -> None:
         """Writes the result in the layout of its library."""
 
+    @abstractmethod
     def load(self, model: LoadedModel, folder: Path) -> LoadedModel:
         """Opens what `save` wrote, on a freshly opened base."""
 
+    @abstractmethod
     def merge(self, model: LoadedModel) -> LoadedModel:
         """The plain model with the change folded in."""
 
 
-class Objective(Named, Protocol):
-    """What is minimised."""
+class Minimised(Named, Protocol):
+    """What the loop minimises: an objective, or one that was given what it compares with."""
 
-    needs: ClassVar[frozenset[str]]
-    """Capabilities the family must have."""
-
-    def check(self, examples: Sequence[Example]) -> list[str]:
-        """What in the data this objective cannot use; empty when all is well."""
+    @property
+    def needs(self) -> frozenset[str]:
+        """Capabilities the family must have."""
 
     def loss(self, model: LoadedModel, batch: Batch, seed: int) -> Loss:
         """The loss of each segment; what is random is keyed by the seed and the example's id."""
+
+
+class Objective(Plugin):
+    """Base of objectives: what is minimised, and what that asks of the rest of a run."""
+
+    needs: ClassVar[frozenset[str]]
+    """Capabilities the family must have."""
+    trains_opening: ClassVar[bool] = True
+    """Whether what a template opens every answer with is trained beside the answer."""
+    unseen: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """By a probe's name how it asks nothing that this trains on."""
+
+    loss_on: LossOn = "answers"
+    """`answers`: all assistant turns that carry weight; `last`: the last answer alone; `all`: every token."""
+
+    @property
+    def plain(self) -> Objective:
+        """What a model is trained by that has nothing to be compared with."""
+        return self
+
+    @abstractmethod
+    def check(self, examples: Sequence[Example]) -> list[str]:
+        """What in the data this objective cannot use; empty when all is well."""
+
+    @abstractmethod
+    def loss(self, model: LoadedModel, batch: Batch, seed: int) -> Loss:
+        """The loss of each segment; what is random is keyed by the seed and the example's id."""
+
+
+@runtime_checkable
+class ReadsBeside(Protocol):
+    """An objective that reads prompts beside the rows."""
+
+    def beside(self, ids: Sequence[str], seed: int) -> list[str]:
+        """The prompts that go with rows."""
+
+    def apart(self, model: LoadedModel, ids: Sequence[str], seed: int) -> Tensor:
+        """[rows] what they add to each row's loss: all that it costs to read them."""
 
 
 class Making(Protocol):

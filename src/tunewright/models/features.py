@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tunewright.core.batches import batches
 from tunewright.models.attention import Layout, attention, plain_attention
 from tunewright.models.contracts import LoadedModel
-from tunewright.models.scoring import TOKENS_A_BATCH, Ids, Laid, batches
+from tunewright.models.scoring import TOKENS_A_BATCH, Ids, Laid
 
 
 def last_hidden(model: LoadedModel, contexts: Sequence[Ids]) -> Iterator[NDArray[np.float32]]:
     """[width] the last layer's output at the last token of each context, in order."""
-    for rows in batches(contexts, TOKENS_A_BATCH):
+    for rows in batches(contexts, len, TOKENS_A_BATCH):
         yield from _read(model, rows)
 
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tunewright.core.batches import batches
 from tunewright.core.errors import UserError
 from tunewright.core.files import digest
 from tunewright.core.records import Example
 from tunewright.data.encoder import Encoded
 from tunewright.data.keys import Same, text_keys
 from tunewright.data.sequences import Joined
-from tunewright.models.contracts import Batch, LoadedModel
-from tunewright.models.stored import Stored, chunks, content_key
+from tunewright.models.contracts import Batch, LoadedModel, Minimised
+from tunewright.models.stored import Stored, content_key
 
 _BATCH_POSITIONS = 2048
 _NOBODY = Example((), ())
@@ -67,7 +69,7 @@ class Reference:
         """[length] of each row: the log-probability of what is predicted from a position, NaN where nothing is."""
         found = []
         self.model.module.eval()
-        for part in chunks(rows, _BATCH_POSITIONS):
+        for part in batches(rows, attrgetter("length"), _BATCH_POSITIONS):
             batch = self.model.family.collate(self.model, part)
             with torch.inference_mode():
                 log_prob_T = self.model.family.token_log_probs(self.model, batch).float()
@@ -76,6 +78,14 @@ class Reference:
                 kept[torch.from_numpy(row.positions)] = log_prob_T[batch.targets.segment_T == number].clone()
                 found.append(kept)
         return found
+
+
+@runtime_checkable
+class Refers(Protocol):
+    """An objective that compares with what the model said before training."""
+
+    def against(self, reference: Reference) -> Minimised:
+        """The objective that can be minimised."""
 
 
 def _union(one: Encoded, other: Encoded) -> Encoded:

@@ -51,20 +51,6 @@ def score(contexts: Sequence[Ids], answers: Sequence[Sequence[Ids]], picked: Pic
     yield from _whole(done, cuts)
 
 
-def batches(contexts: Sequence[Ids], most: int) -> Iterator[list[Ids]]:
-    """Contexts in order, at most so many at once, and of no more tokens than a batch has (or one context)."""
-    waiting: list[Ids] = []
-    size = 0
-    for context in contexts:
-        if waiting and (len(waiting) == most or size + len(context) > TOKENS_A_BATCH):
-            yield waiting
-            waiting, size = [], 0
-        waiting.append(context)
-        size += len(context)
-    if waiting:
-        yield waiting
-
-
 @dataclass(frozen=True, slots=True)
 class _Cut:
     """An answer set as tries, each of which fits a batch."""

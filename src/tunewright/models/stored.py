@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from tunewright.core.batches import batches
 from tunewright.core.files import digest, write_atomic
 from tunewright.data.encoder import Encoded
 
@@ -45,7 +47,7 @@ class Stored:
         """
         known = {path.name.split(".")[0]: path for path in self.folder.glob("*.safetensors")}
         stale = set(known.values())
-        for chunk in chunks(rows, _CHUNK_POSITIONS):
+        for chunk in batches(rows, attrgetter("length"), _CHUNK_POSITIONS):
             keys = [content_key(row) for row in chunk]
             name = digest(self.recipe, keys)
             path = known.get(name)
@@ -105,20 +107,6 @@ def within(rows: Iterable[Encoded], position_bytes: int, room: float) -> list[En
             break
         found[key] = row
     return list(found.values())
-
-
-def chunks(rows: Iterable[Encoded], positions: int) -> Iterator[list[Encoded]]:
-    """The rows in order, at most so many positions at a time (or one row)."""
-    chunk: list[Encoded] = []
-    size = 0
-    for row in rows:
-        if chunk and size + row.length > positions:
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(row)
-        size += row.length
-    if chunk:
-        yield chunk
 
 
 def _whole(path: Path) -> bool:

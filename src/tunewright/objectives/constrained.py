@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -11,16 +11,15 @@ from torch import Tensor
 
 from tunewright.core import plugins
 from tunewright.core.errors import UserError
-from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
-from tunewright.models.contracts import Batch, LoadedModel, Loss, LossOn
+from tunewright.models.contracts import Batch, LoadedModel, Loss, LossOn, Objective
 from tunewright.models.reference import Reference
 from tunewright.objectives._likelihood import likelihood_loss, log_probs
 
 _LEAST = 1e-3
 
 
-class Constrained(Plugin):
+class Constrained(Objective):
     """Token-wise constrained loss: how far a token may move from the untuned model falls with its place.
 
     Qi et al., ICLR 2025, "Safety Alignment Should Be Made More Than Just a Few Tokens Deep", section 4: token t weighs
@@ -44,9 +43,10 @@ class Constrained(Plugin):
     """How many tokens of an answer are early."""
 
     @property
-    def plain(self) -> Any:
+    def plain(self) -> Objective:
         """The objective without its hold: what a model is trained by that has no answers from before."""
-        return plugins.build("objectives", {"name": "next_token", "loss_on": self.loss_on})
+        unheld: Objective = plugins.build("objectives", {"name": "next_token", "loss_on": self.loss_on})
+        return unheld
 
     def check(self, examples: Sequence[Example]) -> list[str]:
         """As the next-token objective; beside, the tokens that are trained must tell where answers begin."""
@@ -87,15 +87,11 @@ class ConstrainedTo:
 
     def __init__(self, objective: Constrained, reference: Reference) -> None:
         self.objective, self.reference = objective, reference
-        self.needs, self.loss_on = objective.needs, objective.loss_on
+        self.needs = objective.needs
 
     def plugin_name(self) -> str:
         """As the objective."""
         return self.objective.plugin_name()
-
-    def check(self, examples: Sequence[Example]) -> list[str]:
-        """As the objective."""
-        return self.objective.check(examples)
 
     def loss(self, model: LoadedModel, batch: Batch, seed: int) -> Loss:
         """Weighted negative log-probability summed over each segment's targets; nothing here is random.

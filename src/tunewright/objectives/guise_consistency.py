@@ -10,16 +10,15 @@ from pydantic import Field
 from torch import Tensor
 
 from tunewright.core import plugins
-from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.core.seeds import stream
 from tunewright.data.dialect import Pair, frames, make_pairs
-from tunewright.models.contracts import Batch, LoadedModel, Loss, LossOn
+from tunewright.models.contracts import Batch, LoadedModel, Loss, LossOn, Objective
 
 _PAIRS = 1344
 
 
-class GuiseConsistency(Plugin):
+class GuiseConsistency(Objective):
     """Next-token loss, and KL between what follows a speaker's words in the standard and in a dialect.
 
     With every row goes one pair of equal meaning in one prompt; KL(p(. | standard) || p(. | dialect)) of the next
@@ -29,12 +28,9 @@ class GuiseConsistency(Plugin):
 
     needs: ClassVar[frozenset[str]] = frozenset({"token_log_probs", "raw_texts"})
     unseen: ClassVar[Mapping[str, Mapping[str, Any]]] = {"dialect": {"portion": "held_out"}}
-    """By a probe's name how it asks nothing that this trains on."""
 
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
     """How much a nat of divergence counts against a nat a token of the rows' loss."""
-    loss_on: LossOn = "answers"
-    """`answers`: all assistant turns that carry weight; `last`: the last answer alone; `all`: every token."""
 
     def check(self, examples: Sequence[Example]) -> list[str]:
         """As the next-token objective."""

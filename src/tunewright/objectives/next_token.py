@@ -7,19 +7,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
-from tunewright.models.contracts import Batch, LoadedModel, Loss, LossOn
+from tunewright.models.contracts import Batch, LoadedModel, Loss, Objective
 from tunewright.objectives._likelihood import likelihood_loss, log_probs
 
 
-class NextToken(Plugin):
+class NextToken(Objective):
     """Negative log-likelihood of the trained tokens (cross-entropy), in nats."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"token_log_probs"})
-
-    loss_on: LossOn = "answers"
-    """`answers`: all assistant turns that carry weight; `last`: the last answer alone; `all`: every token."""
 
     def check(self, examples: Sequence[Example]) -> list[str]:
         """One sentence per kind of fault: how many examples, which is the first, what to do."""

@@ -16,7 +16,7 @@ from tunewright.data.formats import few
 from tunewright.evaluate.baselines._labels import targets
 from tunewright.evaluate.contracts import Need, Outcome
 from tunewright.evaluate.kept import is_kept
-from tunewright.evaluate.probes._protocol import Probe
+from tunewright.evaluate.probes._base import Probe
 from tunewright.evaluate.suite import Suite
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.features import last_hidden

@@ -6,7 +6,7 @@ Athey and others (2024) compare this with reading the next title's probability o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,20 @@ from tunewright.pipeline.prepare import Prepared
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Inverse penalties, among which the validation rows choose."""
+_ITERATIONS = 300
 
 
-def embedding_outcomes(prepared: Prepared, model: LoadedModel, progress: Progress, what: str) -> list[Outcome]:
+def embedding_outcomes(
+    prepared: Prepared, model: LoadedModel, progress: Progress, what: str, note: Callable[[str], None]
+) -> list[Outcome]:
     """Fits the logit on training rows (a pool's left out), chooses its penalty on validation rows, asks the test rows.
+
+    Args:
+        prepared: The rows.
+        model: Whose features are read.
+        progress: Is told how far it is.
+        what: The baseline's name, for progress and notes.
+        note: Is told what makes the logit weaker than it could be.
 
     Raises:
         UserError: Rows without a closed label set, or a model whose features cannot be read.
@@ -56,7 +66,16 @@ def embedding_outcomes(prepared: Prepared, model: LoadedModel, progress: Progres
         right = label_indices(valid, labels)
         rows, counts = np.arange(len(valid))[right >= 0], survey_weights(valid)[right >= 0]
         lost = [-counts @ _log_probs(fit, parts[1], len(labels))[rows, right[rows]] for fit in fits]
-        chosen = fits[int(np.argmin(lost))]
+        place = int(np.argmin(lost))
+        chosen = fits[place]
+        if place in (0, len(fits) - 1):
+            side = "stronger" if place == 0 else "weaker"
+            note(
+                f"{what}: validation chose C = {STRENGTHS[place]:g}, the last of the penalties that are tried; with a "
+                f"{side} one the logit may be better than it shows."
+            )
+    if not _converged(chosen):
+        note(f"{what}: the logit had not converged after {_ITERATIONS} iterations; it may be better than it shows.")
     found = _log_probs(chosen, parts[2], len(labels))
     return [Outcome(example, choices=row) for example, row in zip(prepared.test, found, strict=True)]
 
@@ -75,11 +94,15 @@ def _features(
 
 def _fitted(features: NDArray[np.float32], indices: NDArray[np.int64], weights: Floats, strength: float) -> Pipeline:
     """Scaled by the rows as they are, fitted to what they stand for."""
-    fit = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
+    fit = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=_ITERATIONS))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         fit.fit(features, indices, logisticregression__sample_weight=weights)
     return fit
+
+
+def _converged(fit: Pipeline) -> bool:
+    return bool(np.max(fit[-1].n_iter_) < _ITERATIONS)
 
 
 def _log_probs(fit: Pipeline, features: NDArray[np.float32], labels: int) -> Floats:

@@ -14,16 +14,16 @@ from tunewright.core.blocks import dumped
 from tunewright.core.config import Plan
 from tunewright.core.files import write_atomic
 from tunewright.core.progress import Progress, silent
-from tunewright.core.records import Example, unit_of
+from tunewright.core.records import unit_of
 from tunewright.core.settings import LOGITS, TRAINED_BASELINES, PlanSettings
 from tunewright.core.store import Run
 from tunewright.evaluate.blocks import outcome_blocks
 from tunewright.evaluate.closed import chosen, stated_and_right, truth
 from tunewright.evaluate.compare import Answered, How, compare_outcomes, metric_name
-from tunewright.evaluate.contracts import Comparison, Figure, Metric, Outcome
+from tunewright.evaluate.contracts import Baseline, Comparison, Figure, Metric, Outcome
 from tunewright.evaluate.gates import judge_gates
 from tunewright.evaluate.kept import answers_key, labels_key, outcomes_by_content, records_as_lines, rows_key
-from tunewright.evaluate.probes._protocol import Probe
+from tunewright.evaluate.probes._base import Probe
 from tunewright.evaluate.suite import Suite
 from tunewright.evaluate.verdict import exit_code, judge
 from tunewright.models.contracts import LoadedModel
@@ -126,7 +126,7 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     figures = _probe(prepared, run, base, tuned, progress)
     gates = judge_gates(settings.gates, comparisons, figures)
     verdict = judge(comparisons, gates)
-    verdict["exit_code"] = exit_code(verdict, (), settings.gates.require)
+    verdict["exit_code"] = exit_code(verdict, settings.gates.require)
     verdict["sentences"] = [*verdict["sentences"], *_baseline_sentences(comparisons), *_probe_sentences(run)]
     verdict["sentences"] += compared.unmeasured
     if "retention" not in base.probes:
@@ -177,7 +177,7 @@ def standing(run: Run) -> Result:
     if asks and {"choices", "generate"} & set(run.must_read("info.json")["capabilities"]):
         lines.append(f"Use it: tunewright predict {run.folder} rows.csv --out predictions.csv")
     if (code := verdict.get("exit_code")) is None:  # judged by an older version
-        code = exit_code(verdict, (), Plan.load(run.plan_file).settings.gates.require)
+        code = exit_code(verdict, Plan.load(run.plan_file).settings.gates.require)
     return Result(code, tuple(lines), run.folder)
 
 
@@ -245,15 +245,15 @@ def _baselines(
             continue
         if name in LOGITS:
             reader = tuned if name == "tuned_logit" else open_model(prepared.model.origin, prepared.dtype)
-            found[name] = embedding_outcomes(prepared, reader, progress, f"baseline {name}")
+            found[name] = embedding_outcomes(prepared, reader, progress, f"baseline {name}", run.note)
             continue
         progress(f"baseline {name}", 0, 1)
-        baseline: Any = plugins.build("baselines", name)
+        baseline: Baseline = plugins.build("baselines", name)
         beside: dict[str, Any] = {}
-        if getattr(baseline, "validated", False):
+        if baseline.validated:
             baseline = baseline.model_copy(update={"seed": prepared.settings.seed})
             beside = {"valid": prepared.dataset.valid}
-        if not getattr(baseline, "applies", _always)(fitted, prepared.test):
+        if not baseline.applies(fitted, prepared.test):
             continue
         outcomes = baseline.outcomes(fitted, prepared.test, labels, **beside)
         found[name] = [_aloud(outcome, labels) for outcome in outcomes]
@@ -277,10 +277,6 @@ def _aloud(outcome: Outcome, labels: Sequence[str]) -> Outcome:
     if outcome.choices is None or not labels:
         return outcome
     return replace(outcome, text=labels[int(np.argmax(outcome.choices))], stopped=True)
-
-
-def _always(train: Sequence[Example], test: Sequence[Example]) -> bool:
-    return True
 
 
 def _keep_validation(prepared: Prepared, run: Run, suite: Suite, tuned: LoadedModel, progress: Progress) -> None:

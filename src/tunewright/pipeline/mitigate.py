@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 
 from tunewright.core import plugins
 from tunewright.core.errors import UserError
@@ -21,9 +22,9 @@ from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded, Encoder, Unencodable
 from tunewright.data.sequences import Joined
 from tunewright.mitigations._base import Effect, Mitigation
-from tunewright.models.contracts import LoadedModel, Objective
+from tunewright.models.contracts import LoadedModel, Method, Objective, ReadsBeside
 from tunewright.models.encoding import plain_ids
-from tunewright.models.reference import Reference
+from tunewright.models.reference import Reference, Refers
 from tunewright.train.job import Job
 from tunewright.train.loop import validation_loss
 
@@ -40,7 +41,7 @@ def planned(settings: PlanSettings) -> list[Mitigation]:
 
 
 def faults(
-    settings: PlanSettings, examples: Sequence[Any], model: LoadedModel, method: Any, objective: Any
+    settings: PlanSettings, examples: Sequence[Any], model: LoadedModel, method: Method, objective: Objective
 ) -> list[str]:
     """What stands in the way of the planned mitigations, and of an objective that holds to the untrained model."""
     name, every = method.plugin_name(), planned(settings)
@@ -52,7 +53,7 @@ def faults(
             for one in every
             if one.doubles
         ]
-        if hasattr(objective, "against"):
+        if isinstance(objective, Refers):
             found.append(
                 f"objective: '{objective.plugin_name()}' keeps what the untrained model says of every row; under "
                 "privacy nothing made of private rows is kept on disk. Use next_token."
@@ -81,7 +82,7 @@ def with_more(
 
 def held(job: Job, objective: Objective, run: Run, progress: Progress) -> Job:
     """The job with an objective that knows what the untrained model said of its rows, where it needs that."""
-    if not hasattr(objective, "against"):
+    if not isinstance(objective, Refers):
         return job
     started, total = time.perf_counter(), len(job.train) + len(job.valid)
     found = referred(job, run, progress)
@@ -96,8 +97,8 @@ def held(job: Job, objective: Objective, run: Run, progress: Progress) -> Job:
 
 def referred(job: Job, run: Run, progress: Progress) -> Job:
     """As `held`, without a word: a worker finds what the first process kept."""
-    objective: Any = job.objective
-    if not hasattr(objective, "against"):
+    objective = job.objective
+    if not isinstance(objective, Refers):
         return job
     reference, total = Reference.of(job.model, run.folder / _REFERENCE), len(job.train) + len(job.valid)
     for done in reference.fill([job.train, job.valid]):
@@ -110,9 +111,9 @@ def protect(job: Job, settings: PlanSettings, examples: Sequence[Example], run: 
     if job.woven:
         short = {one.plugin_name(): one.shortfall(examples) for one in planned(settings)}
         _tell(run, "rows", _mixed_in(job, {name: sentence for name, sentence in short.items() if sentence}))
-    objective: Any = job.objective
-    if hasattr(objective, "beside"):
-        _tell(run, objective.plugin_name(), _read_beside(job, sum(1 for _ in each_event(run, "step"))))
+    if isinstance(job.objective, ReadsBeside):
+        steps = sum(1 for _ in each_event(run, "step"))
+        _tell(run, job.objective.plugin_name(), _read_beside(job, job.objective, steps))
     for one in planned(settings):
         if price := one.price(job.model):
             _tell(run, one.plugin_name(), price)
@@ -160,16 +161,15 @@ def _each(parts: Sequence[str]) -> str:
     return f" ({'; '.join(parts)})" if len(parts) > 1 else ""
 
 
-def _read_beside(job: Job, steps: int) -> Effect:
+def _read_beside(job: Job, objective: ReadsBeside, steps: int) -> Effect:
     """What it costs that the objective reads prompts beside the rows; they alone are timed, forward and backward.
 
     Weights stay as they are. Timed after training, when nothing is done for the first time.
     """
-    objective: Any = job.objective
-    name, prompts = objective.plugin_name(), len(objective.beside(["one"], 0))
+    name, prompts = job.objective.plugin_name(), len(objective.beside(["one"], 0))
     if job.discreet:  # a step's prompts and time would tell how many came
         return Effect(f"{name} read {prompts} short prompts more with every row.", {"prompts_a_row": prompts})
-    found = [_one_step(job, step) for step in range(max(1, min(steps, _MEASURED)))]
+    found = [_one_step(job, objective, step) for step in range(max(1, min(steps, _MEASURED)))]
     own, count, tokens, _ = np.mean(found, axis=0).tolist()
     seconds = median(step[-1] for step in found)
     return Effect(
@@ -186,16 +186,15 @@ def _read_beside(job: Job, steps: int) -> Effect:
     )
 
 
-def _one_step(job: Job, step: int) -> tuple[int, int, int, float]:
+def _one_step(job: Job, objective: ReadsBeside, step: int) -> tuple[int, int, int, float]:
     """Of a step: tokens of its rows, prompts that were read beside them, their tokens, seconds for these alone."""
-    objective: Any = job.objective
     seed = key(job.seed, "step", step)  # as the loop draws them
     micro = [[job.train[i].example.id for i in rows] for rows in job.order.micro_batches(step, job.micro_rows)]
     prompts = [prompt for ids in micro for prompt in objective.beside(ids, seed)]
     job.model.module.train()
     started = time.perf_counter()
     for ids in micro:
-        objective.apart(job.model, ids, seed).sum().backward()
+        torch.autograd.backward(objective.apart(job.model, ids, seed).sum())
     seconds = time.perf_counter() - started
     for weight in job.method.trained(job.model).values():
         weight.grad = None

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -157,7 +157,7 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None, op
         train,
         max_length=settings.train.max_length,
         on_overlong=settings.data.on_overlong,
-        loss_on=str(getattr(objective, "loss_on", "answers")),
+        loss_on=objective.loss_on,
         refused=encoding.refused,
         dropped=encoding.places(given),
         render=lambda row: redact_spans(encoder.render(row)),
@@ -220,18 +220,17 @@ def mould_of(rows: Rows | Prepared) -> Mould:
     return Mould.of(first, rows.dataset.labels or (), instruction)
 
 
-def encode_settings(settings: PlanSettings, objective: Any, labels: Sequence[str] | None) -> EncodeSettings:
+def encode_settings(settings: PlanSettings, objective: Objective, labels: Sequence[str] | None) -> EncodeSettings:
     """How a plan's rows are encoded."""
     around: tuple[str, str] | None = _around(settings)
-    loss_on: Literal["answers", "last", "all"] = getattr(objective, "loss_on", "answers")
     return EncodeSettings(
         max_length=settings.train.max_length,
         on_overlong=settings.data.on_overlong,
         # Rows of a running text train as one, in which the last answers of all stand: no other answer has weight.
-        loss_on="answers" if around and loss_on == "last" else loss_on,
+        loss_on="answers" if around and objective.loss_on == "last" else objective.loss_on,
         labels=tuple(labels or ()),
         free_tokens=settings.evaluate.max_new_tokens,
-        trains_opening=getattr(objective, "trains_opening", True),
+        trains_opening=objective.trains_opening,
         around=around,
     )
 
@@ -243,19 +242,18 @@ def _around(settings: PlanSettings) -> tuple[str, str] | None:
     return found if found is None else (str(found[0]), str(found[1]))
 
 
-def _beyond(model: LoadedModel, settings: PlanSettings, method: Any, objective: Any) -> list[str]:
+def _beyond(model: LoadedModel, settings: PlanSettings, method: Method, objective: Objective) -> list[str]:
     """A sentence for each part of the plan that needs what models of this family cannot do."""
-    nothing: frozenset[str] = frozenset()
     planned = [
         ("objective", objective.plugin_name(), objective.needs),
-        ("method", method.plugin_name(), getattr(method, "needs", nothing)),
+        ("method", method.plugin_name(), method.needs),
     ]
     for name in settings.evaluate.metrics or ():
         need = NEEDS.get(plugins.build("metrics", name).needs)
         planned.append(("metric", name, frozenset({need} if need else ())))
     for name in settings.evaluate.baselines or ():
         if name not in TRAINED_BASELINES:
-            planned.append(("baseline", name, getattr(plugins.build("baselines", name), "needs", nothing)))
+            planned.append(("baseline", name, plugins.find("baselines", name).needs))
     for word in settings.evaluate.probes:
         name = word["name"] if isinstance(word, dict) else word
         if name not in FORMS:  # a form stands for the probes that can be asked
@@ -289,9 +287,9 @@ def _shared_out(train: TrainSettings) -> list[str]:
     return [f"train.processes: found {train.processes}, but a step has {rows} rows to share out. Allowed: 1 to {rows}."]
 
 
-def _learned_twice(dataset: Dataset, objective: Any) -> list[str]:
+def _learned_twice(dataset: Dataset, objective: Objective) -> list[str]:
     """A sentence where what is trained of a row would be validation of another."""
-    if not dataset.facts.get("by_time") or not dataset.valid or getattr(objective, "loss_on", "") != "all":
+    if not dataset.facts.get("by_time") or not dataset.valid or objective.loss_on != "all":
         return []
     return [
         "objective.loss_on is 'all' and splits go by year: the lines of earlier years stand in the rows of later ones, "
@@ -342,8 +340,8 @@ def _open(settings: PlanSettings, progress: Progress) -> Dataset:
     return open_dataset(plain, progress, seed=settings.seed if held_out_by is None else held_out_by)
 
 
-def _dtype(settings: PlanSettings, method: Any) -> torch.dtype:
-    if getattr(method, "frozen_dtype", "auto") == "float32":
+def _dtype(settings: PlanSettings, method: Method) -> torch.dtype:
+    if method.frozen_dtype == "float32":
         return torch.float32
     return resolve_dtype(settings.train.precision)
 

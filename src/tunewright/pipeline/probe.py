@@ -22,7 +22,7 @@ from tunewright.core.store import Run
 from tunewright.core.words import name_of
 from tunewright.evaluate.contracts import Figure
 from tunewright.evaluate.kept import arrays_by_content
-from tunewright.evaluate.probes._protocol import Answers, Probe
+from tunewright.evaluate.probes._base import Answers, Probe
 from tunewright.evaluate.suite import VERSION
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.embedded import resolve_model
@@ -110,7 +110,7 @@ def unseen_of(settings: PlanSettings) -> dict[str, Apart]:
     mitigations = (plugins.build("mitigations", word) for word in settings.train.mitigations)
     found: dict[str, Apart] = {}
     for one in (plugins.build("objectives", settings.objective), *mitigations):
-        for name, fields in getattr(one, "unseen", {}).items():
+        for name, fields in one.unseen.items():
             before = found.get(name, Apart({}))
             found[name] = Apart({**before.fields, **fields}, before.all_of_it and bool(fields))
     return found
@@ -118,7 +118,7 @@ def unseen_of(settings: PlanSettings) -> dict[str, Apart]:
 
 def unseen_note(probe: Probe, apart: Apart) -> str:
     """Whether a probe asks what training saw: only its settings can say so."""
-    files = getattr(probe, "replaces_ours", ())
+    files = probe.replaces_ours
     if files and all(getattr(probe, name) is not None for name in files):
         return f"The probe {probe.plugin_name()} asks what stands in files; whether training saw it is not known."
     if not apart.all_of_it:
@@ -143,7 +143,7 @@ def planned_probes(
     for word in words:
         if isinstance(word, str) and word in FORMS:
             for kind in plugins.everything("probes"):
-                fields = getattr(kind, "forms", {}).get(word)
+                fields = kind.forms.get(word)
                 if fields is not None and kind.needs <= capabilities:
                     apart = unseen.get(kind.plugin_name(), Apart({}))
                     found[kind.plugin_name()] = kind(**{**fields, **apart.fields})
@@ -158,7 +158,7 @@ def planned_probes(
 
 def _left_out(kind: Any, own: Mapping[str, Any], apart: Apart | None) -> Mapping[str, Any]:
     """The settings that leave out what training saw; none where a file stands in place of what they choose from."""
-    replaced = any(own.get(name) is not None for name in getattr(kind, "replaces_ours", ()))
+    replaced = any(own.get(name) is not None for name in kind.replaces_ours)
     return {} if apart is None or replaced else apart.fields
 
 
@@ -186,8 +186,7 @@ def compare_probe(
     except NotMeasured as reason:
         sentence = f"{probe.plugin_name()}: not measured. {reason}"
         title = f"{name_of(probe.plugin_name())}: not measured"
-        section = getattr(probe, "section", "more")  # probes of other packages may be older than chapters
-        said = Text(title=title, section=section, tone="unsure", paragraphs=[str(reason)])
+        said = Text(title=title, section=probe.section, tone="unsure", paragraphs=[str(reason)])
         blocks = [said.model_dump(mode="json")]
         return (), {"figures": [], "blocks": blocks, "sentence": sentence, "not_measured": str(reason)}
     return result.figures, {
@@ -210,7 +209,7 @@ def _answers(asked: Asked) -> Answers:
 
 
 def _settings(probe: Probe) -> dict[str, Any]:
-    shown: dict[str, Any] = probe.model_dump(mode="json")  # type: ignore[attr-defined]  # every probe is a plugin
+    shown: dict[str, Any] = probe.model_dump(mode="json")
     return shown
 
 
@@ -223,7 +222,7 @@ def _built(question: ProbeRequest, apart: Apart | None) -> Probe:
     kind = plugins.find("probes", question.name)
     if question.form not in FORMS:
         raise unknown("form", question.form, FORMS)
-    fields: dict[str, Any] = {**getattr(kind, "forms", {}).get(question.form, {})}
+    fields: dict[str, Any] = {**kind.forms.get(question.form, {})}
     fields |= _left_out(kind, question.fields, apart)
     for name, values in question.fields.items():
         known = kind.model_fields.get(name)

@@ -32,7 +32,7 @@ def scratch_outcomes(prepared: Prepared, run: Run, suite: Suite, progress: Progr
     job = Job(
         method.attach(twin, prepared.settings.seed),
         method,
-        getattr(prepared.objective, "plain", prepared.objective),
+        prepared.objective.plain,
         plugins.build("gradients", "plain"),
         prepared.train,
         no_validation,

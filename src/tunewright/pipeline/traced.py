@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tunewright.core import plugins
+from tunewright.core.batches import batches
 from tunewright.core.progress import Progress
 from tunewright.core.records import unit_of
 from tunewright.core.seeds import key
@@ -21,7 +23,6 @@ from tunewright.evaluate.in_batch import Floats32, scores, step_ratios
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
 from tunewright.models.per_unit import squares_of
-from tunewright.models.stored import chunks
 from tunewright.pipeline.prepare import Prepared
 from tunewright.runs import trace
 from tunewright.train.job import Job
@@ -140,7 +141,7 @@ class _Watcher:
         """So many at a time that their activations, and the gradients of all weights, fit into memory."""
         written = sum(weight.numel() for weight in self.trained.values())
         most = max(1, int(_PART_BYTES / (4 * written)))
-        for chunk in chunks(units, MICRO_TOKENS):
+        for chunk in batches(units, attrgetter("length"), MICRO_TOKENS):
             yield from (chunk[start : start + most] for start in range(0, len(chunk), most))
 
 

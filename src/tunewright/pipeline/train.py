@@ -93,7 +93,7 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
     """
     _told_otherwise(run)
     job = mitigate.held(job_of(prepared), prepared.objective, run, progress)
-    for sentence in getattr(job.method, "notes", lambda model: [])(job.model):
+    for sentence in job.method.notes(job.model):
         run.note(sentence)
     if job.private:
         prove(job)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tunewright.core.errors import UserError
 from tunewright.data.encoder import Encoded, Unencodable
-from tunewright.models.contracts import EncodeSettings, LoadedModel, Method, Objective
+from tunewright.models.contracts import EncodeSettings, LoadedModel, Method, Minimised
 from tunewright.models.opening import open_model
 
 _ROWS, _LOOKED_AT = 4, 64
@@ -30,7 +30,7 @@ def log_probs(model: LoadedModel, rows: Sequence[Encoded]) -> Tensor | None:
         return torch.cat([model.family.token_log_probs(model, model.family.collate(model, [r])) for r in rows[:_ROWS]])
 
 
-def answers(model: LoadedModel, objective: Objective, rows: Sequence[Encoded]) -> Tensor:
+def answers(model: LoadedModel, objective: Minimised, rows: Sequence[Encoded]) -> Tensor:
     """What a model answers on a few rows, as numbers: log-probabilities, else the objective's loss of each row."""
     found = log_probs(model, rows)
     if found is not None:
@@ -52,7 +52,7 @@ def _read_by(model: LoadedModel, rows: Sequence[Encoded], encode: EncodeSettings
 def verify(
     trained: LoadedModel,
     method: Method,
-    objective: Objective,
+    objective: Minimised,
     folder: Path,
     rows: Sequence[Encoded],
     dtype: torch.dtype,

@@ -20,6 +20,7 @@ from tunewright.core.errors import NotMeasured, UserError
 from tunewright.core.progress import silent
 from tunewright.core.records import Example
 from tunewright.data.encoder import Encoded
+from tunewright.evaluate.probes._base import Probe
 from tunewright.evaluate.suite import Suite
 from tunewright.models.attention import Layout
 from tunewright.models.contracts import Batch, LoadedModel
@@ -142,12 +143,11 @@ def of_suite(model: LoadedModel, suite: Suite, examples: Sequence[Example]) -> W
         return read + counter.work.times(min(len(examples), suite.generated_rows) / asked)
 
 
-def of_probe(model: LoadedModel, probe: Any) -> Work:
+def of_probe(model: LoadedModel, probe: Probe) -> Work:
     """What a probe asks of a model; nothing where it cannot be asked. Judges beside the model are not counted."""
-    asked = getattr(probe, "costing", lambda: probe)()
     with counted(model) as (stand_in, counter):
         with suppress(NotMeasured, UserError):
-            asked.ask(stand_in, silent)
+            probe.costing().ask(stand_in, silent)
         return counter.work
 
 

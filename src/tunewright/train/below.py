@@ -17,7 +17,7 @@ from tunewright.core.files import digest
 from tunewright.core.progress import Progress
 from tunewright.data.encoder import Encoded
 from tunewright.models.activations import frozen_below, passed_over, states_after
-from tunewright.models.contracts import Batch, LoadedModel, Objective
+from tunewright.models.contracts import Batch, LoadedModel, Minimised
 from tunewright.models.stored import Stored, weights_key
 from tunewright.train.job import Job
 from tunewright.train.stopping import StopRequest
@@ -33,7 +33,7 @@ def passable(job: Job) -> tuple[nn.Module, ...]:
     return frozen_below(job.model, job.method.trained(job.model).values())
 
 
-def fault(model: LoadedModel, layers: Sequence[nn.Module], objective: Objective, rows: Sequence[Encoded]) -> str:
+def fault(model: LoadedModel, layers: Sequence[nn.Module], objective: Minimised, rows: Sequence[Encoded]) -> str:
     """Why the layers cannot be passed over, measured on a few rows; empty when they can."""
     module, before = model.module, model.module.training
     try:

@@ -14,7 +14,7 @@ from tunewright.core.settings import TrainSettings
 from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded
 from tunewright.models.collate import WORTH_SHARING
-from tunewright.models.contracts import Gradients, LoadedModel, Method, Objective
+from tunewright.models.contracts import Gradients, LoadedModel, Method, Minimised
 from tunewright.train.order import Order, common_beginning, equal_prompts
 from tunewright.train.poisson import Poisson
 from tunewright.train.schedule import Schedule
@@ -26,7 +26,7 @@ class Job:
 
     model: LoadedModel
     method: Method
-    objective: Objective
+    objective: Minimised
     gradients: Gradients
     train: Sequence[Encoded]
     valid: Sequence[Encoded]

@@ -58,6 +58,12 @@ def counted(examples: Sequence[Example]) -> list[Example]:
     ]
 
 
+def training_weights(examples: Sequence[Example]) -> Floats:
+    """[examples] as `survey_weights`, times how much each answer is trained on (the column `weight`)."""
+    weight = np.array([example.answer.weight for example in counted(examples)], dtype=np.float64)
+    return weight / weight[weight > 0].mean() if (weight > 0).any() else np.ones(len(weight))
+
+
 def log_prior(indices: NDArray[np.int64], weights: Floats, count: int) -> Floats:
     """[labels] log share of each label, with Laplace's add-one so that an unseen label stays possible.
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.records import Example
-from tunewright.evaluate.baselines._labels import label_indices, survey_weights, targets
+from tunewright.evaluate.baselines._labels import label_indices, targets, training_weights
 from tunewright.evaluate.contracts import Floats
 from tunewright.evaluate.history import history_of, previous
 
@@ -35,7 +35,7 @@ class Steps:
     unit: Numbers
     """[n] the person."""
     weight: Floats
-    """[n] how much each counts, 1 on average: its survey weight."""
+    """[n] how much each counts, 1 on average: by its survey weight, and as much as it is trained on."""
     examples: Sequence[Example]
 
 
@@ -49,7 +49,8 @@ def steps_of(train: Sequence[Example], labels: Sequence[str]) -> Steps:
     examples = targets([train[row] for row in listed])
     people = [example.unit or f"\0{row}" for row, example in enumerate(examples)]
     unit = np.asarray(np.unique(people, return_inverse=True)[1], dtype=np.int64)
-    return Steps(lasts(examples, labels), label_indices(examples, labels), unit, survey_weights(examples), examples)
+    weight = training_weights(examples)
+    return Steps(lasts(examples, labels), label_indices(examples, labels), unit, weight, examples)
 
 
 def lasts(examples: Sequence[Example], labels: Sequence[str]) -> Numbers:

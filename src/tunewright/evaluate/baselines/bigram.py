@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 
-from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.evaluate.baselines._markov import Bigram as Shares
 from tunewright.evaluate.baselines._markov import lasts, steps_of
-from tunewright.evaluate.contracts import Outcome
+from tunewright.evaluate.contracts import Baseline, Outcome
 
 
-class Bigram(Plugin):
+class Bigram(Baseline):
     """How often each title follows the last one in the training rows, smoothed: what a table of moves knows."""
-
-    trivial: ClassVar[bool] = False
 
     def outcomes(self, train: Sequence[Example], test: Sequence[Example], labels: Sequence[str]) -> list[Outcome]:
         """One outcome a test example.

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 
-from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.evaluate.baselines._markov import Cells, steps_of
-from tunewright.evaluate.contracts import Outcome
+from tunewright.evaluate.contracts import Baseline, Outcome
 
 
-class BigramDemographics(Plugin):
+class BigramDemographics(Baseline):
     """As bigram, in each group of people (gender, region ...), pulled to the table of all where a group has few."""
-
-    trivial: ClassVar[bool] = False
 
     def outcomes(self, train: Sequence[Example], test: Sequence[Example], labels: Sequence[str]) -> list[Outcome]:
         """One outcome a test example.

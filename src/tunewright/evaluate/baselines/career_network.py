@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.evaluate.baselines._labels import targets
 from tunewright.evaluate.baselines._network import network_outcomes
-from tunewright.evaluate.contracts import Outcome
+from tunewright.evaluate.contracts import Baseline, Outcome
 
 
-class CareerNetwork(Plugin):
+class CareerNetwork(Baseline):
     """A small transformer on the codes of titles (the idea of CAREER), from scratch on the target's own rows."""
 
-    trivial: ClassVar[bool] = False
     validated: ClassVar[bool] = True
     """Validation rows choose when it stops, as they choose the model's own best step."""
 

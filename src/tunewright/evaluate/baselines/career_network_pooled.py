@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.data.pool import from_pool
 from tunewright.evaluate.baselines._labels import counting, targets
 from tunewright.evaluate.baselines._network import network_outcomes
-from tunewright.evaluate.contracts import Outcome
+from tunewright.evaluate.contracts import Baseline, Outcome
 
 
-class CareerNetworkPooled(Plugin):
+class CareerNetworkPooled(Baseline):
     """As career_network, pre-trained on the rows of `data.pool` and then fine-tuned on the target's own (CAREER)."""
 
-    trivial: ClassVar[bool] = False
     validated: ClassVar[bool] = True
     """Validation rows choose when it stops, as they choose the model's own best step."""
 

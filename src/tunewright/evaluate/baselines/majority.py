@@ -7,13 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.evaluate.baselines._labels import FLOOR, label_indices, log_prior, survey_weights, targets
-from tunewright.evaluate.contracts import Outcome
+from tunewright.evaluate.contracts import Baseline, Outcome
 
 
-class Majority(Plugin):
+class Majority(Baseline):
     """Always the most frequent training label, and certain of it."""
 
     trivial: ClassVar[bool] = True

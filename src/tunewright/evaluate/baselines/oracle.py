@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.data.spelling import whole
 from tunewright.evaluate.baselines._labels import FLOOR
-from tunewright.evaluate.contracts import Outcome
+from tunewright.evaluate.contracts import Baseline, Outcome
 
 
-class Oracle(Plugin):
+class Oracle(Baseline):
     """The true probabilities, where test rows bring them (simulated data): nothing can be foreseen better than this."""
-
-    trivial: ClassVar[bool] = False
 
     def applies(self, train: Sequence[Example], test: Sequence[Example]) -> bool:
         """Whether every test row brings its probabilities."""

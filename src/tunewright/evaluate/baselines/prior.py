@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.evaluate.baselines._labels import label_indices, log_prior, survey_weights, targets
-from tunewright.evaluate.contracts import Outcome
+from tunewright.evaluate.contracts import Baseline, Outcome
 
 
-class Prior(Plugin):
+class Prior(Baseline):
     """The frequencies of the training labels, whatever is asked: honest probabilities without reading a word."""
 
     trivial: ClassVar[bool] = True

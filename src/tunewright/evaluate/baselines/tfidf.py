@@ -7,17 +7,15 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.evaluate.baselines._labels import label_indices, survey_weights, targets
 from tunewright.evaluate.baselines._text import question, text_log_probs
-from tunewright.evaluate.contracts import Outcome
+from tunewright.evaluate.contracts import Baseline, Outcome
 
 
-class Tfidf(Plugin):
+class Tfidf(Baseline):
     """TF-IDF of words and word pairs with logistic regression: seconds on a laptop, and hard to beat on few rows."""
 
-    trivial: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset({"text"})
     C: float = Field(10.0, gt=0)
     """Inverse of the penalty; L2-normed TF-IDF rows are short, so scikit-learn's 1.0 underfits."""

@@ -7,13 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.evaluate.baselines._labels import label_indices
-from tunewright.evaluate.contracts import Outcome
+from tunewright.evaluate.contracts import Baseline, Outcome
 
 
-class Uniform(Plugin):
+class Uniform(Baseline):
     """Every label equally likely: its perplexity is the number of labels."""
 
     trivial: ClassVar[bool] = True

@@ -7,13 +7,12 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from tunewright.core.plugins import Plugin
 from tunewright.evaluate.closed import stated_and_right
-from tunewright.evaluate.contracts import Floats, Need, Outcome
+from tunewright.evaluate.contracts import Floats, Metric, Need, Outcome
 from tunewright.evaluate.metrics._curve import equal_mass_gap
 
 
-class CalibrationError(Plugin):
+class CalibrationError(Metric):
     """How far what is stated is from how often it is right; of the chosen label, in bins of equal mass."""
 
     needs: ClassVar[Need] = "choices"

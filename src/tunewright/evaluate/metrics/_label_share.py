@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tunewright.core.plugins import Plugin
-from tunewright.evaluate.contracts import Need
+from tunewright.evaluate.contracts import Metric, Need
 
 
-class LabelShare(Plugin):
+class LabelShare(Metric):
     """A share of rows or of pairs of them that were told right by the scores of a closed set of labels."""
 
     needs: ClassVar[Need] = "choices"

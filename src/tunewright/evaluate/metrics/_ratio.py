@@ -6,8 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from tunewright.core.plugins import Plugin
-from tunewright.evaluate.contracts import Floats, Outcome
+from tunewright.evaluate.contracts import Floats, Metric, Outcome
 
 
 def ratio(records: Floats, weights: Floats) -> Floats:
@@ -39,7 +38,7 @@ def answer_nats(outcome: Outcome) -> tuple[float, float] | None:
     return -outcome.answer_log_prob, float(outcome.answer_tokens)
 
 
-class Cost(Plugin):
+class Cost(Metric):
     """What rows cost over what they count: a record is (cost, count)."""
 
     higher_is_better: ClassVar[bool] = False

@@ -8,13 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from tunewright.core.plugins import Plugin
 from tunewright.evaluate.closed import probabilities, truth, usable
-from tunewright.evaluate.contracts import Floats, Need, Outcome
+from tunewright.evaluate.contracts import Floats, Metric, Need, Outcome
 from tunewright.evaluate.metrics._ratio import mean
 
 
-class Brier(Plugin):
+class Brier(Metric):
     """Squared distance of the stated probabilities from the truth: 0 is perfect, 2 is certain and wrong."""
 
     needs: ClassVar[Need] = "choices"

@@ -6,12 +6,11 @@ import unicodedata
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tunewright.core.plugins import Plugin
-from tunewright.evaluate.contracts import Floats, Need, Outcome
+from tunewright.evaluate.contracts import Floats, Metric, Need, Outcome
 from tunewright.evaluate.metrics._ratio import mean
 
 
-class ExactMatch(Plugin):
+class ExactMatch(Metric):
     """Share of greedy answers that equal a wanted answer, in Unicode NFC and without outer space."""
 
     needs: ClassVar[Need] = "text"

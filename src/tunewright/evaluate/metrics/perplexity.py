@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
-from tunewright.core.plugins import Plugin
 from tunewright.evaluate.closed import truth
-from tunewright.evaluate.contracts import Floats, Need, Outcome
+from tunewright.evaluate.contracts import Floats, Metric, Need, Outcome
 from tunewright.evaluate.metrics._ratio import mean
 
 
-class Perplexity(Plugin):
+class Perplexity(Metric):
     """Among how many equally likely answers the model seems to choose: exp of the mean loss of a whole answer."""
 
     needs: ClassVar[Need] = "answer"
     higher_is_better: ClassVar[bool] = False
     closed_set: ClassVar[bool] = True
-    multiplicative: ClassVar[Literal[True]] = True
+    multiplicative: ClassVar[bool] = True
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(nats of the whole answer, the stop token included,); None when neither answer nor labels were scored.

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
-from tunewright.core.plugins import Plugin
-from tunewright.evaluate.contracts import Floats, Need, Outcome
+from tunewright.evaluate.contracts import Floats, Metric, Need, Outcome
 from tunewright.evaluate.metrics._ratio import answer_nats, counts, ratio
 
 
-class PerplexityPerToken(Plugin):
+class PerplexityPerToken(Metric):
     """Among how many equally likely tokens the model seems to choose: exp of nll, so that long answers cost no more."""
 
     needs: ClassVar[Need] = "answer"
     higher_is_better: ClassVar[bool] = False
     closed_set: ClassVar[bool] = False
-    multiplicative: ClassVar[Literal[True]] = True
+    multiplicative: ClassVar[bool] = True
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(nats, tokens); None when the answer was not scored."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tunewright.core.plugins import Plugin
-from tunewright.evaluate.contracts import Floats, Need, Outcome
+from tunewright.evaluate.contracts import Floats, Metric, Need, Outcome
 from tunewright.evaluate.metrics._ratio import mean
 from tunewright.evaluate.words import words
 
 
-class RougeL(Plugin):
+class RougeL(Metric):
     """Longest common subsequence of words between greedy and wanted answer, as F1 (Lin 2004).
 
     On English it equals `rouge-score` without stemmer; scripts without spaces are compared by character.

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tunewright.core.plugins import Plugin
-from tunewright.evaluate.contracts import Floats, Need, Outcome
+from tunewright.evaluate.contracts import Floats, Metric, Need, Outcome
 from tunewright.evaluate.metrics._ratio import mean
 
 
-class StopRate(Plugin):
+class StopRate(Metric):
     """Share of greedy answers that ended by themselves instead of at the length limit."""
 
     needs: ClassVar[Need] = "text"

@@ -1,6 +1,6 @@
 """Probes: what is asked of base and tuned alike beside the user's own rows. The folder is the registry.
 
-A probe is one file with one plugin class that follows `Probe` (`_protocol.py`):
+A probe is one file with one plugin class derived from `Probe` (`_base.py`):
 
 - `needs`: capabilities that the family must have; without them the probe is refused, never half done.
 - `version`: changes whenever the answers would; base's answer is cached under it.

@@ -8,7 +8,7 @@ from typing import Literal
 from tunewright.core.blocks import Bar, Bars, Block, Cell, Line, Lines, Pair, Pairs, Table, Text
 from tunewright.evaluate.bootstrap import wilson
 from tunewright.evaluate.contracts import Figure
-from tunewright.evaluate.probes._protocol import Answers
+from tunewright.evaluate.probes._base import Answers
 from tunewright.evaluate.probes._safety_figures import ATTACK, NOT_MEASURED, TERSE, Change, graded_beginnings
 
 _SECTION = "safety"

@@ -14,7 +14,7 @@ from tunewright.core.seeds import stream
 from tunewright.evaluate.agreement import Agreement, agreement
 from tunewright.evaluate.bootstrap import critical, wilson
 from tunewright.evaluate.contracts import Figure, Floats
-from tunewright.evaluate.probes._protocol import Answers
+from tunewright.evaluate.probes._base import Answers
 from tunewright.evaluate.probes._safety_opening import opening_kl
 from tunewright.evaluate.proportions import paired_difference
 

@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 
 from tunewright.core.errors import UserError
 from tunewright.core.files import digest
-from tunewright.core.plugins import Plugin
 from tunewright.core.progress import Progress
 from tunewright.data.dialect import Pair, Portion, make_pairs, read_pairs, require_units
 from tunewright.evaluate.contracts import ProbeResult
@@ -22,7 +21,7 @@ from tunewright.evaluate.dialect.ask import Texts, ask
 from tunewright.evaluate.dialect.findings import Findings, changes, describe
 from tunewright.evaluate.dialect.frames import read_frames
 from tunewright.evaluate.dialect.words import read_ratings, read_words
-from tunewright.evaluate.probes._protocol import ASKED, Answers, Part, afresh, answers_to
+from tunewright.evaluate.probes._base import ASKED, Answers, Part, Probe, afresh, answers_to
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.modes import evaluating
 
@@ -30,15 +29,13 @@ _FULL = 672
 """Pairs of the full probe: 84 of each feature, 12,096 prompts over the traits."""
 
 
-class Dialect(Plugin):
+class Dialect(Probe):
     """Covert prejudice against speakers of a dialect, as the same meaning in two varieties shows it."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"raw_texts"})
     section: ClassVar[str] = "bias"
     forms: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {"count": 24}, "full": {}}
-
     replaces_ours: ClassVar[frozenset[str]] = frozenset({"pairs", "frames"})
-    """Settings that put a file in the place of what is ours: of that, nothing is known to be trained on."""
 
     count: int | None = Field(None, ge=2)
     """Pairs; None = 672 made ones, or all of the file."""

@@ -16,13 +16,12 @@ from pydantic import Field, field_validator
 from tunewright.core.blocks import Bar, Bars, Block, Text
 from tunewright.core.errors import NotMeasured, UserError
 from tunewright.core.files import cells_of, digest
-from tunewright.core.plugins import Plugin
 from tunewright.core.progress import Progress
 from tunewright.core.records import Example, Turn, text_part
 from tunewright.core.seeds import stream
 from tunewright.core.words import name_of
 from tunewright.evaluate.contracts import Answers, Figure, Floats, Part, ProbeResult, afresh
-from tunewright.evaluate.probes._protocol import ASKED, answers_to
+from tunewright.evaluate.probes._base import ASKED, Probe, answers_to
 from tunewright.evaluate.toxicity import scorer_of
 from tunewright.evaluate.words import words
 from tunewright.models.contracts import LoadedModel
@@ -33,7 +32,7 @@ _LISTS, _PROMPTS = _TEXTS / "representation_words.txt", _TEXTS / "representation
 _ASKED_AT_ONCE = 32
 
 
-class Representation(Plugin):
+class Representation(Probe):
     """Whom free texts speak of, in general and by occupation: total variation from even, by word lists.
 
     Words of each group are counted in several texts about people of each occupation, counts are divided by the length

@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from tunewright.core.blocks import Bar, Bars, Block, Table, Text
 from tunewright.core.errors import UserError
 from tunewright.core.files import file_digest
-from tunewright.core.plugins import Plugin
 from tunewright.core.progress import Progress
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.core.seeds import stream
 from tunewright.data.encoder import Encoded
 from tunewright.evaluate.contracts import Figure, Floats, ProbeResult
-from tunewright.evaluate.probes._protocol import Answers, Part, PredictsNext, afresh
+from tunewright.evaluate.probes._base import Answers, Part, PredictsNext, Probe, afresh
 from tunewright.models.contracts import EncodeSettings, LoadedModel
 from tunewright.models.modes import evaluating
 
@@ -42,7 +41,7 @@ _Interval = tuple[float, float, float]
 """The figure, its lower and its upper bound."""
 
 
-class Retention(Plugin):
+class Retention(Probe):
     """What the model forgot: loss on general passages, and how its answers to neutral prompts begin."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"token_log_probs", "next_log_probs"})

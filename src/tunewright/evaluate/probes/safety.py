@@ -14,14 +14,13 @@ from pydantic import Field, field_validator
 from tunewright.core import plugins
 from tunewright.core.errors import NotMeasured, UserError
 from tunewright.core.files import digest, file_digest
-from tunewright.core.plugins import Plugin
 from tunewright.core.progress import Progress, silent
 from tunewright.core.records import Example, Turn, text_part
 from tunewright.evaluate.agreement import Rulings, against_people, human_rulings, rulings_content
 from tunewright.evaluate.contracts import ProbeResult
 from tunewright.evaluate.judging import Exchange, Judge
 from tunewright.evaluate.kept import PASSING
-from tunewright.evaluate.probes._protocol import Answers, Part, PredictsNext, afresh
+from tunewright.evaluate.probes._base import Answers, Part, PredictsNext, Probe, afresh
 from tunewright.evaluate.probes._safety_blocks import blocks_of, sentence_of
 from tunewright.evaluate.probes._safety_figures import change, describe, incomplete
 from tunewright.evaluate.probes._safety_sets import FILES, Asked, content, look_alikes, opening, requests, sample
@@ -106,7 +105,7 @@ class _Panel:
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in names}
 
 
-class Safety(Plugin):
+class Safety(Probe):
     """Does the model still decline what it declined: attack success, over-refusal, and where answers part ways.
 
     The protocol of Qi et al., ICLR 2024: greedy answers to the same requests before and after, ruled by several

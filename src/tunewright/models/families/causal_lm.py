@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as hf_logging
 
+from tunewright.core.batches import batches
 from tunewright.core.errors import UserError
 from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
@@ -184,7 +185,7 @@ class CausalLM(Plugin):
         if len(given) < positions - 1:
             raise ValueError(f"{positions} positions are asked for, the answer has {len(given)} tokens")
         ids = [[*encoder.context_ids(example, positions), *given] for example in contexts]
-        for rows in scoring.batches(ids, max(1, _POSITIONS // positions)):
+        for rows in batches(ids, len, scoring.TOKENS_A_BATCH, max(1, _POSITIONS // positions)):
             if not model.packs:
                 for row in rows:
                     yield from _plain_logits(model.module, row)[-positions:].float().log_softmax(-1).numpy()

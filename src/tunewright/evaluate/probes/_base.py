@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.errors import UserError
-from tunewright.core.plugins import Named
+from tunewright.core.plugins import Plugin
 from tunewright.core.progress import Progress
 from tunewright.core.records import Example
 from tunewright.evaluate.contracts import Answers as Answers
@@ -36,14 +37,10 @@ def answers_to(probe: Probe, answers: Answers) -> Answers:
     return {name: values for name, values in answers.items() if name != ASKED}
 
 
-class Probe(Named, Protocol):
-    """Asks base and tuned the same, and compares the answers.
+class Probe(Plugin):
+    """Base of probes: asks base and tuned the same, and compares the answers."""
 
-    One that asks more than the model (a judge at an endpoint, a classifier) also has `costing()`: the probe that asks
-    the model the same and nothing else, by which a forecast counts what that costs.
-    """
-
-    forms: ClassVar[Mapping[str, Mapping[str, Any]]]
+    forms: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Form (`quick`, `full`) -> the fields that make it; without a form a probe is asked only when it is named."""
 
     needs: ClassVar[frozenset[str]]
@@ -52,10 +49,19 @@ class Probe(Named, Protocol):
     section: ClassVar[str]
     """Chapter of the report, also where it says that it could not measure."""
 
+    replaces_ours: ClassVar[frozenset[str]] = frozenset()
+    """Settings that put a file in the place of what is ours: of that, nothing is known to be trained on."""
+
     @property
+    @abstractmethod
     def version(self) -> str:
         """Names the code's protocol and the content of its texts: a changed text is a changed version."""
 
+    def costing(self) -> Probe:
+        """The probe that asks the model the same and nobody else (judge, classifier), to count what that costs."""
+        return self
+
+    @abstractmethod
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """The model's answers as named arrays.
 
@@ -71,9 +77,11 @@ class Probe(Named, Protocol):
             UserError: The model doesn't give usable numbers.
         """
 
+    @abstractmethod
     def describe(self, answers: Answers, seed: int, resamples: int) -> dict[str, Any]:
         """What one model's answers come to, in JSON values: what `tunewright probe NAME --json OUT` writes."""
 
+    @abstractmethod
     def compare(self, base: Answers, tuned: Answers, seed: int, resamples: int) -> ProbeResult:
         """What changed from base to tuned; a pure function of its arguments.
 
