@@ -84,7 +84,7 @@ def costs(job: Job) -> tuple[int, int, int]:
     layers = passable(job)
     with tempfile.TemporaryDirectory() as folder:
         below = Below.of(job.model, layers, Path(folder) / "stored")
-        fill = operations(lambda: below.fill(list(job.train), lambda *_: None, StopRequest()))
+        fill = operations(lambda: below.fill(job.train, len(job.train), lambda *_: None, StopRequest()))
 
         def a_pass(stored: bool) -> None:
             with job.gradients.begin(job.model, job.method.trained(job.model), "") as making:

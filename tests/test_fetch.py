@@ -375,6 +375,28 @@ def test_without_a_connection_the_hub_is_asked_once_and_that_is_said(at: str, mo
     assert asked == ["asking", "downloading"][: 1 + (at == "downloading")]
 
 
+def test_without_a_connection_what_was_fetched_before_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken(*words: Any, **more: Any) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("tunewright.pipeline.fetch.get_session", lambda: SimpleNamespace(head=broken))
+    there = SimpleNamespace(folder=tmp_path)
+    monkeypatch.setattr("tunewright.pipeline.fetch.resolve_model", lambda name: there)
+    said: list[str] = []
+    assert fetch("someone/model", progress=said.append) == tmp_path
+    assert "What was fetched before is used" in said[-1]
+
+
+def test_a_full_disk_is_no_fault_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*words: Any, **more: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tunewright.pipeline.fetch.get_session", lambda: SimpleNamespace(head=lambda *w, **m: None))
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", full)
+    with pytest.raises(OSError, match="No space left"):
+        fetch("someone/model", progress=quiet)
+
+
 def test_terms_are_named_and_nothing_is_downloaded_until_they_are_accepted(pip: FakePip) -> None:
     said: list[str] = []
     with pytest.raises(UserError, match="--accept-licence"):

@@ -49,7 +49,9 @@ def test_all_blocks_are_valid_and_in_their_chapters():
 
 def test_bars_have_each_model_with_its_own_interval():
     bars = next(block for block in shown() if isinstance(block, Bars)).bars
-    assert [(bar.label, bar.role) for bar in bars] == [("base", "base"), ("tuned", "tuned"), ("majority", "baseline")]
+    assert [(bar.label, bar.role) for bar in bars] == [
+        ("Base model", "base"), ("Tuned model", "tuned"), ("Always the commonest class", "baseline"),
+    ]  # fmt: skip
     assert all(bar.low < bar.value < bar.high for bar in bars)
 
 
@@ -87,6 +89,8 @@ def test_confusions_are_counted_by_pair_commonest_first():
     assert sum(row[3] for row in table.rows) == len(wrong)
     assert [row[3] for row in table.rows] == sorted((row[3] for row in table.rows), reverse=True)
     assert all(row[0] != row[1] for row in table.rows)
+    assert table.columns == ["true label", "answered", "base", "tuned"]
+    assert table.note.startswith("Rows answered wrongly, by pair of labels")
 
 
 def test_a_true_label_outside_the_list_is_named_so():

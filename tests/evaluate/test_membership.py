@@ -53,7 +53,14 @@ def test_no_more_others_than_allowed_lie_above_the_threshold(others: list[float]
 
 def test_a_rate_that_so_few_others_cannot_show_is_not_measured() -> None:
     assert found_at(np.ones(5), np.zeros(50), 0.01) is None
-    assert found_at(np.ones(5), np.zeros(100), 0.01) == share_of(5, 5)
+    assert found_at(np.ones(5), np.zeros(99), 0.01) == share_of(5, 5)
+
+
+@pytest.mark.parametrize(("others", "rate"), [(99, 0.01), (100, 0.01), (72, 0.1), (250, 0.01)])
+def test_without_a_leak_no_more_members_are_found_than_the_rate_says(others: int, rate: float) -> None:
+    draw = np.random.default_rng(0)
+    share = [found_at(draw.normal(size=40), draw.normal(size=others), rate) for _ in range(4000)]
+    assert np.mean([one.value for one in share if one]) <= rate + 0.002
 
 
 def test_exposure_of_the_first_is_the_log_of_all_and_equal_ranks_give_the_chance() -> None:

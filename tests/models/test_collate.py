@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from tunewright.core.records import Answer, Example, text_part
 from tunewright.data.encoder import Encoded
-from tunewright.models.collate import WORTH_SHARING, packed
+from tunewright.models.collate import WORTH_SHARING, fresh, packed
 
 
 def row(ids, number=0):
@@ -72,6 +74,18 @@ def test_nothing_worth_sharing_is_computed_twice(rows):
     for own in children.values():
         long = [tokens for tokens in own if len(tokens) == WORTH_SHARING]
         assert len(set(long)) == len(long)
+
+
+def test_what_rows_add_to_a_batch_in_turn_is_what_is_computed_of_them():
+    model = SimpleNamespace(packs=True, apart=False)
+    common = list(range(100, 100 + 4 * WORTH_SHARING))
+    rows = [row([*common, own, *range(own)]) for own in (1, 5, 9)]
+    assert list(map(fresh(model), rows)) == [len(common) + 2, 6, 10]
+    assert sum(map(fresh(model), rows)) == len(packed(rows).inputs["input_ids"][0])
+    for alone in (SimpleNamespace(packs=False, apart=False), SimpleNamespace(packs=True, apart=True)):
+        assert list(map(fresh(alone), rows)) == [one.length for one in rows]
+    picture = Encoded(rows[0].example, {"image": np.zeros(3)}, 7, rows[0].positions, rows[0].targets, rows[0].weights)
+    assert fresh(model)(picture) == 7
 
 
 def test_a_long_prompt_within_a_shared_instruction_is_nested():

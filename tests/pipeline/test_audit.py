@@ -320,7 +320,7 @@ def _an_interrupted_control_is_gone(run, monkeypatch):
 
     half = StopRequest()
     half.requested = True
-    for owner, name, found in ((pipeline_train, "StopRequest", lambda: half), (module, "_price", ended)):
+    for owner, name, found in ((pipeline_train, "StopRequest", lambda *_: half), (module, "_price", ended)):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, found)
             with pytest.raises(Interrupted) as told:

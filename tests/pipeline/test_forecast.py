@@ -145,7 +145,7 @@ def test_of_a_run_that_was_interrupted_nobody_says_how_long_the_whole_took(place
     stop = StopRequest()
     stop.requested = True
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline_train, "StopRequest", lambda: stop)
+        patch.setattr(pipeline_train, "StopRequest", lambda *_: stop)
         with pytest.raises(Interrupted):
             tune(question, silent)
     resume(tmp_path / "run")

@@ -145,7 +145,7 @@ def test_a_run_that_was_begun_under_privacy_does_not_go_on_without_it(made, monk
     half.requested = True
     request = Request(data=rows, model=model, sets=(*SETS, "method=norm"), out=out)
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "StopRequest", lambda: half)
+        patch.setattr(train_module, "StopRequest", lambda *_: half)
         with pytest.raises(Interrupted):
             tune(request)
     plan = out / "plan.yaml"

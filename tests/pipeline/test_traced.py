@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 
 import pytest
 
@@ -70,6 +71,16 @@ def test_a_tenth_of_the_noise_breaks_the_claim(place, monkeypatch):
     found = Run.open(place / "faulty").read("evaluations/audit.json")["canaries"]
     assert found["noise"] == pytest.approx(0.1, abs=0.01)
     assert any("LESS than was promised" in line for line in result.lines)
+
+
+def test_a_run_of_adapters_is_audited_from_its_first_step_on(place):
+    others = ("method=full", "train.learning_rate=0.002", "audit.canaries=240")
+    sets = (*(one for one in SETS if one not in others), "method=lora", "train.learning_rate=0.01", "audit.canaries=40")
+    request = replace(_request(place, "adapters"), sets=sets)
+    module.train(request, silent)
+    result = audit(place / "adapters")
+    assert result.exit_code == 0
+    assert "12 steps watched" in result.lines[0]
 
 
 def test_watching_changes_no_bit_and_a_resumed_trace_is_the_same(place, monkeypatch):

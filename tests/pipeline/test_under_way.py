@@ -32,6 +32,15 @@ def test_what_stops_in_a_child_is_still_asked_of_the_run_and_says_so(run):
     assert asked_of(run) == [{"verb": "evaluate", "set": ["seed=3"]}]
 
 
+def test_what_fails_in_a_child_names_the_run_to_resume(run):
+    child = run.children / "scratch"
+    with pytest.raises(UserError) as told, gone_on_from(run):
+        raise UserError(f"The disk is full; make room, then `tunewright resume {child}` goes on. See {child}.")
+    assert str(told.value) == (
+        f"The disk is full; make room, then `tunewright resume {run.folder}` goes on. See {child}."
+    )
+
+
 def test_a_run_whose_path_has_spaces_is_named_whole(tmp_path):
     run = Run(tmp_path / "my run")
     with pytest.raises(Interrupted) as told, gone_on_from(run):

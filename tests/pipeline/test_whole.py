@@ -114,6 +114,13 @@ def test_an_interrupted_evaluation_is_finished_by_resume_as_it_was_asked(learnt,
     names = [metric["name"] for metric in json.loads((run / "verdict.json").read_text())["metrics"]]
     assert names == ["accuracy", "nll", "macro_f1"]
     assert not asked()
+    otherwise = json.loads((run / "verdict.json").read_text())["asked_otherwise"]
+    assert otherwise == {"evaluate.resamples": 300, "evaluate.metrics": ["accuracy", "nll", "macro_f1"]}
+    page = re.sub(" +", " ", (run / "report.md").read_text())
+    assert "| evaluate.resamples | 300 | evaluate --set, after training |" in page
+    assert "Judged after training under other settings than the plan's: evaluate.metrics" in page
+    tunewright("evaluate", run, expect=0)
+    assert "asked_otherwise" not in json.loads((run / "verdict.json").read_text())
 
 
 def test_evaluating_before_training_is_done_hinders_no_resume(place, tmp_path):

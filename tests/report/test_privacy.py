@@ -56,7 +56,14 @@ def test_that_the_key_is_deleted_is_said_only_when_it_is(tmp_path):
     said = (tmp_path / "report.md").read_text()
     assert "was deleted with the checkpoints" not in said
     assert "STILL THERE" in said
-    assert privacy_blocks(FOUND, True)[0].tone == "bad"
+    assert privacy_blocks(FOUND, ["checkpoints/"])[0].tone == "bad"
+
+
+def test_a_key_that_a_twin_left_is_told_as_the_runs_own(tmp_path):
+    (tmp_path / "privacy.json").write_text(json.dumps(FOUND))
+    (tmp_path / "children" / "audited" / "checkpoints").mkdir(parents=True)
+    write(Run(tmp_path))
+    assert "STILL THERE, in children/audited/checkpoints/" in (tmp_path / "report.md").read_text()
 
 
 def test_a_twin_of_the_audit_is_part_of_what_is_signed(tmp_path):

@@ -312,7 +312,8 @@ def test_settings_say_where_they_came_from_and_keep_private_paths_out(html: str,
 
 
 def test_use_fits_what_was_saved(copy: Run) -> None:
-    assert "AutoPeftModelForCausalLM" in write(copy)[1].read_text(encoding="utf-8")
+    page = write(copy)[1].read_text(encoding="utf-8")
+    assert "AutoPeftModelForCausalLM.from_pretrained('./sample/model')" in page, "a bare name may be the hub's"
     (copy.model / "adapter_config.json").unlink()
     plan = yaml.safe_load(copy.plan_file.read_text(encoding="utf-8"))
     plan["resolved"]["recipe"] = "text"
@@ -322,7 +323,7 @@ def test_use_fits_what_was_saved(copy: Run) -> None:
     assert "apply_chat_template" not in page
     for code in re.findall(r"```\n(from .*?)```", page, flags=re.S):
         compile(code, "snippet", "exec")
-    assert "tunewright predict sample rows.csv --out predictions.csv" in page
+    assert "tunewright predict ./sample rows.csv --out predictions.csv" in page
 
 
 def test_a_model_of_plain_texts_gets_no_command_that_answers_rows(copy: Run) -> None:

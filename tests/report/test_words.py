@@ -55,6 +55,8 @@ def test_intervals_have_the_digits_that_their_width_deserves() -> None:
     assert words.interval(-0.042, 0.081) == "−0.04 to 0.08"
     assert words.interval(0.0, 0.0) == "0 to 0"
     assert words.interval(None, 1.0) == "–"
+    assert words.interval(0.004, 0.42) == "0.0040 to 0.42", "a bound that is not 0 does not read as 0"
+    assert words.interval(-0.42, -0.004) == "−0.42 to −0.0040"
     assert words.interval(6.1e9, 2.62e15) == "6.1×10⁹ to 2.62×10¹⁵"
 
 
@@ -132,7 +134,7 @@ def metric_of(**changes: Any) -> dict[str, Any]:
 
 def test_a_gain_that_only_learnt_the_form_of_the_answer_is_told() -> None:
     margins = {"majority": (-0.1, 0.2), "prior": (0.1, 0.2), "tfidf": (-0.3, -0.1)}
-    metric = metric_of(low=0.01, high=0.3, margins=margins)
+    metric = metric_of(low=0.01, high=0.3, margins=margins, unbeaten=("majority",))
     assert "not proven better than always the commonest class. So" in explain(metric)
     assert "learnt the form of the answer" in explain(metric)
     assert "A simpler answerer is better than the tuned model on the same rows: Word counts" in explain(metric)
@@ -146,6 +148,18 @@ def test_a_gain_withheld_for_another_reason_is_not_blamed_on_baselines() -> None
     metric = metric_of(low=0.01, high=0.3, margins=margins, baselines={"majority": 0.1})
     assert "all primary measures" in explain(metric)
     assert "form of the answer" not in explain(metric)
+    without = metric_of(name="nll", higher_is_better=False, low=-0.3, high=-0.01, difference=-0.2, margins={})
+    assert "all primary measures" in explain(without), "a measure without trivial answers has none to beat"
+    assert "form of the answer" not in explain(without)
+
+
+def test_the_headline_of_a_gain_that_a_trivial_answer_reaches_does_not_speak_of_chance() -> None:
+    told = verdict("cannot_tell")
+    told["metrics"][0] |= {"low": 0.28, "high": 0.36, "difference": 0.32, "unbeaten": ("majority",)}
+    text = headline(told, trained=True)
+    assert text.title == "Not proven better than a trivial answer"
+    assert "could be chance" not in " ".join(text.paragraphs)
+    assert "not proven better than always the commonest class" in text.paragraphs[-1]
 
 
 def test_lower_is_better_is_respected_against_baselines() -> None:

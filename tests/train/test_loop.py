@@ -18,6 +18,7 @@ from tunewright.models.contracts import EncodeSettings
 from tunewright.runs import checkpoints
 from tunewright.train.job import Job
 from tunewright.train.loop import train
+from tunewright.train.optimiser import Optimiser
 from tunewright.train.order import Order
 from tunewright.train.schedule import Schedule
 from tunewright.train.stopping import Best, StopRequest
@@ -176,6 +177,67 @@ def test_what_training_reads_may_not_change_between_two_processes(open_tiny, tmp
     with pytest.raises(UserError, match="coordinates were chosen"):
         train(chosen, run, quiet, StopRequest())
     train(replace(make_job(open_tiny, method), woven_by=woven.woven_by), run, quiet, StopRequest())
+
+
+def test_a_second_signal_in_the_middle_of_a_step_keeps_no_weights_that_are_half_taken(open_tiny, tmp_path, monkeypatch):
+    whole, run = make_job(open_tiny), new_run(tmp_path / "whole")
+    train(whole, run, quiet, StopRequest())
+    job, torn = make_job(open_tiny), new_run(tmp_path / "torn")
+    original, taken = Optimiser.step, []
+
+    def interrupted(self, rate):
+        original(self, rate)
+        taken.append(rate)
+        if len(taken) == 5:
+            raise Interrupted("Stopped at the second signal.")
+
+    monkeypatch.setattr(Optimiser, "step", interrupted)
+    with pytest.raises(Interrupted):
+        train(job, torn, quiet, StopRequest())
+    monkeypatch.undo()
+    assert [path.name for path in checkpoints.numbered(torn.checkpoints)] == ["0003"]
+    again = make_job(open_tiny)
+    train(again, torn, quiet, StopRequest())
+    assert timeless(run) == timeless(torn)
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(again).values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"learning_rate": 2e-2}, {"num_train_epochs": 3}, {"per_device_train_batch_size": 2}]
+)
+def test_how_training_goes_may_not_change_between_two_processes(open_tiny, tmp_path, changes):
+    job, run = make_job(open_tiny), new_run(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        train(job, run, quiet, StopAfter(4))
+    with pytest.raises(UserError, match="says to train otherwise than up to the checkpoint of step 4"):
+        train(make_job(open_tiny, **changes), run, quiet, StopRequest())
+    with pytest.raises(UserError, match="says to train otherwise"):
+        train(make_job(open_tiny, {"name": "lora", "r": 4, "lora_alpha": 8}), run, quiet, StopRequest())
+    with pytest.raises(UserError, match="says to train otherwise"):
+        train(replace(make_job(open_tiny), seed=1), run, quiet, StopRequest())
+    train(make_job(open_tiny, save_steps=2, save_total_limit=1), run, quiet, StopRequest())
+
+
+def test_best_weights_of_steps_that_were_taken_back_are_not_those_of_the_run(open_tiny, tmp_path):
+    job, run = make_job(open_tiny, valid=4), new_run(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        train(job, run, quiet, StopAfter(job.steps))
+    best = checkpoints.read(run.checkpoints / "best")
+    checkpoints.write(run.checkpoints / "best", replace(best, step=best.step + 100))
+    again = make_job(open_tiny, valid=4)
+    ended = train(again, run, quiet, StopRequest())
+    assert ended["best_step"] == again.steps
+    assert all(torch.equal(a, b) for a, b in zip(weights(job).values(), weights(again).values(), strict=True))
+    assert f"holds the weights of step {best.step + 100}" in (run.folder / "notes.txt").read_text()
+
+
+def test_what_a_kill_left_of_a_checkpoint_is_removed(open_tiny, tmp_path):
+    job, run = make_job(open_tiny), new_run(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        train(job, run, quiet, StopAfter(4))
+    (run.checkpoints / ".0037.tmp").mkdir()
+    train(make_job(open_tiny), run, quiet, StopRequest())
+    assert not list(run.checkpoints.glob(".*"))
 
 
 def test_a_run_whose_checkpoints_are_all_torn_keeps_those_that_it_writes_anew(open_tiny, tmp_path):

@@ -49,7 +49,8 @@ def layers_of(job):
 
 def opened(job, folder, rows=None):
     below = Below.of(job.model, layers_of(job), folder / "stored")
-    below.fill(list(job.train) if rows is None else rows, quiet, StopRequest())
+    kept = list(job.train) if rows is None else rows
+    below.fill(kept, len(kept), quiet, StopRequest())
     return below
 
 
@@ -288,9 +289,9 @@ def test_the_bound_on_disk_is_kept(open_tiny, tmp_path):
 def test_room_is_counted_once_for_rows_of_equal_content(open_tiny):
     job = make_job(open_tiny, LAST)
     twice = [job.train[0], replace(job.train[0]), job.train[1]]
-    assert within(twice, 10, 1e9) == [job.train[0], job.train[1]]
-    assert within(twice, 10, 10 * job.train[0].length) == [job.train[0]]
-    assert within(twice, 10, 0) == []
+    assert list(within(twice, 10, 1e9)) == [job.train[0], job.train[1]]
+    assert list(within(twice, 10, 10 * job.train[0].length)) == [job.train[0]]
+    assert list(within(twice, 10, 0)) == []
 
 
 def test_a_full_disk_says_what_to_do(open_tiny, tmp_path, monkeypatch):

@@ -38,7 +38,7 @@ SAME: dict[str, tuple[str, ...]] = {
     "method.use_rslora": ("use_rslora",),
     "objective.loss_on": ("loss_on",),
     "train.num_train_epochs": ("epochs", "num_epochs", "n_epochs", "train.epochs", "train.num_epochs"),
-    "train.max_steps": ("iters", "max_iters", "train.iters"),
+    "train.max_steps": ("steps", "iters", "max_iters", "train.iters"),
     "train.learning_rate": ("lr", "optimizer.lr", "train.lr"),
     "train.per_device_train_batch_size": (
         "batch_size",

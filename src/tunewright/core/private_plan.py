@@ -103,11 +103,11 @@ def _rows_of_mitigations(settings: PlanSettings) -> Iterator[Any]:
 
 
 def _among_the_rows(public: Any, data: DataSettings) -> bool:
-    """Whether a public file is read from where the rows are."""
+    """Whether a public file is read from where the rows are, or a public folder has them in it."""
     if not public or not isinstance(public, str):
         return False
     file, *places = (Path(os.path.expanduser(given)).resolve() for given in (public, data.path, data.pool) if given)
-    return any(place in (file, *file.parents) for place in places)
+    return any(place in (file, *file.parents) or file in place.parents for place in places)
 
 
 def _own(privacy: PrivacySettings) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 Number = int | float
 ABSENT = "–"
@@ -115,11 +115,6 @@ def titled(text: str) -> str:
     return _NAMES.get(text) or (text[:1].upper() + text[1:] if len(text) > 1 else text)
 
 
-def series_of(text: str) -> str:
-    """The name of a bar: keys that are known become words, others (the user's labels) stay as they are."""
-    return _NAMES.get(text, text)
-
-
 def meaning_of(key: str) -> str:
     """What a metric measures in plain words; empty when unknown."""
     return _MEANINGS.get(key.partition("(")[0], "")
@@ -144,6 +139,14 @@ def rounded_up(value: float, digits: int) -> float:
     if not exact or not exact.is_finite():
         return value
     return float(exact.quantize(Decimal(1).scaleb(exact.adjusted() + 1 - digits), ROUND_CEILING))
+
+
+def rounded_down(value: float, digits: int) -> float:
+    """So many digits behind the point and never more than the value, so that what was proven at least stays so."""
+    exact = Decimal(repr(value))
+    if not exact.is_finite():
+        return value
+    return float(exact.quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR))
 
 
 def figure(value: Number | None) -> str:
@@ -188,7 +191,12 @@ def interval(low: float | None, high: float | None) -> str:
     if not math.isfinite(width) or width == 0 or max(abs(low), abs(high)) >= LARGE:
         return f"{figure(low)} to {figure(high)}"
     places = min(max(1 - math.floor(math.log10(width)), 0), 8)
-    return f"{decimals(low, places)} to {decimals(high, places)}"
+    return " to ".join(figure(bound) if _vanishes(bound, places) else decimals(bound, places) for bound in (low, high))
+
+
+def _vanishes(bound: float, places: int) -> bool:
+    """Whether it would be written as 0 and is not: whether an interval holds 0 is what is read off it."""
+    return bound != 0 and abs(bound) < 0.5 * 10.0**-places
 
 
 def duration(seconds: Number | None) -> str:

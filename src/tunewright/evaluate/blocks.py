@@ -63,7 +63,7 @@ def figure_bars(models: Models, metric: Metric, labels: Sequence[str], how: How)
         role: Literal["base", "tuned", "baseline"] = (
             "base" if name == "base" else "tuned" if name == "tuned" else "baseline"
         )
-        bars.append(Bar(label=name, value=value, low=low, high=high, role=role))
+        bars.append(Bar(label=name_of(name), value=value, low=low, high=high, role=role))
     direction = "Higher" if metric.higher_is_better else "Lower"
     note = f"{direction} is better. Each interval is of one model alone; the verdict rests on the paired difference."
     return [Bars(title=metric_name(metric), note=note, section="result", bars=bars)] if bars else []
@@ -107,9 +107,9 @@ def confusion_tables(models: Models, labels: Sequence[str]) -> list[Block]:
         for true, said in either[:CONFUSIONS]
         if said is not None
     ]
-    columns = ["true label", "models", "base", "tuned"]
+    columns = ["true label", "answered", "base", "tuned"]
     some = f"; the {CONFUSIONS} commonest of {len(either)} pairs" if len(either) > CONFUSIONS else ""
-    note = f"Rows models wrongly, by pair of labels{some}."
+    note = f"Rows answered wrongly, by pair of labels{some}."
     return [Table(title="Confused labels", note=note, section="classes", columns=columns, rows=rows)] if rows else []
 
 

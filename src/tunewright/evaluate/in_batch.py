@@ -64,6 +64,8 @@ def _noise(gradient_UD: Floats32, released_D: Floats32, gram_UU: Floats) -> floa
     units, size = gradient_UD.shape
     if size < _SPARE * units:
         return None
+    if not gram_UU.any():  # no unit would have given anything to this weight: all that is there is noise
+        return float(np.sqrt(released_D.astype(np.float64) @ released_D / size))
     explained_U = _solved(gram_UU, _TINY * gram_UU.trace() / units, (gradient_UD @ released_D).astype(np.float64))
     left_D = (released_D - explained_U.astype(np.float32) @ gradient_UD).astype(np.float64)
     return float(np.sqrt(left_D @ left_D / (size - units)))
@@ -71,6 +73,8 @@ def _noise(gradient_UD: Floats32, released_D: Floats32, gram_UU: Floats) -> floa
 
 def _scale(gram_UU: Floats, released_D: Floats32, noise: float, rate: float) -> float:
     """How many times larger than promised the units' gradients came: 1 unless the sum is too large to be noise."""
+    if not gram_UU.any():
+        return 1.0
     square, size = float(released_D.astype(np.float64) @ released_D), len(released_D)
     excess = square - noise**2 * (size + _SURE * np.sqrt(2 * size))
     return max(1.0, float(np.sqrt(max(0.0, excess) / (rate * max(gram_UU.trace(), 1e-300)))))
@@ -83,6 +87,8 @@ def _ratios(gram_UU: Floats, match_U: Floats32, scale: float, noise_rate: tuple[
     out of the covariance (Sherman and Morrison) leaves scale (a_u - scale s_u / 2) / (noise^2 A_uu), where
     s_u = 1 - noise^2 / v A_uu is the share of a_u that can be seen.
     """
+    if not gram_UU.any():  # a weight to which nobody would have given anything tells nothing of anybody
+        return np.zeros(len(gram_UU))
     noise, rate = noise_rate
     power = scale**2 * rate
     ridge = max(noise, 1e-30) ** 2 / power

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tunewright.core.blocks import Bar, Bars, Block, Cell, Table, Text
-from tunewright.core.words import rounded_up
+from tunewright.core.words import rounded_down, rounded_up
 from tunewright.evaluate.leaks import Canaried, Claim, Leaks
 from tunewright.evaluate.membership import Share, share_of
 
@@ -23,7 +23,7 @@ def sentences(leaks: Leaks) -> list[str]:
     """What was found, in plain words, the bound first."""
     said = [_epsilon(leaks)]
     if leaks.control:
-        bound = leaks.control.bound.epsilon
+        bound = rounded_down(leaks.control.bound.epsilon, 2)
         watched = leaks.canaries is not None and leaks.canaries.steps > 0
         which = "A weaker audit, of the finished model alone," if watched else "The same audit"
         sees = "so it sees leaks" if bound > 0 else "so it is too weak to see leaks: add canaries"
@@ -68,7 +68,7 @@ def _epsilon(leaks: Leaks) -> str:
     if found is None:
         return f"Epsilon was not bounded from below, since no canaries were trained on ({claimed})."
     bound = found.bound
-    at_least = f"{bound.epsilon:.2f} at delta {rounded_up(found.tested.delta, 2):g}"
+    at_least = f"{rounded_down(bound.epsilon, 2):.2f} at delta {rounded_up(found.tested.delta, 2):g}"
     where = " of a twin trained alike" if leaks.twin else ""
     seen = f"{found.steps} steps watched" if found.steps else "from the finished model alone"
     proof = (
@@ -88,7 +88,7 @@ def _epsilon(leaks: Leaks) -> str:
     if claim.made and found.noise is not None and found.noise < _ENOUGH:
         verdict = "no breach of it is proven, but there was less noise than it says"
     elif claim.made and not found.able:
-        verdict += f", nor could be by so few canaries, which prove {found.bound.most:.2f} at most"
+        verdict += f", nor could be by so few canaries, which prove {rounded_up(found.bound.most, 3):g} at most"
     return f"Epsilon is at least {at_least} ({proof}); {claimed}: {verdict}."
 
 
@@ -108,7 +108,8 @@ def blocks(leaks: Leaks) -> list[Block]:
             title="Leaks in figures",
             section="leaked",
             note="Intervals are 95 %. An attack that finds nothing proves nothing: only the epsilon that training "
-            "states is a guarantee. What is measured on rows themselves is outside that guarantee. "
+            "states is a guarantee. What is measured on rows themselves, or by a control without privacy, is outside "
+            "that guarantee. "
             "Few unseen rows cannot tell rare false alarms.",
             columns=["What", "Value", "95 % interval", "Without a leak", "n"],
             rows=[*_canary_rows(leaks), *_member_rows(leaks), *_secret_rows(leaks), *_price_rows(leaks)],
@@ -161,7 +162,7 @@ def _canary_rows(leaks: Leaks) -> list[list[Cell]]:
         rows.append(
             [
                 f"Lower bound of epsilon, 95 % sure{name}",
-                round(bound.epsilon, 3),
+                rounded_down(bound.epsilon, 3),
                 "",
                 "0",
                 bound.canaries,

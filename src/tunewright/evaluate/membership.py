@@ -58,17 +58,18 @@ def auc(member_M: Floats, other_N: Floats) -> Share:
 
 
 def found_at(member_M: Floats, other_N: Floats, false_alarms: float) -> Share | None:
-    """Share of members above a threshold that at most such a share of the others passes.
+    """Share of members above a threshold that an unseen row passes at most so often.
 
-    The interval is Clopper and Pearson's, given the threshold.
+    The threshold is the k-th largest of the others, so that one more of them would lie above it k times in one more
+    than there are. The interval is Clopper and Pearson's, given the threshold.
 
     Returns:
         None when there are too few others for so low a rate: nothing could be told.
     """
-    if len(other_N) * false_alarms < 1 or not len(member_M):
+    place = int(np.floor((len(other_N) + 1) * false_alarms + 1e-9))
+    if place < 1 or not len(member_M):
         return None
-    allowed = int(np.floor(len(other_N) * false_alarms))
-    threshold = np.sort(other_N)[::-1][allowed]  # so many others at most lie above it
+    threshold = np.sort(other_N)[-place]
     return share_of(int((member_M > threshold).sum()), len(member_M))
 
 

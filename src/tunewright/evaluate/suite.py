@@ -16,10 +16,11 @@ from tunewright.core.records import Example
 from tunewright.core.seeds import key
 from tunewright.data.encoder import Encoded, Unencodable, encode_all
 from tunewright.evaluate.contracts import Floats, Need, Outcome
+from tunewright.models.collate import MOST_ROWS, fresh
 from tunewright.models.contracts import EncodeSettings, LoadedModel, Minimised
 
 _BATCH_TOKENS = 2048
-VERSION = 2
+VERSION = 3
 """Counted up when the same question may get another answer, so that kept answers are not used."""
 
 
@@ -104,7 +105,7 @@ class Suite:
         what: str,
     ) -> list[Outcome]:
         sums, counts = np.zeros(len(outcomes)), np.zeros(len(outcomes), dtype=int)
-        for owners, rows in _batches(encoded):
+        for owners, rows in _batches(model, encoded):
             batch = model.family.collate(model, rows)
             with torch.inference_mode():
                 log_prob_T = model.family.token_log_probs(model, batch).double()
@@ -170,7 +171,7 @@ def losses(
     """[rows] sum and count of the objective over each row's pieces."""
     model.module.eval()
     sums, counts = np.zeros(len(encoded)), np.zeros(len(encoded))
-    for owners, rows in _batches(encoded):
+    for owners, rows in _batches(model, encoded):
         with torch.inference_mode():
             loss = objective.loss(model, model.family.collate(model, rows), seed)
         np.add.at(sums, owners, loss.sum_S.double().numpy())
@@ -179,9 +180,10 @@ def losses(
     return sums, counts
 
 
-def _batches(encoded: Sequence[Sequence[Encoded]]) -> Iterator[tuple[list[int], list[Encoded]]]:
-    """Rows with whose example they belong to, at most `_BATCH_TOKENS` positions a batch (or one row)."""
+def _batches(model: LoadedModel, encoded: Sequence[Sequence[Encoded]]) -> Iterator[tuple[list[int], list[Encoded]]]:
+    """Rows with whose example they belong to, about `_BATCH_TOKENS` computed positions a batch (or one row)."""
     owned = ((owner, piece) for owner, pieces in enumerate(encoded) for piece in pieces)
-    for batch in batches(owned, lambda one: one[1].length, _BATCH_TOKENS):
+    added = fresh(model)
+    for batch in batches(owned, lambda one: added(one[1]), _BATCH_TOKENS, MOST_ROWS):
         owners, rows = zip(*batch, strict=True)
         yield list(owners), list(rows)

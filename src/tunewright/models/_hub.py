@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from tunewright.core.errors import UserError
 SMALL = ("*.json", "*.txt", "*.jinja", "*.model", "README.md")
 """Configuration, tokenizer and model card."""
 WEIGHTS = ("*.safetensors",)
+NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
+"""Faults of the disk, which are no fault of the network."""
 
 
 def cached_snapshot(hub_id: str) -> Path | None:
@@ -58,6 +61,8 @@ def download(hub_id: str, check: Callable[[Path], list[str]]) -> Path:
             "in with `hf auth login`."
         ) from None
     except OSError as error:  # every failure of the network is one, offline mode included
+        if error.errno in NO_PLACE:
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"'{hub_id}' could not be fetched from the hub: {reason}. Check the network (and HF_HUB_OFFLINE), then "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from tunewright.core.records import unit_of
 from tunewright.data.encoder import Encoded
-from tunewright.models.contracts import Batch, Segment, Targets
+from tunewright.models.contracts import Batch, LoadedModel, Segment, Targets
 
 WORTH_SHARING = 8
 """Tokens from which computing a common beginning once saves more than its bookkeeping costs."""
+MOST_ROWS = 256
+"""Rows of a batch at most, however little each adds to it."""
 
 
 def packed(rows: Sequence[Encoded], worth: int = WORTH_SHARING, apart: bool = False) -> Batch:
@@ -34,6 +36,24 @@ def packed(rows: Sequence[Encoded], worth: int = WORTH_SHARING, apart: bool = Fa
     positions = [place[row.positions] for row, place in zip(rows, laid.places, strict=True)]
     segments = tuple(laid.own[index] for index in range(len(rows)))
     return _batch(rows, inputs, segments, positions, tuple(laid.shared))
+
+
+def fresh(model: LoadedModel) -> Callable[[Encoded], int]:
+    """How many tokens each of the rows that it is asked of in turn adds to a batch: what a row begins with as the one
+    before it is computed once, where rows are packed."""
+    before: NDArray[Any] = np.empty(0, dtype=np.int64)
+
+    def added(row: Encoded) -> int:
+        nonlocal before
+        ids = row.inputs.get("input_ids")
+        if ids is None or not model.packs or model.apart:
+            return row.length
+        alike = max(0, min(len(before), len(ids)) - 1)  # each keeps at least one token of its own
+        differs = np.flatnonzero(ids[:alike] != before[:alike])
+        before, alike = ids, int(differs[0]) if len(differs) else alike
+        return row.length - alike if alike >= WORTH_SHARING else row.length
+
+    return added
 
 
 def padded(rows: Sequence[Encoded], pad: int) -> Batch:

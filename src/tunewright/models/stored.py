@@ -95,18 +95,18 @@ def weights_key(module: nn.Module) -> str:
     return total.hexdigest()[:32]
 
 
-def within(rows: Iterable[Encoded], position_bytes: int, room: float) -> list[Encoded]:
+def within(rows: Iterable[Encoded], position_bytes: int, room: float) -> Iterator[Encoded]:
     """The first rows, each content once, whose tensors fit into so many bytes."""
-    found: dict[str, Encoded] = {}
+    found = set[str]()
     for row in rows:
         key = content_key(row)
         if key in found:
             continue
         room -= row.length * position_bytes
         if room < 0:
-            break
-        found[key] = row
-    return list(found.values())
+            return
+        found.add(key)
+        yield row
 
 
 def _whole(path: Path) -> bool:

@@ -89,6 +89,9 @@ class ConstrainedTo:
         self.objective, self.reference = objective, reference
         self.needs = objective.needs
 
+    def __repr__(self) -> str:
+        return repr(self.objective)
+
     def plugin_name(self) -> str:
         """As the objective."""
         return self.objective.plugin_name()

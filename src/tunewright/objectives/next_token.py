@@ -52,5 +52,5 @@ class NextToken(Objective):
             yield "have a weight below 0 or not finite; weights must be 0 or more"
         elif self.loss_on == "last" and answer.weight == 0:
             yield "have weight 0 on the last answer, all that loss_on 'last' trains; give it weight, or use 'answers'"
-        elif self.loss_on == "answers" and not any(weights):
+        elif not any(weights):
             yield "have weight 0 on every answer; give one a weight above 0, or leave the example out"

@@ -126,8 +126,9 @@ def _as_many(audited: Run, twin: int) -> None:
     there = len(Canaries.read(audited.folder).coins) if twin else 0
     if there != twin:
         raise UserError(
-            f"--twin {twin}: {audited.folder} is there already, with {there} canaries. Give --twin {there}, or delete "
-            "that folder."
+            f"--twin {twin}: {audited.folder} is there already, with {there} canaries. Give --twin {there}. (Another "
+            "in its place would be one more training on the same rows: its promise adds to that of the deleted one, "
+            "and no report would say so.)"
         )
 
 

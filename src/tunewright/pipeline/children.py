@@ -81,7 +81,9 @@ def _finish(prepared: Prepared, run: Run, child: Child, judge: Judge, progress: 
         if not inside.plan_file.is_file():
             begin_folder(own, inside, "tune", run.must_read("info.json")["threads"])
         tuned = (
-            open_tuned(inside, own.dtype, own.model) if inside.model.is_dir() else train_stage(own, inside, progress)
+            open_tuned(inside, own.dtype, own.model)
+            if inside.model.is_dir()
+            else train_stage(own, inside, progress, 0.0)  # the base was asked for the run itself
         )
         judge(own, inside, tuned, progress)
 

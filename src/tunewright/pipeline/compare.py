@@ -236,7 +236,7 @@ def _blocks(lines: Sequence[_Line], names: Sequence[str], records: Sequence[Reco
     primary = {line.metric["name"]: line.metric for line in lines if line.metric["primary"]}
     for name, metric in primary.items():
         at_first = {line.metric["base"] for line in lines if line.metric["name"] == name}
-        bars = [Bar(label="base", value=at_first.pop(), role="base")] if len(at_first) == 1 else []
+        bars = [Bar(label=name_of("base"), value=at_first.pop(), role="base")] if len(at_first) == 1 else []
         for run_name, measured in zip(names, records, strict=True):
             if (kept := measured.get(name)) is not None:
                 value, low, high = estimate(

@@ -11,7 +11,7 @@ import numpy as np
 
 from tunewright.core import plugins
 from tunewright.core.blocks import dumped
-from tunewright.core.config import Plan
+from tunewright.core.config import Plan, override
 from tunewright.core.files import write_atomic
 from tunewright.core.progress import Progress, silent
 from tunewright.core.records import unit_of
@@ -132,6 +132,10 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     if "retention" not in base.probes:
         why = "no probe is asked" if not settings.evaluate.probes else "such models cannot be asked about texts"
         verdict["sentences"].append(f"What the model forgot was not measured: {why}.")
+    if otherwise := _asked_otherwise(prepared, run):
+        verdict["asked_otherwise"] = otherwise
+        keys = ", ".join(f"{key} {value}" for key, value in otherwise.items())
+        verdict["sentences"].append(f"Judged after training under other settings than the plan's: {keys}.")
     private = settings.privacy.on
     verdict["sentences"] += closer_looks(run, answered, how, private)
     blocks = outcome_blocks(answered, how)
@@ -157,6 +161,16 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     run.write("verdict.json", verdict)
     write_report(run)
     return standing(run)
+
+
+def _asked_otherwise(prepared: Prepared, run: Run) -> dict[str, Any]:
+    """Dotted keys -> values that the run's own plan does not have: whoever reads a verdict must know of them."""
+    planned, asked_now = override(Plan.load(run.plan_file), ()).settings, prepared.settings
+    found: dict[str, Any] = {}
+    for section in ("evaluate", "gates"):
+        was, now = (getattr(one, section).model_dump(mode="json") for one in (planned, asked_now))
+        found |= {f"{section}.{key}": value for key, value in now.items() if value != was[key]}
+    return found
 
 
 def _what_was_asked(prepared: Prepared) -> dict[str, str]:

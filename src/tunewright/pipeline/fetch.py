@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -20,8 +19,6 @@ from tunewright.models import _hub
 from tunewright.models.embedded import EMBEDDED, HUB_ID, RECORD, Embedded, code_faults, resolve_model
 from tunewright.pipeline.example_data import EXAMPLES, ExampleData, example, write_rows
 from tunewright.pipeline.wheels import Pip, copy, download, run_pip, sha256_of
-
-_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 
 _NetworkFault: type[Exception] = HfHubHTTPError.__bases__[0]
 """The base of what the hub's HTTP client raises; which client that is differs between versions."""
@@ -73,14 +70,25 @@ def fetch(name: str, progress: Say = on_stderr, *, accept_licence: bool = False,
         return make(progress)
     if HUB_ID.fullmatch(name):
         progress(f"Fetching {name} from the hub: safetensors, JSON and tokenizer files only.")
-        with _connected(name):
-            _hub.download(name, _small_faults)
+        try:
+            with _connected(name):
+                _hub.download(name, _small_faults)
+        except _Unreachable as reason:
+            with suppress(UserError):
+                folder = resolve_model(name).folder
+                progress(f"{reason} What was fetched before is used.")
+                return folder
+            raise
         return resolve_model(name).folder
     allowed = sorted([*EMBEDDED, *EXAMPLES, DIGITS])
     raise UserError(
         f"Nothing to fetch under '{name}'.{nearest(name, allowed)} Allowed: {', '.join(allowed)}, or a hub id as "
         "org/name."
     )
+
+
+class _Unreachable(UserError):
+    """The hub does not answer."""
 
 
 @contextmanager
@@ -90,8 +98,10 @@ def _connected(name: str) -> Iterator[None]:
         get_session().head(constants.ENDPOINT, timeout=_PATIENCE)
         yield
     except (_NetworkFault, OSError) as error:
+        if isinstance(error, OSError) and error.errno in _hub.NO_PLACE:
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
+        raise _Unreachable(
             f"'{name}' could not be fetched: no connection to {constants.ENDPOINT} ({reason}). Check the network (and "
             "HF_HUB_OFFLINE, HTTPS_PROXY), then fetch it again; what is already there is kept."
         ) from None
@@ -131,7 +141,7 @@ def _whole(target: Path) -> Iterator[Path | None]:
             finally:
                 shutil.rmtree(beside, ignore_errors=True)
     except OSError as error:
-        if error.errno in _NO_PLACE:
+        if error.errno in _hub.NO_PLACE:
             raise UserError(
                 f"The cache {cache_folder()} cannot be written: {error.strerror}. Make room or mend its rights, or set "
                 "TUNEWRIGHT_CACHE to another folder."

@@ -215,9 +215,9 @@ def _require_apart(job: Job, together: Mapping[str, Tensor], alone: Mapping[str,
     size = sum(float(grad.double().square().sum()) for grad in alone.values())
     if math.sqrt(apart) > _APART * _agree(job) * math.sqrt(size):
         raise UserError(
-            f"privacy: rows of a batch influence one another (their gradients lie {math.sqrt(apart / size):.0%} from "
-            "those that each unit has alone), so no unit has a gradient of its own and nothing could be promised. Use "
-            "a model whose rows are computed by themselves."
+            "privacy: rows of a batch influence one another (their gradients are not those that each unit has alone), "
+            "so no unit has a gradient of its own and nothing could be promised. Use a model whose rows are computed "
+            "by themselves."
         )
 
 

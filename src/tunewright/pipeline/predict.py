@@ -208,6 +208,11 @@ def threshold_for(run: Run, min_accuracy: float | None) -> tuple[float, str]:
     if not 0 < min_accuracy < 1:
         raise UserError(f"--min-accuracy: found {min_accuracy}; a share between 0 and 1 is expected, as 0.9.")
     kept = run.read("evaluations/validation.json")
+    if not kept and run.read("privacy.json") is not None:
+        raise UserError(
+            "--min-accuracy: how right the model is on validation rows is not kept of a private run, as the rows are "
+            "covered by its promise. Leave it out."
+        )
     if not kept:
         raise UserError(
             "--min-accuracy needs validation rows answered by the tuned model, and this run has none. "
@@ -234,8 +239,8 @@ def threshold_for(run: Run, min_accuracy: float | None) -> tuple[float, str]:
         )
     covered = sum(weight for probability, _, weight, _ in rows if probability >= found) / mass
     return found, (
-        f"Abstains below probability {found:.3f}: there, on validation rows, at least {min_accuracy:.0%} are right "
-        f"(95 % lower bound), and {covered:.0%} of rows are answered."
+        f"Abstains below probability {found:.3f}: there, on validation rows, at least {100 * min_accuracy:g} % are "
+        f"right (95 % lower bound), and {covered:.0%} of rows are answered."
     )
 
 

@@ -38,12 +38,14 @@ def resume(folder: Path, progress: Progress = silent) -> Result:
             return standing(run)
     prepared = reopen(run, (), progress)
     with run.writing():
-        if run.model.is_dir():
+        if run.read("verdict.json") is not None:
             return further_runs(prepared, run, ask_base(prepared, run, progress), progress)
-        if verb == "tune":
-            return stages(prepared, run, progress)
-        train_stage(prepared, run, progress)
-    return Result(0, (f"Trained. The model is in {run.model}.",), folder)
+        if not run.model.is_dir():
+            if verb == "tune":
+                return stages(prepared, run, progress)
+            train_stage(prepared, run, progress, None)
+            return Result(0, (f"Trained. The model is in {run.model}.",), folder)
+    return resume(folder, progress)  # another process trained it meanwhile
 
 
 def _ask_again(folder: Path, requests: Sequence[dict[str, Any]], progress: Progress) -> Result:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.core.config import Request
+from tunewright.core.files import flush
 from tunewright.core.progress import Progress
 from tunewright.core.store import Run, each_event, require_free
 from tunewright.core.words import coarse
@@ -82,7 +83,7 @@ def begin_folder(prepared: Prepared, run: Run, verb: str, threads: int) -> None:
     prepared.plan.write(run.plan_file)  # last: a folder with a plan is a run
 
 
-def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float | None = 0.0) -> LoadedModel:
+def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float | None) -> LoadedModel:
     """Trains (or goes on training), saves, opens again. Returns the model as opened from disk.
 
     Args:
@@ -106,7 +107,8 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
         forecast = forecast.discreet() if job.discreet else forecast
         tell([forecast_line(forecast), *_further(prepared, run, forecast.training_seconds)])
         run.write("forecast.json", {"forecast": forecast.to_json()})
-    with StopRequest().listening() as stop, processes(job, run) as engine:
+    stopping = StopRequest(f"Go on with: tunewright resume {run.folder}")
+    with stopping.listening() as stop, processes(job, run) as engine:
         ended = loop(traced(job, prepared, run), run, progress, stop, engine)
     most = peak_memory() + engine.peak_bytes
     mitigate.protect(job, prepared.settings, prepared.dataset.train, run)
@@ -124,6 +126,7 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
     if job.discreet:
         findings = {"reopened_equal": findings["reopened_equal"]}  # the rest was measured on private rows
     run.write("info.json", {**run.must_read("info.json"), "verified": findings})
+    flush(beside)
     beside.rename(run.model)  # last: a folder with a model is trained
     forget_noise_key(run)
     return reopened

@@ -35,7 +35,7 @@ def twin_of(run: Run, name: str, changes: Mapping[str, Any], progress: Progress)
     if child.plan_file.is_file():
         prepared = reopen(child, (), tell)
         with child.writing():
-            train_stage(prepared, child, tell)
+            train_stage(prepared, child, tell, None)
         return child
     found = run.must_read("info.json")
     plan = override(
@@ -43,5 +43,5 @@ def twin_of(run: Run, name: str, changes: Mapping[str, Any], progress: Progress)
     )
     plan = plan.changed({f"train.{name}": found[name] for name in ("precision", "threads")}, "as the run's own")
     with set_up(reread_rows(plan, tell), child.folder, "train", tell) as (prepared, child):
-        train_stage(prepared, child, tell)
+        train_stage(prepared, child, tell, None)
     return child

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -56,6 +57,13 @@ def gone_on_from(run: Run) -> Iterator[None]:
     try:
         yield
     except Interrupted as stopped:
-        inside = str(run.children)
-        told, found, _ = str(stopped).partition(inside)
-        raise Interrupted(f"{told}{run.folder}" if found else told) from None
+        raise Interrupted(_of_the_run(run, str(stopped))) from None
+    except UserError as error:
+        raise type(error)([_of_the_run(run, problem) for problem in error.problems]) from None
+
+
+def _of_the_run(run: Run, sentence: str) -> str:
+    """The sentence with the run itself where it tells to resume a run inside it."""
+    command = "tunewright resume "
+    inside = re.escape(f"{command}{run.children}") + r"/[\w-]+"
+    return re.sub(inside, lambda _: f"{command}{run.folder}", sentence)

@@ -39,6 +39,7 @@ _ANSWER = """\
 answer = model.generate(**inputs, {ends}max_new_tokens=64, do_sample=False)
 print(tokenizer.decode(answer[0][inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 """
+_ABSTAINING = " --min-accuracy 0.9 abstains on rows that the model is too unsure about."
 
 
 def use_blocks(
@@ -54,7 +55,9 @@ def use_blocks(
     """
     if not run.model.is_dir():
         return []
-    folder = f"runs/{run.name}" if run.folder.resolve().parent.name == "runs" else run.name
+    # As seen from where `runs` lies, else from beside the run: its own place may tell a stranger too much. A name alone
+    # with a word behind it could be read as a model of the hub.
+    folder = f"runs/{run.name}" if run.folder.resolve().parent.name == "runs" else f"./{run.name}"
     quoted = shlex.quote(folder)
     adapter = (run.model / "adapter_config.json").is_file()
     # An adapter's own file says where its answers end; its base may say otherwise.
@@ -67,8 +70,8 @@ def use_blocks(
         Code(
             title="Answer a table of rows", section="use",
             code=f"tunewright predict {quoted} rows.csv --out predictions.csv",
-            note="The same rows come back with prediction, probability, abstain and a note. Where answers are labels, "
-            "--min-accuracy 0.9 abstains on rows that the model is too unsure about.",
+            note=f"To be typed in the folder that holds {folder}. The same rows come back with prediction, "
+            f"probability, abstain and a note.{_ABSTAINING if run.read('evaluations/validation.json') else ''}",
         ),
         Code(
             title="From Python", section="use", code=code.format(**words),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from tunewright.core.blocks import Bar, Bars, Bin, Line, Lines, Reliability
-from tunewright.core.words import ABSENT, LARGE, decimals, figure, interval, series_of
+from tunewright.core.words import ABSENT, LARGE, decimals, figure, interval
 
 HEIGHT = 240
 """Pixels from top to bottom of a plot."""
@@ -83,7 +83,7 @@ def bar_svg(bar: Bar, axis: Scale, unit: str = "") -> Markup:
     parts = [_grid(axis, _TRACK), _rect(min(zero, end), abs(end - zero), f"bar {bar.role}")]
     if bar.low is not None and bar.high is not None and math.isfinite(bar.low) and math.isfinite(bar.high):
         parts.append(_whisker(axis.at(bar.low) * 100, axis.at(bar.high) * 100))
-    return _svg(series_of(bar.label), f"{bar_value(bar)} {unit}".strip(), Markup("").join(parts), _TRACK, "track")
+    return _svg(bar.label, f"{bar_value(bar)} {unit}".strip(), Markup("").join(parts), _TRACK, "track")
 
 
 def axis_svg(axis: Scale) -> Markup:

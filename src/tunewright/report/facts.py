@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tunewright.core.blocks import Bar, Bars, Block, Cell, Table
@@ -121,16 +121,18 @@ def _own_block(key: str, value: Any, section: str) -> Block | None:
     if isinstance(value, Mapping) and len(value) > CELL and _all_numbers(value):
         bars = [Bar(label=str(name), value=float(count)) for name, count in value.items()]
         return Bars(title=title, section=section, bars=bars, unit="rows") if len(bars) <= BARS else pairs_table(
-            title, value, section
+            title, value, section, written=str
         )  # fmt: skip
     if not isinstance(value, list) or not value:
         return None
     return _records(title, value, section) if all(isinstance(item, Mapping) for item in value) else None
 
 
-def pairs_table(title: str, values: Facts, section: str, note: str = "") -> Table:
-    """Nested values as "a · b" against value."""
-    rows: list[list[Cell]] = [[name, value_of(key, value)] for name, key, value in _flat(values)]
+def pairs_table(
+    title: str, values: Facts, section: str, note: str = "", written: Callable[[str], str] = label_of
+) -> Table:
+    """Nested values as "a · b" against value; keys that are the user's own words are `written` as they are."""
+    rows: list[list[Cell]] = [[name, value_of(key, value)] for name, key, value in _flat(values, written)]
     return Table(title=title, section=section, columns=["What", "Value"], rows=rows, note=note)
 
 
@@ -165,12 +167,20 @@ def forecast_blocks(forecast: Facts) -> list[Block]:
     return [Table(title="Time, memory and disk", section="forecast", columns=columns, rows=rows, note=note)]
 
 
-def settings_blocks(plan: Facts, info: Facts | None) -> list[Block]:
-    """Chosen settings first, then defaults, then where it ran."""
-    origins: Facts = plan.get("origins") or {}
+def settings_blocks(plan: Facts, info: Facts | None, otherwise: Facts | None = None) -> list[Block]:
+    """Chosen settings first, then defaults, then where it ran.
+
+    Args:
+        plan: Of plan.yaml.
+        info: Of info.json.
+        otherwise: Dotted keys -> values under which the run was judged again.
+    """
+    judged = otherwise or {}
+    origins: Facts = {**(plan.get("origins") or {}), **dict.fromkeys(judged, "evaluate --set, after training")}
     chosen: list[list[Cell]] = []
     defaults: list[list[Cell]] = []
-    for name, _, value in _flat(plan.get("resolved") or {}, joint="."):
+    planned = {name: value for name, _, value in _flat(plan.get("resolved") or {}, str, ".")}
+    for name, value in {**planned, **judged}.items():
         origin = _origin(name, origins)
         if origin == "default":
             defaults.append([name, _plain(value)])
@@ -220,12 +230,14 @@ def _all_numbers(values: Facts) -> bool:
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values.values())
 
 
-def _flat(values: Facts, joint: str = " · ", above: str = "") -> Iterator[tuple[str, str, Any]]:
+def _flat(
+    values: Facts, written: Callable[[str], str], joint: str = " · ", above: str = ""
+) -> Iterator[tuple[str, str, Any]]:
     """(full name, own key, value) of every value that is not itself a mapping."""
     for key, value in values.items():
-        own = str(key) if joint == "." else label_of(str(key))
+        own = written(str(key))
         name = f"{above}{joint}{own}" if above else own
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, joint, name)
+            yield from _flat(value, written, joint, name)
         else:
             yield name, str(key), value

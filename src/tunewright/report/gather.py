@@ -173,6 +173,17 @@ def _data(files: _Files) -> list[Block]:
     return found
 
 
+def _training(files: _Files) -> list[Block]:
+    plan = _inner(files.plan, "resolved")
+    of_tokens = _inner(plan, "objective").get("name") == "next_token" and plan.get("recipe") != "pictures"
+    return training_blocks(files.events, "nats a token" if of_tokens else "")
+
+
+def _settings(files: _Files) -> list[Block]:
+    """The plan's, with what an `evaluate` asked otherwise in its place."""
+    return settings_blocks(files.plan, files.info, _inner(files.verdict or {}, "asked_otherwise"))
+
+
 def _use(files: _Files) -> list[Block]:
     chat = _inner(files.plan, "resolved").get("recipe") != "text"
     asks = _inner(files.data, "facts").get("format") != "text"
@@ -212,6 +223,12 @@ def _not_there(files: _Files, found: list[Block]) -> list[Block]:
     ]  # fmt: skip
 
 
+def _keys(run: Run) -> list[str]:
+    """Folders in which keys of the noise lie that was added over this run's rows, its twin's among them."""
+    there = (run.checkpoints, run.child("audited").checkpoints)
+    return [f"{folder.relative_to(run.folder)}/" for folder in there if folder.exists()]
+
+
 def _audited_twin(run: Run) -> Mapping[str, Any] | None:
     """The promise of a twin that was trained on the same rows for an audit."""
     twin = run.child("audited")
@@ -221,10 +238,10 @@ def _audited_twin(run: Run) -> Mapping[str, Any] | None:
 
 _CHAPTERS: dict[str, Callable[[_Files], list[Block]]] = {
     "evaluations/comparison.json": _comparison,
-    "events.jsonl": lambda files: training_blocks(files.events),
+    "events.jsonl": _training,
     "privacy.json": lambda files: privacy_blocks(
         files.read("privacy.json"),
-        files.run.checkpoints.exists(),
+        _keys(files.run),
         _audited_twin(files.run),
         files.run.control.exists(),
     ),
@@ -237,7 +254,7 @@ _CHAPTERS: dict[str, Callable[[_Files], list[Block]]] = {
     "forecast.json": lambda files: forecast_blocks(files.forecast),
     "model": _use,
     "verdict.json": _limits,
-    "plan.yaml": lambda files: settings_blocks(files.plan, files.info),
+    "plan.yaml": _settings,
     "notes.txt": lambda files: [Text(title="Notes", paragraphs=files.notes)] if files.notes else [],
 }
 """File -> what it adds; a fault in one costs that chapter alone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunewright.core.blocks import Block, Cell, Table, Text
@@ -12,13 +12,13 @@ Json = Mapping[str, Any]
 
 
 def privacy_blocks(
-    found: Json | None, key_there: bool = False, twin: Json | None = None, control_there: bool = False
+    found: Json | None, keys: Sequence[str] = (), twin: Json | None = None, control_there: bool = False
 ) -> list[Block]:
     """The guarantee as a paragraph and a table; nothing for a run without privacy.
 
     Args:
         found: The content of privacy.json.
-        key_there: Whether checkpoints are left, in which the key of the noise lies.
+        keys: Folders of checkpoints that are left, in which the key of a noise over these rows lies.
         twin: The same of a twin with canaries, if one was trained on the same rows.
         control_there: Whether a killed audit left a twin that was trained on them without privacy.
     """
@@ -27,17 +27,20 @@ def privacy_blocks(
     if not found["private"]:
         warning = f"This run is NOT private: {found['why_not']}. Its noise protects nobody; use it for tests alone."
         return [Text(title="Privacy", section="privacy", tone="bad", paragraphs=[warning]), _table(found)]
-    paragraphs = [*_paragraphs(found, _KEY_THERE if key_there else _KEY_GONE), *_of_both(found, twin)]
+    paragraphs = [
+        *_paragraphs(found, _KEY_THERE.format(" and ".join(keys)) if keys else _KEY_GONE),
+        *_of_both(found, twin),
+    ]
     paragraphs = [_CONTROL_THERE, *paragraphs] if control_there else paragraphs
-    tone = "bad" if key_there or control_there else "plain"
+    tone = "bad" if keys or control_there else "plain"
     text = Text(title="Privacy", section="privacy", tone=tone, paragraphs=paragraphs)
     return [text, _table(found)]
 
 
 _KEY_GONE = "and was deleted with the checkpoints."
 _KEY_THERE = (
-    "and is STILL THERE, in checkpoints/: whoever has it can take the noise away. Nothing is promised until that "
-    "folder is deleted, which `tunewright resume` does."
+    "and is STILL THERE, in {}: whoever has it can take the noise away. Nothing is promised until that is deleted, "
+    "which `tunewright resume` does."
 )
 
 _CONTROL_THERE = (
@@ -84,12 +87,14 @@ def _paragraphs(found: Json, key: str) -> list[str]:
         "The promise covers the model's weights, given the split and the rows taken for training (which rows stand "
         "together, are dropped as overlaps or taken up to a limit depends on all rows). It does not cover: figures on "
         "validation and test rows (exact, of rows that were not trained on); the number of rows and of units, the rows "
-        "of a unit on average, the sampling rate and the set of labels (taken as public); what was learnt from other "
-        "runs on the same rows (each adds its own epsilon; settings chosen by looking at such runs are not accounted "
-        "for); people whose data stands in rows of others; that training stopped because a row's loss or gradient was "
-        "no number, if it did; how long training took and how much memory it held (told in two digits). That the base "
-        f"model had seen none of these rows is taken as given{_base(found)}. Noise is drawn in 32-bit numbers by a "
-        f"keyed generator; the key came from the operating system {key}",
+        "of a unit on average, the sampling rate, the set of labels, and what is seen of all rows at once: their "
+        "format, the recipe for them, whether answers begin as the template opens them (taken as public); what an "
+        "audit measured on the rows themselves or by a control without privacy; what was learnt from other runs on "
+        "the same rows (each adds its own epsilon; settings chosen by looking at such runs are not accounted for); "
+        "people whose data stands in rows of others; that training stopped because a row's loss or gradient was no "
+        "number, or because it reached no trained weight, if it did; how long training took and how much memory it "
+        f"held (told in two digits). That the base model had seen none of these rows is taken as given{_base(found)}. "
+        f"Noise is drawn in 32-bit numbers by a keyed generator; the key came from the operating system {key}",
     ]
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from tunewright.core.blocks import Bars, Cell, Lines, Reliability
-from tunewright.core.words import figure, interval, series_of
+from tunewright.core.words import figure, interval
 from tunewright.report.charts import bar_value
 
 ROWS = 13
@@ -42,7 +42,7 @@ def numeric(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[bool
 
 def bars_rows(block: Bars) -> tuple[list[str], Rows]:
     """Columns and rows of a bar chart."""
-    return ["", block.unit or "Value"], [[series_of(bar.label), bar_value(bar)] for bar in block.bars]
+    return ["", block.unit or "Value"], [[bar.label, bar_value(bar)] for bar in block.bars]
 
 
 def lines_rows(block: Lines) -> tuple[list[str], Rows]:

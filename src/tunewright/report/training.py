@@ -21,8 +21,13 @@ POINTS = 60
 Event = dict[str, Any]
 
 
-def training_blocks(events: Sequence[Event]) -> list[Block]:
-    """Curves, their reading, and what happened on the way; empty when no step was taken."""
+def training_blocks(events: Sequence[Event], unit: str = "") -> list[Block]:
+    """Curves, their reading, and what happened on the way; empty when no step was taken.
+
+    Args:
+        events: Of events.jsonl.
+        unit: Of the loss; empty = the objective's own.
+    """
     steps = [event for event in events if event.get("type") == "step"]
     checks = [event for event in events if event.get("type") == "validation"]
     if not steps and not checks:
@@ -37,9 +42,8 @@ def training_blocks(events: Sequence[Event]) -> list[Block]:
     ]  # fmt: skip
     if drawn:
         note = "Training is smoothed over neighbouring steps; validation rows are never trained on. Lower is better."
-        found.append(Lines(
-            title="Loss", section="training", lines=drawn, x_label="Step", y_label="Loss (nats a token)", note=note,
-        ))  # fmt: skip
+        label = f"Loss ({unit or 'the training objective'})"
+        found.append(Lines(title="Loss", section="training", lines=drawn, x_label="Step", y_label=label, note=note))
     return found
 
 

@@ -17,12 +17,14 @@ _TITLES: dict[str, tuple[str, Tone]] = {
     "worse": ("Worse than the base model", "bad"),
     "mixed": ("Mixed: better in one way, worse in another", "unsure"),
     "cannot_tell": ("Cannot tell with this many rows", "unsure"),
+    "unbeaten": ("Not proven better than a trivial answer", "unsure"),
 }
 _MEANING = {
     "better": "The gain is larger than chance explains on rows that were kept out of training.",
     "worse": "The harm is larger than chance explains. Keep using the base model, or change the data or the settings.",
     "mixed": "Decide which of these matters for your use before using the tuned model.",
     "cannot_tell": "The change seen here could be chance. This is neither a success nor a failure.",
+    "unbeaten": "A gain over the base model alone proves nothing that the same answer to every row would not reach.",
 }
 _DECISIONS = {"better": "better", "worse": "worse", "cannot_tell": "cannot tell"}
 _STATES = {"passed": "passed", "failed": "failed", "cannot_tell": "cannot tell", "not_measured": "not measured"}
@@ -50,8 +52,10 @@ def headline(verdict: Mapping[str, Any] | None, trained: bool) -> Text:
         said = [stage if trained else "Training has not ended yet.", "Nothing is proven about this model so far."]
         return Text(title="Not finished", tone="unsure", paragraphs=said)
     kind = str(verdict.get("verdict"))
-    title, tone = _TITLES.get(kind, (f"Verdict: {name_of(kind)}", "unsure"))
     metrics = [metric for metric in verdict.get("metrics", []) if metric.get("primary")]
+    if kind == "cannot_tell" and any(metric.get("unbeaten") for metric in metrics):
+        kind = "unbeaten"
+    title, tone = _TITLES.get(kind, (f"Verdict: {name_of(kind)}", "unsure"))
     paragraphs = [sentence(metric) for metric in metrics] or ["No primary metric was measured."]
     paragraphs.append(" ".join([_MEANING.get(kind, ""), *(explain(metric) for metric in metrics)]).strip())
     unmet = [gate for gate in verdict.get("gates", []) if gate.get("state") != "passed"]
@@ -120,14 +124,12 @@ def _undecided(metric: Metric) -> str:
 
 def _withheld(metric: Metric) -> str:
     """Why a gain over the base model does not count."""
-    rivals = [name for name in (metric.get("margins") or {}) if name in _TRIVIAL]
-    unbeaten = [name_of(name) for name in rivals if not _beats(metric, name)]
-    if rivals and not unbeaten:
+    unbeaten = [name_of(name).lower() for name in metric.get("unbeaten") or ()]
+    if not unbeaten:
         return "It moved in the right direction, but this does not stand once all primary measures are reckoned with."
     return (
         "It moved in the right direction against the base model, but is not proven better than "
-        f"{' and '.join(unbeaten).lower() or 'answering without looking at the row'}. So the gain may be no more than "
-        "having learnt the form of the answer."
+        f"{' and '.join(unbeaten)}. So the gain may be no more than having learnt the form of the answer."
     )
 
 

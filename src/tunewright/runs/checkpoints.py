@@ -120,8 +120,12 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def drop_after(folder: Path, step: int) -> None:
-    """Removes the torn ones behind the step from which training goes on: they would be counted among those kept."""
+    """Removes the torn ones behind the step from which training goes on: they would be counted among those kept.
+
+    And what a kill left of one that was being written.
+    """
     _remove(path for path in numbered(folder) if int(path.name) > step)
+    _remove(folder.glob(".*.tmp"))
 
 
 def _remove(paths: Iterable[Path]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,8 +80,8 @@ class Below:
         states = self.states([row])[0]
         return states.shape[1] * states.element_size()
 
-    def fill(self, rows: Sequence[Encoded], progress: Progress, stop: StopRequest) -> None:
-        """Computes and keeps what the layers make of the rows; what an earlier process kept is used.
+    def fill(self, rows: Iterable[Encoded], count: int, progress: Progress, stop: StopRequest) -> None:
+        """Computes and keeps what the layers make of so many rows; what an earlier process kept is used.
 
         Raises:
             Interrupted: A signal came; what was kept so far stays.
@@ -90,7 +90,7 @@ class Below:
         folder = self.stored.folder
         try:
             for done in self.stored.fill(rows, self.states):
-                progress(f"storing what {len(self.layers)} frozen layers make of rows", done, len(rows))
+                progress(f"storing what {len(self.layers)} frozen layers make of rows", done, count)
                 if stop.requested:
                     raise Interrupted(f"Stopped before a step. Go on with: tunewright resume {folder.parent}")
         except OSError as error:

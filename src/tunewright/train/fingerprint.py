@@ -21,8 +21,17 @@ their own. Rows that mitigations added are all compared."""
 
 def fingerprint(job: Job) -> str:
     """Equal for equal jobs: what they read, what trains, and how."""
-    how = (job.method, job.gradients, job.micro_rows, job.seed, job.model.packs, job.model.apart)
-    return digest(content(job), repr(how), job.objective.plugin_name())
+    made = (job.gradients, job.micro_rows, job.model.packs, job.model.apart)
+    return digest(content(job), how(job), repr(made))
+
+
+_MAY_DIFFER = {"processes", "threads", "precision", "save_steps", "save_total_limit", "stored_gb"}
+"""Settings of the loop that change no step, or that a run records for itself or tells in a note when they change."""
+
+
+def how(job: Job) -> str:
+    """Equal where steps are taken alike: the same method, objective, seed and settings of the loop."""
+    return digest(repr(job.method), repr(job.objective), job.seed, job.settings.model_dump_json(exclude=_MAY_DIFFER))
 
 
 def content(job: Job) -> str:

@@ -11,23 +11,27 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from tunewright.core.batches import batches
 from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.files import digest, read_json, write_json
 from tunewright.core.progress import Progress
 from tunewright.core.seeds import key
 from tunewright.core.store import Run
 from tunewright.core.words import coarse
+from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded
+from tunewright.models.collate import MOST_ROWS, fresh
 from tunewright.models.contracts import Making
 from tunewright.models.stored import within
 from tunewright.runs import checkpoints
 from tunewright.runs.checkpoints import Checkpoint
 from tunewright.train.below import Below, fault, passable
 from tunewright.train.engine import ALONE, Engine
-from tunewright.train.fingerprint import content
+from tunewright.train.fingerprint import content, how
 from tunewright.train.job import Job
 from tunewright.train.optimiser import Optimiser
 from tunewright.train.order import Order
@@ -89,16 +93,11 @@ def train(job: Job, run: Run, progress: Progress, stop: StopRequest, engine: Eng
             _take(one, run, progress)
         if stop.requested:  # in the last step, whose checkpoint is written
             raise Interrupted(f"Stopped after step {state.step}. Go on with: tunewright resume {run.folder}")
-    ended = {
-        "type": "end",
-        "step": state.step,
-        "reason": "done" if state.step == job.steps else "early_stopping",
-        "best_step": state.best.step if job.validations else state.step,
-    }
+    kept = _load_best(run, trained, state) if job.validations else state.step
+    reason = "done" if state.step == job.steps else "early_stopping"
+    ended = {"type": "end", "step": state.step, "reason": reason, "best_step": kept}
     run.append(ended)
     shutil.rmtree(run.stored, ignore_errors=True)
-    if job.validations:
-        _load_best(run, trained)
     return ended
 
 
@@ -122,6 +121,8 @@ def _take(one: _Step, run: Run, progress: Progress) -> None:
     started = time.perf_counter()
     try:
         event = _step(one)
+    except Interrupted:  # a second signal, wherever it found the step: the weights may be half of this step's
+        raise
     except UserError:
         _checkpoint(job, run, trained, optimiser, state)
         raise
@@ -179,7 +180,7 @@ def _not_finite(what: str, step: int, rows: Sequence[tuple[str, float, float]]) 
     found = f"Rows: {', '.join(broken[:8])}. Look at these rows, or lower" if broken else "Lower"
     return UserError(
         f"{what} of step {step + 1} is not finite, so the step was not taken and the weights before it are kept. "
-        f"{found} train.learning_rate."
+        f"{found} train.learning_rate, in a new run."
     )
 
 
@@ -197,19 +198,15 @@ def validation_loss(job: Job, below: Below | None = None) -> tuple[float, float]
 
 def validation_batches(job: Job) -> Iterator[list[Encoded]]:
     """The validation rows as they are computed together."""
-    batch_rows, size = [], 0
-    for index, row in enumerate(job.valid):
-        batch_rows.append(row)
-        size += row.length
-        if size >= _VALIDATION_TOKENS or index == len(job.valid) - 1:
-            yield batch_rows
-            batch_rows, size = [], 0
+    return batches(job.valid, fresh(job.model), _VALIDATION_TOKENS, MOST_ROWS)
 
 
 def _validate(job: Job, run: Run, trained: dict[str, nn.Parameter], state: _State) -> None:
     total, count = validation_loss(job, state.below)
     if not math.isfinite(total):
-        raise UserError(f"The validation loss after step {state.step} is not finite; lower train.learning_rate.")
+        raise UserError(
+            f"The validation loss after step {state.step} is not finite; lower train.learning_rate, in a new run."
+        )
     state.best = state.best.after(total / count, state.step)
     if state.best.step == state.step:
         checkpoints.write(run.checkpoints / "best", Checkpoint(state.step, trained, {}, {}))
@@ -221,7 +218,7 @@ def _checkpoint(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser:
     if state.saved == state.step:
         return
     where = run.checkpoints / f"{state.step:04d}"
-    kept = {"events": run.events_length(), "best": state.best.to_json(), "steps": job.steps}
+    kept = {"events": run.events_length(), "best": state.best.to_json(), "how": how(job)}
     kept |= {"reads": state.reads, "processes": job.settings.processes}
     if job.private:
         kept |= {"secret": state.secret, "gradients": repr(job.gradients), "seconds": state.seconds}
@@ -249,17 +246,23 @@ def _resume(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Opt
             "adds, public rows that coordinates were chosen by, or a setting in plan.yaml. Put it back, or start a new "
             "run."
         )
-    if job.private and checkpoint.state.get("gradients") != repr(job.gradients):
+    if kept.get("how", how(job)) != how(job):
+        raise UserError(
+            f"plan.yaml now says to train otherwise than up to the checkpoint of step {checkpoint.step}: method, "
+            "objective, seed or a setting of train (processes, threads and what is saved may change) is another. Put "
+            "it back, or start a new run."
+        )
+    if job.private and kept.get("gradients") != repr(job.gradients):
         raise UserError(
             "The checkpoint was made with another noise or clipping than the plan now gives; start a new run."
         )
-    if (before := checkpoint.state.get("processes", 1)) != job.settings.processes:
+    if (before := kept.get("processes", 1)) != job.settings.processes:
         run.note(
             f"train.processes was {before} up to step {checkpoint.step} and is {job.settings.processes} from there: "
             "sums are added in another order, so the bits are not those of an uninterrupted run."
         )
     checkpoints.drop_after(run.checkpoints, checkpoint.step)
-    run.cut_events(checkpoint.state["events"])
+    run.cut_events(kept["events"])
     _copy(checkpoint, trained)
     optimiser.load(checkpoint.optimiser)
     best, seconds = Best.from_json(kept["best"]), float(kept.get("seconds", 0.0))
@@ -272,7 +275,7 @@ def _stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> Below 
         return None
     started = time.perf_counter()
     layers = passable(job)
-    few = [job.train[i] for i in range(min(2, len(job.train)))]
+    few = [job.train[i] for i in np.argsort(lengths(job.train), kind="stable")[:2].tolist()]
     why = fault(job.model, layers, job.objective, few) if layers else ""
     if why:
         run.note(f"The {len(layers)} frozen layers at the bottom are computed again in every pass: {why}.")
@@ -282,12 +285,16 @@ def _stored(job: Job, run: Run, progress: Progress, stop: StopRequest) -> Below 
     # Which rows are stored decides how batches are computed, so a resumed run must store the same ones.
     earlier = run.events("stored")
     room = _room(job, run, below, earlier[0]["room"] if earlier else None)
-    rows = within((row for rows, _ in job.repeated() for row in rows), below.position_bytes(few[0]), room)
-    below.fill(rows, progress, stop)
+    position = below.position_bytes(few[0])
+
+    def rows() -> Iterator[Encoded]:
+        return within((row for rows, _ in job.repeated() for row in rows), position, room)
+
+    tokens = [row.length for row in rows()]
+    below.fill(rows(), len(tokens), progress, stop)
     if not earlier:
         seconds = round(time.perf_counter() - started, 4)
-        tokens = sum(row.length for row in rows)
-        run.append({"type": "stored", "rows": len(rows), "tokens": tokens, "room": room, "seconds": seconds})
+        run.append({"type": "stored", "rows": len(tokens), "tokens": sum(tokens), "room": room, "seconds": seconds})
     return below
 
 
@@ -303,12 +310,15 @@ def _room(job: Job, run: Run, below: Below, told: float | None) -> float:
     return room
 
 
-def _load_best(run: Run, trained: dict[str, nn.Parameter]) -> None:
+def _load_best(run: Run, trained: dict[str, nn.Parameter], state: _State) -> int:
+    """Puts the best weights into the model; the step whose weights are now in it."""
     best = checkpoints.read(run.checkpoints / "best")
-    if best is None:
-        run.note("checkpoints/best is torn; the last weights are used instead of the best ones.")
-        return
+    if best is None or best.step != state.best.step:  # of steps that were taken back and went otherwise
+        found = "is torn" if best is None else f"holds the weights of step {best.step}, not of step {state.best.step}"
+        run.note(f"checkpoints/best {found}; the last weights are used instead of the best ones.")
+        return state.step
     _copy(best, trained)
+    return best.step
 
 
 def _copy(checkpoint: Checkpoint, trained: dict[str, nn.Parameter]) -> None:

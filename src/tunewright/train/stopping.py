@@ -70,8 +70,9 @@ def ending() -> Iterator[None]:
 class StopRequest:
     """Set by SIGTERM or Ctrl-C; the loop looks at it between steps."""
 
-    def __init__(self) -> None:
-        self.requested = False
+    def __init__(self, then: str = "") -> None:
+        """Takes what to do after a second signal, a sentence for the user."""
+        self.requested, self._then = False, then
 
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:
@@ -79,7 +80,7 @@ class StopRequest:
 
         def ask(number: int, frame: FrameType | None) -> None:
             if self.requested:
-                raise Interrupted("Stopped at the second signal.")
+                raise Interrupted(f"Stopped at the second signal. {self._then}".rstrip())
             self.requested = True
 
         with _handled((signal.SIGTERM, signal.SIGINT), ask):

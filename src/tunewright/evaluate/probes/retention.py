@@ -17,6 +17,7 @@ from tunewright.core.files import file_digest
 from tunewright.core.progress import Progress
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.core.seeds import stream
+from tunewright.core.words import name_of
 from tunewright.data.encoder import Encoded
 from tunewright.evaluate.contracts import Figure, Floats, ProbeResult
 from tunewright.evaluate.probes._base import Answers, Part, PredictsNext, Probe, afresh
@@ -265,8 +266,8 @@ def _blocks(
         f"measured passage by passage, and is {loss.difference:+.3f} ({loss.low:+.3f} to {loss.high:+.3f}).",
         unit="nats a token",
         bars=[
-            Bar(label="base", value=before[0], low=before[1], high=before[2], role="base"),
-            Bar(label="tuned", value=after[0], low=after[1], high=after[2], role="tuned"),
+            Bar(label=name_of("base"), value=before[0], low=before[1], high=before[2], role="base"),
+            Bar(label=name_of("tuned"), value=after[0], low=after[1], high=after[2], role="tuned"),
         ],
     )
     was, now = base["nll"] / base["tokens"], tuned["nll"] / base["tokens"]
