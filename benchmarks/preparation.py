@@ -4,7 +4,8 @@
 
 PEER_PYTHON is the interpreter of an environment with trl and datasets. Both sides run in processes of their own, in
 turn, five times, first with all cores for the tokenizers (as they are by themselves; only many texts at a time make
-use of them), then with one thread for each (TOKENIZERS_PARALLELISM=false). The peer's figure is TRL's own
+use of them), then with one thread for each (TOKENIZERS_PARALLELISM=false), then with as many processes of the peer as
+there are cores (`dataset_num_proc`). The peer's figure is TRL's own
 `SFTTrainer._prepare_dataset` (chat template of the prompt and of the whole conversation, completion mask, labels,
 truncation) with its cache off; ours is `encode_all`, as `prepare` calls it. Both begin with lists of messages in
 memory and end with rows on disk: ours packed by `EncodedRows`, the peer's written as Arrow by `datasets.map`. Both
@@ -85,7 +86,10 @@ def peer(model: Path, rows: list[list[dict[str, str]]]) -> tuple[float, list[Any
     tokenizer = AutoTokenizer.from_pretrained(model)
     trainer = SFTTrainer.__new__(SFTTrainer)  # the preparation alone: no model is needed for it
     trainer._tokenizer, trainer.chat_template, trainer.completion_only_loss = tokenizer, None, True
-    settings = SFTConfig(output_dir="unused", max_length=4096, bf16=False, use_cpu=True, report_to="none")
+    processes = int(os.environ.get("BENCH_PROCESSES", "0")) or None
+    settings = SFTConfig(
+        output_dir="unused", max_length=4096, bf16=False, use_cpu=True, report_to="none", dataset_num_proc=processes
+    )
     started = time.perf_counter()
     table = datasets.Dataset.from_list([{"prompt": row[:-1], "completion": row[-1:]} for row in rows])
     done = trainer._prepare_dataset(table, tokenizer, settings, False, None, "train")
@@ -122,15 +126,21 @@ def main() -> None:
         counts = [sum(len(ids) for ids, _ in found), sum(trained for _, trained in found)]
         print(json.dumps({"rows": asked.rows / seconds, "tokens": counts[0], "trained": counts[1]}))
         return
-    ratios = {key: compared(asked, parallel) for key, parallel in (("ratio", "true"), ("one_thread_ratio", "false"))}
+    several = {"TOKENIZERS_PARALLELISM": "true"}
+    ratios = {
+        "ratio": compared(asked, several),
+        "one_thread_ratio": compared(asked, {"TOKENIZERS_PARALLELISM": "false"}),
+        "processes_ratio": compared(asked, {**several, "BENCH_PROCESSES": str(len(os.sched_getaffinity(0)))}),
+    }
     if asked.json:
         print(json.dumps(ratios))
 
 
-def compared(asked: argparse.Namespace, parallel: str) -> list[float]:
+def compared(asked: argparse.Namespace, settings: dict[str, str]) -> list[float]:
     """Ours over the peer's rows a second, pair by pair."""
-    print(f"tokenizers in parallel: {parallel}")
-    alike = {**os.environ, "TOKENIZERS_PARALLELISM": parallel}
+    print(", ".join(f"{name} {value}" for name, value in settings.items()))
+    alike = {**os.environ, **settings}
+    counts = set[tuple[int, int]]()
     speeds: dict[str, list[float]] = {"ours": [], "peer": []}
     for _ in range(5):
         for side, python in (("ours", sys.executable), ("peer", asked.peer)):
@@ -139,7 +149,12 @@ def compared(asked: argparse.Namespace, parallel: str) -> list[float]:
             done = subprocess.run(command, capture_output=True, text=True, check=True, env=alike)
             result = json.loads(done.stdout.splitlines()[-1])
             speeds[side].append(result["rows"])
+            # A line end behind the stop token, which the peer trains and ours leaves out.
+            behind = asked.rows if side == "peer" else 0
+            counts.add((result["tokens"] - behind, result["trained"] - behind))
             print(side, result, flush=True)
+    if len(counts) > 1:
+        raise SystemExit(f"The two sides made other rows: {sorted(counts)} tokens and trained ones.")
     middle = {side: statistics.median(found) for side, found in speeds.items()}
     ratios = [a / b for a, b in zip(speeds["ours"], speeds["peer"], strict=True)]
     print(f"rows a second: ours {middle['ours']:.0f}, TRL {middle['peer']:.0f}")

@@ -4,7 +4,8 @@ One optimiser step (forward, clipped gradients, noise, AdamW) on SmolLM2 with Lo
 the matrices, and all weights but the tied table, against its non-private twin on the same rows, in turn, by the clock
 and by processor time; peak memory from processes of their own. `--rows`, `--tokens` and `--rounds` say how much; a
 method's name runs it alone. Rows begin with different tokens, unless `--alike` says how many all begin with: the twin
-computes those once, and a private step once for each person. Needs `tunewright fetch smollm2`. With the peers'
+computes those once, and a private step once for each person. What that costs LoRA under a chat template is told last.
+Needs `tunewright fetch smollm2`. With the peers'
 interpreter in BENCH_PEER, Opacus does the same step.
 """
 
@@ -43,6 +44,10 @@ METHODS: Mapping[str, Any] = {
 }
 """`full` leaves out the table alone: tied to the head, it can't be trained privately."""
 GRADIENTS: Mapping[str, Any] = {"plain": "plain", "private": {"name": "private", "sigma": 1.0, "expected": 8.0}}
+
+
+_OPENING = 24
+"""Tokens that conversations under SmolLM2's template begin with alike, its own system prompt among them."""
 
 
 def rows_of(count: int, tokens: int, vocabulary: int, alike: int = 0) -> list[Encoded]:
@@ -97,8 +102,8 @@ def compare(name: str, data: Sequence[Encoded], rounds: int) -> dict[str, Any]:
     peaks = {key: memory(name, key, rows, tokens) for key in GRADIENTS}
     return {
         "method": name,
-        "wall_ratio": statistics.median(private[0] / plain[0] for plain, private in pairs),
-        "processor_ratio": statistics.median(private[1] / plain[1] for plain, private in pairs),
+        "wall_ratio": [private[0] / plain[0] for plain, private in pairs],
+        "processor_ratio": [private[1] / plain[1] for plain, private in pairs],
         "plain_processor_seconds": statistics.median(plain[1] for plain, _ in pairs),
         "memory_ratio": peaks["private"] / peaks["plain"],
         "plain_peak_bytes": peaks["plain"],
@@ -115,6 +120,10 @@ def peer(asked: argparse.Namespace) -> dict[str, Any]:
     sizes = [f"--{name}={getattr(asked, name)}" for name in ("rows", "tokens", "rounds")]
     done = subprocess.run([*map(str, words), *sizes], capture_output=True, text=True, check=True)
     return {**json.loads(done.stdout.splitlines()[-1]), "method": "opacus_lora"}
+
+
+def _middle(ratios: Sequence[float]) -> str:
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def main() -> None:
@@ -136,6 +145,9 @@ def main() -> None:
         return
     data = rows_of(asked.rows, asked.tokens, 40000, asked.alike)
     found = [compare(name, data, asked.rounds) for name in asked.names or METHODS]
+    if not asked.names and not asked.alike:
+        beginning = rows_of(asked.rows, asked.tokens, 40000, _OPENING)
+        found.append({**compare("lora", beginning, asked.rounds), "method": "template_lora"})
     if "BENCH_PEER" in os.environ:
         found.append(peer(asked))
     if asked.json:
@@ -144,8 +156,9 @@ def main() -> None:
         return
     for one in found:
         print(
-            f"{one['method']}: time {one['wall_ratio']:.2f} of the twin by the clock, {one['processor_ratio']:.2f} by "
-            f"processor time (the twin: {one['plain_processor_seconds']:.1f} s); peak memory {one['memory_ratio']:.2f}",
+            f"{one['method']}: time {_middle(one['wall_ratio'])} of the twin by the clock, "
+            f"{_middle(one['processor_ratio'])} by processor time (the twin: {one['plain_processor_seconds']:.1f} s); "
+            f"peak memory {one['memory_ratio']:.2f}",
             flush=True,
         )
 

@@ -62,19 +62,27 @@ def test_preparation_ends_with_rows_on_disk_on_both_sides_under_like_threads(tin
     assert kept == list(range(len(CHATS)))
     assert all(tokens and trained for tokens, trained in found)
 
-    threads = []
+    threads, behind = [], 4000
 
     def run(command, env, **_):
-        threads.append(env["TOKENIZERS_PARALLELISM"])
-        return subprocess.CompletedProcess(command, 0, '{"rows": 2.0}')
+        threads.append((env["TOKENIZERS_PARALLELISM"], "BENCH_PROCESSES" in env))
+        told = {
+            "rows": 2.0,
+            "tokens": 9000 + behind * ("peer" in command),
+            "trained": 500 + behind * ("peer" in command),
+        }
+        return subprocess.CompletedProcess(command, 0, json.dumps(told))
 
     monkeypatch.setattr(preparation.subprocess, "run", run)
     arguments = ["--model", str(tiny), "--peer", "python", "--text", "rows.csv", "--json"]
     monkeypatch.setattr(sys, "argv", ["preparation", *arguments])
     preparation.main()
-    assert threads == ["true"] * 10 + ["false"] * 10
+    assert threads == [("true", False)] * 10 + [("false", False)] * 10 + [("true", True)] * 10
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found == {key: [1.0] * 5 for key, *_ in scripts.SCRIPTS["preparation"][1]}
+    behind = 4001
+    with pytest.raises(SystemExit, match="made other rows"):
+        preparation.main()
 
 
 def test_rows_memory_gives_what_the_table_asks_of_every_verb(monkeypatch, capsys):

@@ -117,7 +117,21 @@ def test_the_page_says_what_is_reached(kept: runner.Measurements, speeds: dict[s
     runner.measure(ROW, 2, kept, "code", Programs(speeds))
     (line,) = [line for line in page(kept).splitlines() if line.startswith("| race | speed over peer |")]
     figure = f"{speeds['ours']:.3g}"
-    assert line == f"| race | speed over peer | >= 2 | {figure} ({figure} to {figure}) | 2 | {verdict} |"
+    assert line == f"| race | speed over peer | >= 2 | {figure} ({figure} to {figure}) | 2 | {verdict}, few rounds |"
+
+
+def test_few_rounds_and_rounds_on_both_sides_of_the_reach_are_told_with_the_verdict() -> None:
+    for values, said in (
+        ([3.0] * 5, "reached"),
+        ([3.0] * 4, "reached, few rounds"),
+        ([1.9, 2.1, 2.2, 2.3, 2.4], "reached, not in every round"),
+        ([1.0, 2.5], "short, few rounds, not in every round"),
+    ):
+        found = {"race": figures.Measured("then", "0abc", "one", (), {FASTER.name: figures.Spread.of(values)})}
+        assert f"| {said} |\n" in render.table([ROW], found, {})
+    alone = Row("race", ROW.what, ROW.sides, (FASTER,), rounds=1)
+    found = {"race": figures.Measured("then", "0abc", "one", (), {FASTER.name: figures.Spread.of([3.0])})}
+    assert "| 1 | reached |\n" in render.table([alone], found, {})
 
 
 def test_a_figure_that_falls_short_carries_its_reason(kept: runner.Measurements) -> None:
@@ -149,7 +163,7 @@ def test_the_newest_figures_stand_and_rows_measured_elsewhere_stay(
     assert found["race"].figures[FASTER.name].median == stands
     assert found["jump"] == elsewhere
     written = (tmp_path / "results.md").read_text(encoding="utf-8")
-    assert "| jump | speed over peer | >= 2 | 7 (7 to 7) | 1 | reached |" in written
+    assert "| jump | speed over peer | >= 2 | 7 (7 to 7) | 1 | reached, few rounds |" in written
     assert f"Who is higher. Measured {at} at 0abc on machine {1 if stands == 7 else 2}." in written
     assert "another machine" in written
 
@@ -218,9 +232,9 @@ def test_every_figure_of_a_row_comes_of_what_its_programs_print(row: Row) -> Non
 
 def test_a_script_of_its_own_is_a_row(kept: runner.Measurements) -> None:
     (row,) = [row for row in scripts.rows_of_scripts() if row.name == "preparation"]
-    rounds = runner.measure(row, 2, kept, "code", lambda side, number: {"ratio": 4.0})
+    rounds = runner.measure(row, 2, kept, "code", lambda side, number: {"ratio": [4.0, 5.0]})
     assert row.sides[0].arguments == ("--json",)
-    assert row.figures[0].values(rounds) == [4.0, 4.0]
+    assert row.figures[0].values(rounds) == [4.0, 5.0], "it repeats by itself"
 
 
 def test_rates_leave_the_first_step_out() -> None:
@@ -259,7 +273,7 @@ def test_a_row_says_what_its_programs_ran_with_and_what_a_reader_must_know(
     found = figures.read(tmp_path / "results.json")
     elsewhere = Row(row.name, row.what, (Side("peer", "there"), OURS), row.figures)  # as a faster machine has it
     written = render.table([elsewhere], found, {})
-    assert "reached |\n\n- race, peer: one run of one step.\n" in written
+    assert "reached, few rounds |\n\n- race, peer: one run of one step.\n" in written
     assert "on machine 1; BENCH_PAIRS 50, torch 2." in written
     assert "BENCH_STEPS" not in written
 
@@ -281,7 +295,7 @@ def test_our_loss_is_judged_by_how_far_two_runs_of_the_peer_lie_apart() -> None:
     losses = {"ours": [[1.0, 2.0], [1.0, 2.0], [1.0, 2.5]], "peer": [[1.0, 2.1], [1.0, 2.3], [1.0, 2.4]]}
     rounds = [{side: {"losses": found[number]} for side, found in losses.items()} for number in range(3)]
     assert _training.loss_noise("peer")(rounds) == pytest.approx([0.25, 0.15, 0.2])
-    assert _training.gap_over_noise("ours", "peer")(rounds) == pytest.approx([0.5, 1.5, 0.5])
+    assert _training.gap_over_noise("ours", "peer")(rounds) == pytest.approx([0.1 / 0.3, 1, 0.1 / 0.3])
     assert _training.loss_noise("peer")(rounds[:1]) == _training.gap_over_noise("ours", "peer")(rounds[:1]) == []
 
 

@@ -1,4 +1,7 @@
-"""Log-likelihoods of random pairs by lm-evaluation-harness: `python -m benchmarks.peers.lm_eval_score BATCH`.
+"""Log-likelihoods of pairs by lm-evaluation-harness: `python -m benchmarks.peers.lm_eval_score BATCH [whole]`.
+
+Random pairs; with `whole` one context with all of its titles, of which the harness computes those once that differ in
+their last token alone.
 
 Pairs come as tokens, so tokenising is not timed; each is (context, title) of the same 20 x 300 that we score whole.
 """
@@ -22,6 +25,7 @@ def main() -> None:
     contexts, answers = asked["contexts"], asked["answers"]
     every = [(i, j) for i in range(len(contexts)) for j in range(len(answers))]
     pairs = random.Random(0).sample(every, int(os.environ.get("BENCH_PAIRS", "500")))
+    pairs = every[: len(answers)] if sys.argv[2:] == ["whole"] else pairs
     folder = workload("chat")["model"]
     model = HFLM(pretrained=folder, device="cpu", dtype="float32", batch_size=int(sys.argv[1]))
     requests = [((f"context {i}", f"title {j}"), contexts[i], answers[j]) for i, j in pairs]

@@ -32,7 +32,7 @@ def commit() -> str:
     """The commit of this checkout, with a + when it has changes."""
     try:
         head = _git("rev-parse", "--short", "HEAD")
-        return head + ("+" if _git("status", "--porcelain", "--", "src", "benchmarks/**/*.py") else "")
+        return head + ("+" if _git("status", "--porcelain", "--", "src", ":(glob)benchmarks/**/*.py") else "")
     except (OSError, subprocess.SubprocessError):
         return "no commit"
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from benchmarks.table.figures import Measured, Spread
 from benchmarks.table.row import Figure, Row
 
+ROUNDS = 5
+"""That a figure should have, unless its row says otherwise."""
 _HEAD = """# Results
 
 Written by `make bench`; do not edit. Each figure is the median over rounds, and in brackets the smallest and largest:
@@ -51,8 +53,18 @@ def _lines(row: Row, measured: Measured | None) -> Iterator[str]:
             yield f"| {row.name} | {figure.name} | {reach} | not measured | 0 | {row.impossible} |"
             continue
         told = f"{number(spread.median)} ({number(spread.least)} to {number(spread.most)})"
-        verdict = "" if figure.reach is None else "short" if falls_short(figure, spread) else "reached"
+        verdict = "" if figure.reach is None else _verdict(row, figure, spread)
         yield f"| {row.name} | {figure.name} | {reach} | {told} | {spread.rounds} | {verdict} |"
+
+
+def _verdict(row: Row, figure: Figure, spread: Spread) -> str:
+    """By the median; a few rounds, or some on the other side of the reach, are told with it."""
+    said = ["short" if falls_short(figure, spread) else "reached"]
+    if spread.rounds < (row.rounds or ROUNDS):
+        said.append("few rounds")
+    if figure.reached(spread.least) != figure.reached(spread.most):
+        said.append("not in every round")
+    return ", ".join(said)
 
 
 def _notes(rows: Sequence[Row], measured: Mapping[str, Measured]) -> str:

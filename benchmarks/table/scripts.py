@@ -36,6 +36,7 @@ SCRIPTS: dict[str, tuple[str, tuple[tuple[str, str, float | None, bool], ...]]] 
         (
             ("ratio", "speed over datasets.map, all cores", 3, False),
             ("one_thread_ratio", "speed over datasets.map, one thread", None, False),
+            ("processes_ratio", "speed over datasets.map in as many processes as cores", None, False),
         ),
     ),
     "rows_memory": (
@@ -63,7 +64,9 @@ SCRIPTS: dict[str, tuple[str, tuple[tuple[str, str, float | None, bool], ...]]] 
         ),
     ),
     "private_step": (
-        "A private step over its non-private twin, 8 rows of 128 tokens; Opacus over its own twin beside it.",
+        "A private step over its non-private twin, 8 rows of 128 tokens that begin differently, pair by pair; Opacus "
+        "over its own twin beside it. What rows begin with alike the twin computes once, and a private step once for "
+        "each person: so the last figure, with the 24 tokens that conversations begin with under SmolLM2's template.",
         (
             ("lora_wall_ratio", "LoRA, time", 1.1, True),
             ("norm_wall_ratio", "norms and biases, time", 1.1, True),
@@ -72,6 +75,7 @@ SCRIPTS: dict[str, tuple[str, tuple[tuple[str, str, float | None, bool], ...]]] 
             ("norm_memory_ratio", "norms and biases, peak memory", 1.1, True),
             ("opacus_lora_wall_ratio", "Opacus, LoRA, time", None, True),
             ("opacus_lora_memory_ratio", "Opacus, LoRA, peak memory", None, True),
+            ("template_lora_wall_ratio", "LoRA, time, conversations under a template", None, True),
         ),
     ),
     "private_utility": (
@@ -96,19 +100,15 @@ SCRIPTS: dict[str, tuple[str, tuple[tuple[str, str, float | None, bool], ...]]] 
 """Script -> what it compares; and of each figure: key, name, reach, whether that is an upper limit."""
 
 
-ROUNDS = {"rows_memory": 1, "forecast": 1}
-"""Of scripts that take long for figures which hardly differ between rounds."""
-
-
 def rows_of_scripts() -> list[Row]:
-    """A row for each script of the list."""
+    """A row for each script of the list: each repeats by itself what should be repeated, so it runs once."""
     return [
         Row(
             name,
             what,
             (Side("script", f"benchmarks.{name}", ("--json",)),),
             tuple(_figure(*one) for one in figures),
-            ROUNDS.get(name),
+            1,
         )
         for name, (what, figures) in SCRIPTS.items()
     ]

@@ -53,10 +53,13 @@ def loss_noise(side: str) -> Callable[[Sequence[Round]], list[float]]:
 
 
 def gap_over_noise(one: str, other: str) -> Callable[[Sequence[Round]], list[float]]:
-    """The gap of each round over the median difference of two runs of the other side; none if its runs are equal."""
+    """The gap of each round over the largest difference of two runs of the other side; none if its runs are equal.
+
+    Over their median difference, a third run of the very same program would stand above 1 every second time.
+    """
 
     def values(rounds: Sequence[Round]) -> list[float]:
-        noise = statistics.median([_apart(a[other], b[other]) for a, b in combinations(rounds, 2)] or [0.0])
+        noise = max((_apart(a[other], b[other]) for a, b in combinations(rounds, 2)), default=0.0)
         return [gap / noise for gap in loss_gap(one, other)(rounds)] if noise else []
 
     return values

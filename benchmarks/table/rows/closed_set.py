@@ -4,6 +4,7 @@ from benchmarks.table.row import Figure, Result, Round, Row, Side, each, of_side
 
 PEER = Side("lm-eval", "benchmarks.peers.lm_eval_score", ("1",), peer=True)
 BATCHED = Side("lm-eval batch 16", "benchmarks.peers.lm_eval_score", ("16",), peer=True)
+WHOLE = Side("lm-eval, a whole context", "benchmarks.peers.lm_eval_score", ("1", "whole"), peer=True)
 OURS = Side("tunewright", "benchmarks.ours.score")
 
 
@@ -30,12 +31,14 @@ def _gap(one: Round) -> float:
 ROW = Row(
     name="closed_set",
     what="20 contexts of 200 to 400 tokens x 300 titles of 1 to 6 tokens, float32, by us whole; by "
-    "lm-evaluation-harness BENCH_PAIRS random pairs (500), one at a time (its default) and 16 at a time. Time a pair.",
-    sides=(PEER, BATCHED, OURS),
+    "lm-evaluation-harness BENCH_PAIRS random pairs (500), one at a time (its default) and 16 at a time, and one "
+    "context with all titles. Time a pair.",
+    sides=(PEER, BATCHED, WHOLE, OURS),
     options=("BENCH_PAIRS",),
     figures=(
         Figure("speed over lm-eval", ratio(PEER.name, "tunewright", _seconds), 15),
         Figure("speed over lm-eval, batch 16", ratio(BATCHED.name, "tunewright", _seconds), 15),
+        Figure("speed over lm-eval, a whole context", ratio(WHOLE.name, "tunewright", _seconds), 15),
         Figure("share of the ratio of tokens", each(_share), 0.5),
         Figure("ratio of tokens", ratio(PEER.name, "tunewright", _tokens)),
         Figure("ms a pair, tunewright", of_side("tunewright", lambda result: 1e3 * _seconds(result))),

@@ -17,7 +17,7 @@ ROW = Row(
     name="lora_sft",
     what="LoRA, r=16 on all linear layers of SmolLM2-135M, 8 conversations a step of 43 to 923 tokens (log-uniform), "
     "loss on answers; BENCH_STEPS optimiser steps (4), the first left out of the rates. Each round both sides draw "
-    "other adapters; TRL's own noise is the median difference of two of its runs.",
+    "other adapters; TRL's own noise is the largest difference of two of its runs.",
     sides=(DEFAULTS, BEST, ours("lora")),
     options=("BENCH_STEPS",),
     figures=(
