@@ -24,7 +24,7 @@ _MEANING = {
     "worse": "The harm is larger than chance explains. Keep using the base model, or change the data or the settings.",
     "mixed": "Decide which of these matters for your use before using the tuned model.",
     "cannot_tell": "The change seen here could be chance. This is neither a success nor a failure.",
-    "unbeaten": "A gain over the base model alone proves nothing that the same answer to every row would not reach.",
+    "unbeaten": "It answers better than the base model, but one answer to every row might do as well.",
 }
 _DECISIONS = {"better": "better", "worse": "worse", "cannot_tell": "cannot tell"}
 _STATES = {"passed": "passed", "failed": "failed", "cannot_tell": "cannot tell", "not_measured": "not measured"}
