@@ -101,7 +101,7 @@ SCRIPTS: dict[str, tuple[str, tuple[tuple[str, str, float | None, bool], ...]]] 
 
 
 def rows_of_scripts() -> list[Row]:
-    """A row for each script of the list: each repeats by itself what should be repeated, so it runs once."""
+    """A row for each script of the list, which runs once: it repeats by itself what should be, and can be."""
     return [
         Row(
             name,

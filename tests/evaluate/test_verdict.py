@@ -201,6 +201,10 @@ def test_sentences_say_what_why_and_what_to_do():
     assert "1 row)" in sentence(replace(UNSURE, n=1, p_value=1.0))
     unbeaten = replace(BETTER, decision="cannot_tell", unbeaten=("majority",))
     assert "not proven above the baseline majority:" in sentence(unbeaten)
+    assert "not proven better than a trivial answer (accuracy)" in judge([unbeaten])["sentences"][0]
+    weak, other = (replace(unbeaten, name=name, p_value=p) for name, p in (("accuracy", 0.04), ("nll", 0.5)))
+    assert [one.unbeaten for one in holm([weak, other])] == [(), ()], "no gain is proven that a baseline could equal"
+    assert judge([weak, other])["sentences"][0].startswith("Cannot tell")
     assert "all primary metrics" in sentence(replace(BETTER, decision="cannot_tell"))
     assert "no primary metric" in judge([])["sentences"][0]
     assert any("limit lies inside" in line for line in judge([], [Gate("g", "cannot_tell", 0.1, 0.2)])["sentences"])

@@ -28,7 +28,7 @@ TEXT = frozenset({"token_log_probs", "next_log_probs", "text", "raw_texts", "cho
 class Counting:
     """A probe in three pieces that breaks off at one of them."""
 
-    version = "1"
+    version, section = "1", "more"
 
     def __init__(self) -> None:
         self.made: list[str] = []

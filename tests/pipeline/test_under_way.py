@@ -9,6 +9,7 @@ import pytest
 from tunewright.core.config import resolve
 from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.store import Run
+from tunewright.data.readers import Bad, BadRows
 from tunewright.pipeline import resume as module
 from tunewright.pipeline.result import Result
 from tunewright.pipeline.resume import resume
@@ -39,6 +40,14 @@ def test_what_fails_in_a_child_names_the_run_to_resume(run):
     assert str(told.value) == (
         f"The disk is full; make room, then `tunewright resume {run.folder}` goes on. See {child}."
     )
+
+
+def test_rows_that_cannot_be_read_in_a_child_are_told_as_they_are(run):
+    bad = BadRows([Bad("rows.csv", 3, "text", "nothing", "text", "fill it in")])
+    with pytest.raises(BadRows) as told, gone_on_from(run):
+        raise bad
+    assert told.value.bad == bad.bad
+    assert "1 bad row" in str(told.value)
 
 
 def test_a_run_whose_path_has_spaces_is_named_whole(tmp_path):

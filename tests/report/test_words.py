@@ -56,6 +56,7 @@ def test_intervals_have_the_digits_that_their_width_deserves() -> None:
     assert words.interval(0.0, 0.0) == "0 to 0"
     assert words.interval(None, 1.0) == "–"
     assert words.interval(0.004, 0.42) == "0.0040 to 0.42", "a bound that is not 0 does not read as 0"
+    assert words.interval(1.4e-17, 0.24) == "0.00 to 0.24", "rounding is no bound"
     assert words.interval(-0.42, -0.004) == "−0.42 to −0.0040"
     assert words.interval(6.1e9, 2.62e15) == "6.1×10⁹ to 2.62×10¹⁵"
 

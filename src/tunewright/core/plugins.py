@@ -33,6 +33,15 @@ KINDS = {
     "recipes": "tunewright.recipes",
 }
 """Kind of plugin -> the folder that is its registry; the entry-point group is `tunewright.<kind>`."""
+_BASES = {
+    "methods": ("tunewright.models.contracts", "Method"),
+    "objectives": ("tunewright.models.contracts", "Objective"),
+    "mitigations": ("tunewright.mitigations._base", "Mitigation"),
+    "metrics": ("tunewright.evaluate.contracts", "Metric"),
+    "baselines": ("tunewright.evaluate.contracts", "Baseline"),
+    "probes": ("tunewright.evaluate.probes._base", "Probe"),
+}
+"""Kind -> what its plugins derive from, which says what one that says nothing is taken to be; other kinds have none."""
 
 
 class Named(Protocol):
@@ -152,10 +161,23 @@ def _outside(kind: str, search_path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=f"tunewright.{kind}"))
 
 
+def _require_base(kind: str, name: str, plugin: type[Any]) -> None:
+    """What another package brings may be older than the base class of its kind."""
+    if kind not in _BASES:
+        return
+    module, base = _BASES[kind]
+    if not issubclass(plugin, getattr(importlib.import_module(module), base)):
+        raise UserError(
+            f"The {kind.rstrip('s')} '{name}' of the package that brings {plugin.__module__} does not derive from "
+            f"{module}.{base}. Derive it from that class, or remove the package."
+        )
+
+
 def _load(kind: str, name: str) -> type[Any]:
     for point in _outside(kind, tuple(sys.path)):
         if point.name == name:
             plugin: type[Plugin] = point.load()
+            _require_base(kind, name, plugin)
             _OUTSIDE_NAMES[plugin] = name
             return plugin
     module = importlib.import_module(f"{KINDS[kind]}.{name}")

@@ -191,12 +191,11 @@ def interval(low: float | None, high: float | None) -> str:
     if not math.isfinite(width) or width == 0 or max(abs(low), abs(high)) >= LARGE:
         return f"{figure(low)} to {figure(high)}"
     places = min(max(1 - math.floor(math.log10(width)), 0), 8)
-    return " to ".join(figure(bound) if _vanishes(bound, places) else decimals(bound, places) for bound in (low, high))
-
-
-def _vanishes(bound: float, places: int) -> bool:
-    """Whether it would be written as 0 and is not: whether an interval holds 0 is what is read off it."""
-    return bound != 0 and abs(bound) < 0.5 * 10.0**-places
+    # Whether an interval holds 0 is what is read off it, so a bound that is not 0, nor its rounding, is not written so.
+    vanish = [1e-9 * width < abs(bound) < 0.5 * 10.0**-places for bound in (low, high)]
+    return " to ".join(
+        figure(bound) if lost else decimals(bound, places) for bound, lost in zip((low, high), vanish, strict=True)
+    )
 
 
 def duration(seconds: Number | None) -> str:

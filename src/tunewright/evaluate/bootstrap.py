@@ -226,7 +226,8 @@ def wilson(successes: float, n: float) -> tuple[float, float]:
     z = float(stats.norm.ppf((1 + LEVEL) / 2))
     centre = (successes + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Rounding would leave dust beside an end that is 0 or 1.
+    return max(0.0, centre - half) if successes > 0 else 0.0, min(1.0, centre + half) if successes < n else 1.0
 
 
 def require_finite(records: Floats, names: Sequence[str], model: str) -> None:

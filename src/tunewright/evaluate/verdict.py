@@ -57,7 +57,7 @@ def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
     decided = list(comparisons)
     for index, p in zip(primary, adjusted([comparisons[i].p_value for i in primary]), strict=True):
         if p > 1 - LEVEL + 1e-12:
-            decided[index] = replace(comparisons[index], decision="cannot_tell")
+            decided[index] = replace(comparisons[index], decision="cannot_tell", unbeaten=())
     return decided
 
 
@@ -106,6 +106,11 @@ def _headline(verdict: str, primary: Sequence[Comparison]) -> str:
     if not primary:
         return "Cannot tell: no primary metric was measured."
     names = ", ".join(comparison.name for comparison in primary)
+    if verdict == "cannot_tell" and (unbeaten := [comparison.name for comparison in primary if comparison.unbeaten]):
+        return (
+            "The tuned model is better than the base on unseen rows, but not proven better than a trivial answer "
+            f"({', '.join(unbeaten)})."
+        )
     return {
         "better": f"The tuned model is better than the base on unseen rows ({names}).",
         "worse": f"The tuned model is worse than the base on unseen rows ({names}).",

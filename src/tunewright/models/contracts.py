@@ -252,7 +252,10 @@ class Method(Plugin):
 
 
 class Minimised(Named, Protocol):
-    """What the loop minimises: an objective, or one that was given what it compares with."""
+    """What the loop minimises: an objective, or one that was given what it compares with.
+
+    Its `repr` says what is minimised and nothing that differs between processes: a resumed run must have the same.
+    """
 
     @property
     def needs(self) -> frozenset[str]:

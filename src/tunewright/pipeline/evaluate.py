@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from tunewright.core import plugins
 from tunewright.core.blocks import dumped
-from tunewright.core.config import Plan, override
+from tunewright.core.config import Plan
 from tunewright.core.files import write_atomic
 from tunewright.core.progress import Progress, silent
 from tunewright.core.records import unit_of
@@ -25,7 +26,7 @@ from tunewright.evaluate.gates import judge_gates
 from tunewright.evaluate.kept import answers_key, labels_key, outcomes_by_content, records_as_lines, rows_key
 from tunewright.evaluate.probes._base import Probe
 from tunewright.evaluate.suite import Suite
-from tunewright.evaluate.verdict import exit_code, judge
+from tunewright.evaluate.verdict import exit_code, holm, judge
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
 from tunewright.pipeline import asked
@@ -73,7 +74,7 @@ def evaluate(folder: Path, overrides: Sequence[str] = (), progress: Progress = s
         base_model = open_model(prepared.model.origin, prepared.dtype)
         with under_way(run, "evaluate", set=list(overrides)):
             base = ask_base(replace(prepared, model=base_model), run, progress)
-            evaluate_stage(prepared, run, base, tuned, progress)
+            evaluate_stage(prepared, run, base, tuned, progress, _asked_otherwise(prepared, run))
             return further_runs(prepared, run, base, progress)
 
 
@@ -113,8 +114,24 @@ def how_of(settings: PlanSettings) -> How:
     return How(primary, settings.seed, settings.evaluate.resamples)
 
 
-def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel, progress: Progress) -> Result:
-    """Asks the tuned model, compares, judges, reports."""
+def evaluate_stage(
+    prepared: Prepared,
+    run: Run,
+    base: Base,
+    tuned: LoadedModel,
+    progress: Progress,
+    otherwise: Mapping[str, Any] = MappingProxyType({}),
+) -> Result:
+    """Asks the tuned model, compares, judges, reports.
+
+    Args:
+        prepared: The run's rows and settings.
+        run: Where.
+        base: What the base answered.
+        tuned: As opened from disk.
+        progress: Told what is going on.
+        otherwise: Settings under which it is judged that are not those of its plan.
+    """
     suite, metrics = suite_of(prepared)
     settings, labels = prepared.settings, prepared.dataset.labels or ()
     outcomes = suite.ask(tuned, prepared.test, progress, "tuned")
@@ -132,8 +149,8 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
     if "retention" not in base.probes:
         why = "no probe is asked" if not settings.evaluate.probes else "such models cannot be asked about texts"
         verdict["sentences"].append(f"What the model forgot was not measured: {why}.")
-    if otherwise := _asked_otherwise(prepared, run):
-        verdict["asked_otherwise"] = otherwise
+    if otherwise:
+        verdict["asked_otherwise"] = dict(otherwise)
         keys = ", ".join(f"{key} {value}" for key, value in otherwise.items())
         verdict["sentences"].append(f"Judged after training under other settings than the plan's: {keys}.")
     private = settings.privacy.on
@@ -150,7 +167,7 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
         "evaluations/comparison.json",
         {
             **_what_was_asked(prepared),
-            "metrics": [asdict(comparison) for comparison in comparisons],
+            "metrics": [asdict(comparison) for comparison in holm(comparisons)],
             "blocks": dumped(blocks),
         },
     )
@@ -165,7 +182,7 @@ def evaluate_stage(prepared: Prepared, run: Run, base: Base, tuned: LoadedModel,
 
 def _asked_otherwise(prepared: Prepared, run: Run) -> dict[str, Any]:
     """Dotted keys -> values that the run's own plan does not have: whoever reads a verdict must know of them."""
-    planned, asked_now = override(Plan.load(run.plan_file), ()).settings, prepared.settings
+    planned, asked_now = Plan.load(run.plan_file).settings, prepared.settings
     found: dict[str, Any] = {}
     for section in ("evaluate", "gates"):
         was, now = (getattr(one, section).model_dump(mode="json") for one in (planned, asked_now))

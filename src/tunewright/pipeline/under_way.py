@@ -59,7 +59,9 @@ def gone_on_from(run: Run) -> Iterator[None]:
     except Interrupted as stopped:
         raise Interrupted(_of_the_run(run, str(stopped))) from None
     except UserError as error:
-        raise type(error)([_of_the_run(run, problem) for problem in error.problems]) from None
+        error.problems = [_of_the_run(run, problem) for problem in error.problems]
+        error.args = ("\n".join(error.problems),)
+        raise
 
 
 def _of_the_run(run: Run, sentence: str) -> str:

@@ -25,13 +25,19 @@ def fingerprint(job: Job) -> str:
     return digest(content(job), how(job), repr(made))
 
 
-_MAY_DIFFER = {"processes", "threads", "precision", "save_steps", "save_total_limit", "stored_gb"}
-"""Settings of the loop that change no step, or that a run records for itself or tells in a note when they change."""
+_MAY_DIFFER = {
+    "processes", "threads", "precision", "save_steps", "save_total_limit", "stored_gb", "mitigations", "public",
+}  # fmt: skip
+"""Settings that change no step, that a run records for itself or tells in a note when they change, or that name files:
+what these bring into training is part of `content`."""
 
 
 def how(job: Job) -> str:
     """Equal where steps are taken alike: the same method, objective, seed and settings of the loop."""
-    return digest(repr(job.method), repr(job.objective), job.seed, job.settings.model_dump_json(exclude=_MAY_DIFFER))
+    method, settings = (
+        one.model_dump_json(exclude=_MAY_DIFFER, exclude_defaults=True) for one in (job.method, job.settings)
+    )
+    return digest(job.method.plugin_name(), method, repr(job.objective), job.seed, settings)
 
 
 def content(job: Job) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -189,16 +190,17 @@ def validation_loss(job: Job, below: Below | None = None) -> tuple[float, float]
     job.model.module.eval()
     total, count = 0.0, 0.0
     with torch.no_grad():
-        for rows in validation_batches(job):
+        for rows in validation_batches(job, below is not None):
             _, loss = loss_of(job, rows, key(job.seed, "validation"), below)
             total += float(loss.sum_S.double().sum())
             count += float(loss.count_S.double().sum())
     return total, count
 
 
-def validation_batches(job: Job) -> Iterator[list[Encoded]]:
-    """The validation rows as they are computed together."""
-    return batches(job.valid, fresh(job.model), _VALIDATION_TOKENS, MOST_ROWS)
+def validation_batches(job: Job, stored: bool = False) -> Iterator[list[Encoded]]:
+    """The validation rows as they are computed together; of stored ones each brings what it begins with anew."""
+    size = attrgetter("length") if stored else fresh(job.model)
+    return batches(job.valid, size, _VALIDATION_TOKENS, MOST_ROWS)
 
 
 def _validate(job: Job, run: Run, trained: dict[str, nn.Parameter], state: _State) -> None:

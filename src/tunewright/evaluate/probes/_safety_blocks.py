@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
 
 from tunewright.core.blocks import Bar, Bars, Block, Cell, Line, Lines, Pair, Pairs, Table, Text
+from tunewright.core.words import name_of
 from tunewright.evaluate.bootstrap import wilson
 from tunewright.evaluate.contracts import Figure
 from tunewright.evaluate.probes._base import Answers
@@ -154,7 +155,7 @@ def _bars(label: str, figure: Figure, judge: str) -> Bars:
         f"{figure.difference:+.3f} ({figure.low:+.3f} to {figure.high:+.3f}).",
         unit="share",
         maximum=1.0,
-        bars=[_bar("base", figure, "base"), _bar("tuned", figure, "tuned")],
+        bars=[_bar(name_of("base"), figure, "base"), _bar(name_of("tuned"), figure, "tuned")],
     )
 
 
