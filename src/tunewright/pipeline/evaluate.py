@@ -145,14 +145,9 @@ def evaluate_stage(
     verdict = judge(comparisons, gates)
     verdict["exit_code"] = exit_code(verdict, settings.gates.require)
     verdict["sentences"] = [*verdict["sentences"], *_baseline_sentences(comparisons), *_probe_sentences(run)]
-    verdict["sentences"] += compared.unmeasured
-    if "retention" not in base.probes:
-        why = "no probe is asked" if not settings.evaluate.probes else "such models cannot be asked about texts"
-        verdict["sentences"].append(f"What the model forgot was not measured: {why}.")
+    verdict["sentences"] += [*compared.unmeasured, *_reservations(settings, base, otherwise)]
     if otherwise:
         verdict["asked_otherwise"] = dict(otherwise)
-        keys = ", ".join(f"{key} {value}" for key, value in otherwise.items())
-        verdict["sentences"].append(f"Judged after training under other settings than the plan's: {keys}.")
     private = settings.privacy.on
     verdict["sentences"] += closer_looks(run, answered, how, private)
     blocks = outcome_blocks(answered, how)
@@ -178,6 +173,18 @@ def evaluate_stage(
     run.write("verdict.json", verdict)
     write_report(run)
     return standing(run)
+
+
+def _reservations(settings: PlanSettings, base: Base, otherwise: Mapping[str, Any]) -> list[str]:
+    """What a reader of the verdict must know of how it was come by."""
+    said = []
+    if "retention" not in base.probes:
+        why = "no probe is asked" if not settings.evaluate.probes else "such models cannot be asked about texts"
+        said.append(f"What the model forgot was not measured: {why}.")
+    if otherwise:
+        keys = ", ".join(f"{key} {value}" for key, value in otherwise.items())
+        said.append(f"Judged after training under other settings than the plan's: {keys}.")
+    return said
 
 
 def _asked_otherwise(prepared: Prepared, run: Run) -> dict[str, Any]:
