@@ -50,8 +50,9 @@ def step_ratios(
         _ratios(grams[name], gradients[name] @ released[name], _scale(grams[name], released[name], noise, rate),
                 (noise, rate))
         for name in gradients
+        if grams[name].any()  # a weight to which nobody would have given anything tells nothing of anybody
     ]  # fmt: skip
-    return np.sum(parts, axis=0), found
+    return np.sum([np.zeros(len(grams[largest])), *parts], axis=0), found
 
 
 def scores(ratio_TU: Floats, rate: float) -> Floats:
@@ -73,8 +74,6 @@ def _noise(gradient_UD: Floats32, released_D: Floats32, gram_UU: Floats) -> floa
 
 def _scale(gram_UU: Floats, released_D: Floats32, noise: float, rate: float) -> float:
     """How many times larger than promised the units' gradients came: 1 unless the sum is too large to be noise."""
-    if not gram_UU.any():
-        return 1.0
     square, size = float(released_D.astype(np.float64) @ released_D), len(released_D)
     excess = square - noise**2 * (size + _SURE * np.sqrt(2 * size))
     return max(1.0, float(np.sqrt(max(0.0, excess) / (rate * max(gram_UU.trace(), 1e-300)))))
@@ -87,8 +86,6 @@ def _ratios(gram_UU: Floats, match_U: Floats32, scale: float, noise_rate: tuple[
     out of the covariance (Sherman and Morrison) leaves scale (a_u - scale s_u / 2) / (noise^2 A_uu), where
     s_u = 1 - noise^2 / v A_uu is the share of a_u that can be seen.
     """
-    if not gram_UU.any():  # a weight to which nobody would have given anything tells nothing of anybody
-        return np.zeros(len(gram_UU))
     noise, rate = noise_rate
     power = scale**2 * rate
     ridge = max(noise, 1e-30) ** 2 / power

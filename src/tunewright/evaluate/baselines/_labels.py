@@ -46,8 +46,7 @@ def label_indices(train: Sequence[Example], labels: Sequence[str]) -> NDArray[np
 
 def survey_weights(examples: Sequence[Example]) -> Floats:
     """[examples] how much each counts, 1 on average over those that count; all alike where none does."""
-    weight = np.array([example.survey_weight for example in examples], dtype=np.float64)
-    return weight / weight[weight > 0].mean() if weight.any() else np.ones(len(weight))
+    return _one_on_average(np.array([example.survey_weight for example in examples], dtype=np.float64))
 
 
 def counted(examples: Sequence[Example]) -> list[Example]:
@@ -60,8 +59,11 @@ def counted(examples: Sequence[Example]) -> list[Example]:
 
 def training_weights(examples: Sequence[Example]) -> Floats:
     """[examples] as `survey_weights`, times how much each answer is trained on (the column `weight`)."""
-    weight = np.array([example.answer.weight for example in counted(examples)], dtype=np.float64)
-    return weight / weight[weight > 0].mean() if (weight > 0).any() else np.ones(len(weight))
+    return _one_on_average(survey_weights(examples) * [example.answer.weight for example in examples])
+
+
+def _one_on_average(weight: Floats) -> Floats:
+    return weight / weight[weight > 0].mean() if weight.any() else np.ones(len(weight))
 
 
 def log_prior(indices: NDArray[np.int64], weights: Floats, count: int) -> Floats:
