@@ -64,3 +64,18 @@ def test_a_place_that_is_taken_is_told_before_rows_are_read(there):
         asked = Request(data="nowhere.csv", out=Path(out))
         with pytest.raises(UserError, match=sentence), begun(asked, "tune", silent):
             pass
+
+
+def test_files_in_a_plugin_written_short_and_folders_that_are_a_word_become_absolute(there):
+    settings = plan_with(
+        'evaluate.probes=["dialect(pairs=asked.txt, count=2)", {"name": "representation", "toxicity": "own-model"}]',
+    )
+    assert settings.evaluate.probes == (
+        {"name": "dialect", "pairs": str(there / "asked.txt"), "count": 2},
+        {"name": "representation", "toxicity": str(there / "own-model")},
+    )
+    (probe,) = plan_with(
+        'evaluate.probes=[{"name": "representation", "toxicity": "words(file=asked.txt)"}]'
+    ).evaluate.probes
+    assert probe["toxicity"] == {"name": "words", "file": str(there / "asked.txt")}
+    assert plan_with('evaluate.metrics=["top_k(k=3)"]').evaluate.metrics == ("top_k(k=3)",)

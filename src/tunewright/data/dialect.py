@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -27,6 +28,7 @@ _DOUBLED = frozenset(
 )
 _TAILS = ("", "all day", "every morning", "at home", "with friends", "too much", "after school", "downtown")
 _PRONOUNS = ("he", "she", "they")
+_SAID_OF = re.compile(r"^(?:he|she|they|we|you|i)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
         if len(cells) not in (2, 3) or not cells[0] or not cells[1]:
             faults.append(
                 f"{path}:{number}: found {len(cells)} columns ({line[:60]!r}); a line holds variant, tab, standard, "
-                "and if need be a tab and the unit. None may be empty."
+                "and if need be a tab and the unit. Neither of the two may be empty."
             )
             continue
         if cells[0] == cells[1]:
@@ -149,13 +151,27 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
             )
         if (first := lines.setdefault((cells[0], cells[1]), number)) != number:
             faults.append(f"{path}:{number}: the pair of line {first} again; a pair counts once. Leave it out.")
-        found.append(Pair(cells[0], cells[1], "given", cells[2] if len(cells) == 3 else f"{number}"))
+        found.append(Pair(cells[0], cells[1], "given", (len(cells) == 3 and cells[2]) or f"line {number}"))
     if faults:
         raise UserError(faults)
+    found = _by_pronoun(found)
     if len(found) < 2:
         raise UserError(f"{path} has {len(found)} pairs; at least 2 are needed to say how sure a figure is.")
     require_units(found, str(path))
     return tuple(found)
+
+
+def _by_pronoun(pairs: Sequence[Pair]) -> list[Pair]:
+    """Pairs of lines that name no unit, those alike but for who it is said of as one unit: they are nearly one pair."""
+    said = Counter(_SAID_OF.sub("", pair.variant) for pair in pairs if _alone(pair))
+    return [
+        replace(pair, unit=rest) if _alone(pair) and said[rest := _SAID_OF.sub("", pair.variant)] > 1 else pair
+        for pair in pairs
+    ]
+
+
+def _alone(pair: Pair) -> bool:
+    return pair.unit.startswith("line ")
 
 
 def require_units(pairs: Sequence[Pair], named: str) -> None:
@@ -241,12 +257,33 @@ _NEAR = 40
 """Characters before a phrase that are looked at."""
 
 
-def counterfactual(text: str) -> str:
+_AS_IT_STANDS = re.compile(r"```.*?```|`[^`]*`|\S*(?:[@/\\_]|\w[.:]\w)\S*", re.DOTALL)
+"""Code, addresses and the like: nobody speaks them."""
+
+
+def counterfactual(text: str, kept: frozenset[str] = frozenset()) -> str:
     """A text with the features of the variant put in by rule, the meaning kept; equal when no rule fits.
 
     Rules of whole words, longest first, and the ending -ing of verbs spoken as -in.
+
+    Args:
+        text: What somebody says.
+        kept: What is left as it is wherever it stands: answers to choose from, a passage to quote.
     """
-    return _rewriter().sub(_rewritten, text)
+    spans = [found.span() for one in (_AS_IT_STANDS, _literally(kept)) for found in one.finditer(text)]
+
+    def said(found: re.Match[str]) -> str:
+        inside = any(start < found.end() and found.start() < stop for start, stop in spans)
+        return found.group(0) if inside else _rewritten(found)
+
+    return _rewriter().sub(said, text)
+
+
+@lru_cache(maxsize=4)
+def _literally(phrases: frozenset[str]) -> re.Pattern[str]:
+    """Any of the phrases as a whole; nothing where there are none."""
+    longest = sorted(filter(None, phrases), key=len, reverse=True)
+    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest))})(?!\w)" if longest else r"(?!)", re.IGNORECASE)
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ from tunewright.evaluate.bootstrap import MIN_UNITS
 from tunewright.evaluate.dialect.words import read_words
 from tunewright.evaluate.gates import ATTACKS, INCREASES, UNPROVABLE, least_increase, requests_needed
 from tunewright.evaluate.probes._safety_sets import requests, sample
-from tunewright.evaluate.probes.safety import built
+from tunewright.evaluate.probes.safety import begins_thoughts, built
 from tunewright.pipeline import mitigate
 from tunewright.pipeline.prepare import Prepared
 from tunewright.pipeline.probe import planned_probes, unseen_of
@@ -103,6 +103,12 @@ def _unruled(safety: Any, tokenizer: Any) -> list[str]:
             "chat model, or leave the gate out."
         ]
     judge = built(safety.judges[0])
+    if judge.reads == "model" and begins_thoughts(tokenizer):
+        return [
+            f"gates.{ATTACKS} cannot pass: its figure is by the first judge, {judge.plugin_name()}, which reads what "
+            "follows the prompt, and there the model's template begins thoughts. Name another judge first (`judges` of "
+            "the probe safety)."
+        ]
     if judge.reads == "model":
         return []
     try:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tunewright.core.config import Plan
 from tunewright.core.errors import UserError
 from tunewright.core.files import require_other, require_writable, write_json
 from tunewright.core.progress import Progress, silent
@@ -27,6 +28,7 @@ from tunewright.models.encoding import plain_ids
 from tunewright.models.families.causal_lm import score_ids
 from tunewright.models.opening import open_model
 from tunewright.pipeline.machine import fix_threads
+from tunewright.pipeline.prepare import around_of
 from tunewright.pipeline.result import Result
 from tunewright.runs.opening import open_tuned
 
@@ -70,7 +72,8 @@ def score(
     if "text" not in opened.family.capabilities:
         raise UserError(f"score reads text; models of family '{opened.family.plugin_name()}' don't.")
     results: list[dict[str, Any]] = []
-    for scores in score_ids(opened, *_encoded(opened, asked, terminator)):
+    stop = _stop(opened, finished) if terminator else ""
+    for scores in score_ids(opened, *_encoded(opened, asked, stop)):
         if not np.isfinite(scores).all():
             raise UserError(
                 f"{asked[len(results)].place}: the model gives log-probabilities that are not finite. Its weights may "
@@ -82,13 +85,18 @@ def score(
     return Result(0, (f"{len(results)} rows scored in {out}.",))
 
 
-def _encoded(
-    model: LoadedModel, asked: Sequence[_Asked], terminator: bool
-) -> tuple[list[list[int]], list[list[list[int]]]]:
-    """The tokens of contexts and of their answers."""
+def _stop(model: LoadedModel, run: Run | None) -> str:
+    """What ends an answer: of a run on running text what stands behind its answers, else the template's end."""
+    around = around_of(Plan.load(run.plan_file).settings) if run else None
+    family: Any = model.family
+    return str(family.encoder(model, EncodeSettings(around=around)).chat.stop_text)
+
+
+def _encoded(model: LoadedModel, asked: Sequence[_Asked], stop: str) -> tuple[list[list[int]], list[list[list[int]]]]:
+    """The tokens of contexts and of their answers, `stop` behind each."""
     family: Any = model.family
     encoder = family.encoder(model, EncodeSettings(max_length=1 << 30))  # nothing is cut
-    most, stop = _positions(model), encoder.chat.stop_text if terminator else ""
+    most = _positions(model)
     known: dict[tuple[str, ...], list[list[int]]] = {}
     contexts, answers, faults = [], [], []
     for row in asked:

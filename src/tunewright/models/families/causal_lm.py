@@ -90,7 +90,7 @@ class CausalLM(Plugin):
 
     def encoder(self, model: LoadedModel, settings: EncodeSettings) -> TextEncoder:
         """Text through the tokenizer's own template, or running text as it stands."""
-        return TextEncoder(Chat(model.tokenizer, settings.around, settings.opens), settings)
+        return TextEncoder(Chat(model.tokenizer, settings.around, settings.opens and model.opens), settings)
 
     def collate(self, model: LoadedModel, rows: Sequence[Encoded]) -> Batch:
         """Packed where the model was measured to keep rows apart, else padded."""
@@ -243,6 +243,13 @@ class RawTexts:
         every = [tuple(options) for options in answers]
         kinds = {options: self.continuation_ids(options) for options in dict.fromkeys(every)}
         ids = [plain_ids(self.model.tokenizer, context) for context in contexts]
+        for context, before, options in zip(contexts, ids, every, strict=True):
+            taken, most = len(before) + max(map(len, kinds[options])), _limit(self.model)
+            if taken > most:
+                raise UserError(
+                    f"A text takes {taken} tokens with what is asked behind it, and the model reads {most}: "
+                    f"'{context[:60]}...'. Give a shorter one."
+                )
         order = sorted(range(len(ids)), key=lambda index: ids[index])
         scores = score_ids(self.model, [ids[index] for index in order], [kinds[every[index]] for index in order])
         found = dict(zip(order, scores, strict=True))
