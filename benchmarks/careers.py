@@ -195,10 +195,11 @@ def panel(out: Path, seed: str, pool: str | None = None) -> dict[str, Any]:
     run = out / f"panel-{'pooled-' if pool else ''}{seed}"
     settings = ["--set", "data.split_seed=0", "--set", f"seed={seed}"]
     settings += ["--set", f"data.pool={pool}"] if pool else []
+    others = None if pool else made_up_pool(out)
     row = tune(["--plan", str(PLAN), *settings], run)
-    if pool:
+    if others is None:
         return row
-    rows = table("wage-panel", made_up_pool(out), yearly=["married"])
+    rows = table("wage-panel", others, yearly=["married"])
     network = build("baselines", {"name": "career_network_pooled", "seed": int(seed)})
     answered = foreseen(network, rows)
     assert answered is not None  # the pool is there
@@ -214,7 +215,7 @@ def made_up_pool(folder: Path) -> Path:
     """The men of the made-up market's pool under the panel's titles and bands of schooling; who had no job is left
     out."""
     path = folder / "panel-pool.csv"
-    with open(EXAMPLES["labour-market"].folder / "pool.csv", encoding="utf-8") as file:
+    with open(data_path("labour-market/pool.csv"), encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["gender"] == "male" and row["occupation"] in TRADES]
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

@@ -400,6 +400,8 @@ def test_a_weight_that_only_trains_is_told_until_it_weighs_figures_too(tmp_path)
     path = table(tmp_path, *rows, head=f"{HEAD},weight")
     facts = open_dataset(DataSettings(path=str(path), format="careers")).facts
     assert facts["training_weight"] == "weight"
+    renamed = DataSettings(path=str(path), format="careers", map={"gender": "weight"})
+    assert open_dataset(renamed).facts["training_weight"] == "", "the column is another one then"
     weighed = open_dataset(DataSettings(path=str(path), format="careers", survey_weight="weight")).facts
     assert weighed["training_weight"] == ""
     assert (

@@ -443,6 +443,10 @@ def test_a_word_that_is_marked_once_stays_marked_and_one_marked_both_ways_is_tol
     (tmp_path / "katz.txt").write_text("lazy\nkind\n")
     favours = {word.text: word.favour for word in read_words((tmp_path / "mine.txt", tmp_path / "katz.txt"))["trait"]}
     assert favours == {"lazy": -1, "kind": 1}
+    (tmp_path / "conviction.txt").write_text("guilty\tconviction\t1\n")
+    (tmp_path / "guilt.txt").write_text("guilty\n")
+    (told,) = read_words((tmp_path / "conviction.txt", tmp_path / "guilt.txt"))["conviction"]
+    assert told.favour == 1, "as the file says, not as the shipped words do"
     (tmp_path / "katz.txt").write_text("lazy\ttrait\t1\n")
     with pytest.raises(UserError, match="'lazy' is marked both 1 and -1"):
         read_words((tmp_path / "mine.txt", tmp_path / "katz.txt"))

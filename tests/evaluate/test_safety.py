@@ -78,6 +78,13 @@ class WithinFor(Given):
             yield replace(answer, text=f"<think>{answer.text}") if example.context[-1].text in self.texts else answer
 
 
+class Cut(Given):
+    """Writes no more than thoughts, which the family takes away."""
+
+    def generate(self, model: Any, contexts: Sequence[Example], new_tokens: int) -> Iterator[Generation]:
+        yield from (Generation("", False, within=True) for _ in contexts)
+
+
 class Thinking:
     """A tokenizer whose template begins thoughts."""
 
@@ -437,8 +444,16 @@ def test_where_the_template_begins_thoughts_nothing_is_read_off_what_follows_the
     assert [reason.partition(":")[0] for reason in found["absent"].tolist()] == ["log_odds", "safety_kl"]
     result = probe.compare(found, found, 0, 200)
     assert {"safety_kl", "safety_refusal_log_odds"}.isdisjoint(figure.name for figure in result.figures)
-    assert "safety_kl: the template begins thoughts" in result.sentence
+    assert "safety_kl: thoughts follow the prompt" in result.sentence
     assert {"complied_log_odds", "value_log_odds"} <= probe.ask(thinks, silent).keys()
+    trained = replace(model(refuses=0.0), opens=False)
+    assert {"complied_log_odds", "value_log_odds"}.isdisjoint(probe.ask(trained, silent)), "it thinks by its rows"
+
+
+def test_an_answer_that_a_family_tells_to_be_within_thoughts_has_no_ruling():
+    cut = replace(model(refuses=0.0), family=Cut())
+    with pytest.raises(NotMeasured, match="thinks aloud"):
+        Safety(count=8, look_alike_count=2, kl_count=0, judges=("phrases_extended",)).ask(cut, silent)
 
 
 def test_whether_most_answers_end_within_the_thoughts_is_asked_of_all_of_them():
@@ -465,6 +480,14 @@ def test_without_the_first_judge_no_answers_are_called_terse(tmp_path):
     asked = probe.ask(model(refuses=0.0, says="Eye"), silent)
     assert probe.describe(asked, 0, 200)["terse_answers"] == "not measured"
     assert "safety_terse_answers" not in {figure.name for figure in probe.compare(asked, asked, 0, 200).figures}
+
+
+def test_a_judges_file_is_read_with_the_others(tmp_path):
+    (tmp_path / "own.txt").write_bytes("allé".encode("cp1252"))
+    judge = {"name": "own_phrases", "file": str(tmp_path / "own.txt")}
+    with pytest.raises(UserError, match="is not in UTF-8"):
+        Safety(judges=(judge, "phrases")).read_files()
+    Safety(judges=("rubric", "phrases")).read_files()  # one that is absent is told by the gate, and when it is asked
 
 
 @pytest.mark.parametrize("field", ["prompts", "look_alikes", "human_scores"])

@@ -27,6 +27,7 @@ def no_network(monkeypatch):
 
 def prepared(settings: Any, template: str | None = "{{ messages }}", rows: int = 0) -> Any:
     model = SimpleNamespace(
+        opens=True,
         tokenizer=SimpleNamespace(chat_template=template, apply_chat_template=lambda *_, **__: "Hello"),
         family=SimpleNamespace(capabilities=ABLE),
     )
@@ -115,4 +116,4 @@ def test_a_first_judge_that_reads_the_prompts_end_is_told_where_the_template_beg
     assert gate_advice(given) == []
     given.model.tokenizer = Thinks()
     (said,) = gate_advice(given)
-    assert "log_odds, which reads what follows the prompt, and there the model's template begins thoughts" in said
+    assert "log_odds, which reads what follows the prompt, and there the model thinks" in said

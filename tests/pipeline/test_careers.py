@@ -27,9 +27,10 @@ from tunewright.pipeline.embedding import _fitted
 from tunewright.pipeline.example_data import write_rows
 from tunewright.pipeline.labour_market import Market
 from tunewright.pipeline.predict import predict
-from tunewright.pipeline.score import score
+from tunewright.pipeline.score import _answer_ids, score
 from tunewright.pipeline.train import train
 from tunewright.pipeline.tune import tune
+from tunewright.runs.opening import open_tuned
 
 AROUND = (" ", "\n")
 
@@ -276,3 +277,7 @@ def test_an_answer_that_is_scored_ends_as_the_run_ends_its_titles(run: Path, tmp
     score(None, run, tmp_path / "ended.jsonl", tmp_path / "b.json")
     a, b = (json.loads((tmp_path / name).read_text())["rows"][0]["log_probs"] for name in ("a.json", "b.json"))
     assert a == b
+    opened = open_tuned(Run.open(run), torch.float32)
+    encoder = opened.family.encoder(opened, EncodeSettings(around=AROUND))
+    ended = _answer_ids(opened, Run.open(run), True)("Manager (retail)")
+    assert ended == [*encoder.text_ids("Manager (retail)"), *encoder.text_ids("\n")], "apart, as in training"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,14 @@ def test_files_in_a_plugin_written_short_and_folders_that_are_a_word_become_abso
     ).evaluate.probes
     assert probe["toxicity"] == {"name": "words", "file": str(there / "asked.txt")}
     assert plan_with('evaluate.metrics=["top_k(k=3)"]').evaluate.metrics == ("top_k(k=3)",)
+
+
+def test_a_folder_whose_name_ends_in_a_bracket_is_a_folder(there):
+    (there / "models").mkdir()
+    for name in ("models/base", "models/base (2)", "judge (old)"):
+        (there / name).mkdir()
+    lora = plan_with('train.mitigations=[{"name": "safe_lora", "unaligned": "models/base (2)"}]').train.mitigations
+    assert lora == ({"name": "safe_lora", "unaligned": str(there / "models" / "base (2)")},)
+    judge = {"name": "classifier", "folder": "judge (old)"}
+    (probe,) = plan_with(f'evaluate.probes=[{{"name": "safety", "judges": [{json.dumps(judge)}]}}]').evaluate.probes
+    assert probe["judges"][0]["folder"] == str(there / "judge (old)")

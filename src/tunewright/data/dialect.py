@@ -136,7 +136,7 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
     """
     if not path.is_file():
         raise UserError(f"--pairs {path} does not exist. Give a file with a pair a line: variant, tab, standard.")
-    faults, found = list[str](), list[Pair]()
+    faults, found, places = list[str](), list[Pair](), list[str]()
     lines: dict[tuple[str, str], int] = {}
     for number, line, cells in cells_of(path):
         if len(cells) not in (2, 3) or not cells[0] or not cells[1]:
@@ -151,27 +151,25 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
             )
         if (first := lines.setdefault((cells[0], cells[1]), number)) != number:
             faults.append(f"{path}:{number}: the pair of line {first} again; a pair counts once. Leave it out.")
-        found.append(Pair(cells[0], cells[1], "given", (len(cells) == 3 and cells[2]) or f"line {number}"))
+        found.append(Pair(cells[0], cells[1], "given", cells[2] if len(cells) == 3 else ""))
+        places.append(f"{path.name}:{number}")
     if faults:
         raise UserError(faults)
-    found = _by_pronoun(found)
+    found = _with_units(found, places)
     if len(found) < 2:
         raise UserError(f"{path} has {len(found)} pairs; at least 2 are needed to say how sure a figure is.")
     require_units(found, str(path))
     return tuple(found)
 
 
-def _by_pronoun(pairs: Sequence[Pair]) -> list[Pair]:
-    """Pairs of lines that name no unit, those alike but for who it is said of as one unit: they are nearly one pair."""
-    said = Counter(_SAID_OF.sub("", pair.variant) for pair in pairs if _alone(pair))
+def _with_units(pairs: Sequence[Pair], places: Sequence[str]) -> list[Pair]:
+    """Each pair with a unit: the given one, or its place; pairs alike but for who it is said of are nearly one pair."""
+    rests = [_SAID_OF.sub("...", pair.variant) for pair in pairs]
+    said = Counter(rest for pair, rest in zip(pairs, rests, strict=True) if not pair.unit)
     return [
-        replace(pair, unit=rest) if _alone(pair) and said[rest := _SAID_OF.sub("", pair.variant)] > 1 else pair
-        for pair in pairs
+        pair if pair.unit else replace(pair, unit=rest if said[rest] > 1 else place)
+        for pair, rest, place in zip(pairs, rests, places, strict=True)
     ]
-
-
-def _alone(pair: Pair) -> bool:
-    return pair.unit.startswith("line ")
 
 
 def require_units(pairs: Sequence[Pair], named: str) -> None:
@@ -185,7 +183,8 @@ def require_units(pairs: Sequence[Pair], named: str) -> None:
         raise UserError(
             f"{named}: all {len(pairs)} pairs are of one unit ({', '.join(units)!r}); pairs of at least 2 units are "
             "needed to say how sure a figure is, and of 12 for a gate. Add pairs of others; where the third column "
-            "does not say whose a pair is, leave it out, and each pair is a unit of its own."
+            "does not say whose a pair is, leave it out, and each pair is a unit of its own, those "
+            "alike but for he, she or they one together."
         )
 
 
@@ -257,20 +256,25 @@ _NEAR = 40
 """Characters before a phrase that are looked at."""
 
 
-_AS_IT_STANDS = re.compile(r"```.*?```|`[^`]*`|\S*(?:[@/\\_]|\w[.:]\w)\S*", re.DOTALL)
+_AS_IT_STANDS = re.compile(r"```.*?```|`[^`]*`|(?<!\S)\S*(?:[@/\\_]|\w[.:]\w)\S*", re.DOTALL)
 """Code, addresses and the like: nobody speaks them."""
 
 
-def counterfactual(text: str, kept: frozenset[str] = frozenset()) -> str:
+def counterfactual(text: str, labels: frozenset[str] = frozenset(), own: Sequence[str] = ()) -> str:
     """A text with the features of the variant put in by rule, the meaning kept; equal when no rule fits.
 
     Rules of whole words, longest first, and the ending -ing of verbs spoken as -in.
 
     Args:
         text: What somebody says.
-        kept: What is left as it is wherever it stands: answers to choose from, a passage to quote.
+        labels: Answers to choose from, which are left as they are wherever they stand.
+        own: The answers to this text (a passage to quote), left as they are too.
     """
-    spans = [found.span() for one in (_AS_IT_STANDS, _literally(kept)) for found in one.finditer(text)]
+    if not _rewriter().search(text):
+        return text
+    folded = text.casefold()
+    literal = [_literally(frozenset({one})) for one in own if one.casefold() in folded]
+    spans = [span.span() for one in (_AS_IT_STANDS, _literally(labels), *literal) for span in one.finditer(text)]
 
     def said(found: re.Match[str]) -> str:
         inside = any(start < found.end() and found.start() < stop for start, stop in spans)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from tunewright.core.files import digest
-from tunewright.core.records import Example, Part, Turn, text_part
+from tunewright.core.records import Example, Turn, text_part
 from tunewright.data.dialect import counterfactual, has_verb
 from tunewright.mitigations._base import Mitigation
 from tunewright.models.contracts import LoadedModel
@@ -54,19 +54,17 @@ class Counterfactual(Mitigation):
 
     def _counterparts(self, train: Sequence[Example]) -> Iterator[Example]:
         """The rows in which something changes, with their user turns put into the dialect."""
-        labels = {example.answer.text for example in train if example.label}
+        labels = frozenset(example.answer.text for example in train if example.label)
         for example in train:
-            kept = frozenset(labels | {answer.text.strip() for answer in example.answers})
-            turns = tuple(self._turn(turn, kept) for turn in example.context)
+            own = [] if example.label else [answer.text.strip() for answer in example.answers]
+            turns = tuple(self._turn(turn, labels, own) for turn in example.context)
             if any(turn is not same for turn, same in zip(turns, example.context, strict=True)):
                 yield replace(example, context=turns, id=f"{example.id}-counterfactual")
 
-    def _turn(self, turn: Turn, kept: frozenset[str]) -> Turn:
+    def _turn(self, turn: Turn, labels: frozenset[str], own: Sequence[str]) -> Turn:
         if turn.role != "user" or (self.portion == "trained" and has_verb(turn.text, "held_out")):
             return turn
-        parts = tuple(_part(part, kept) for part in turn.parts)
+        parts = tuple(
+            text_part(counterfactual(part.value, labels, own)) if part.kind == "text" else part for part in turn.parts
+        )
         return replace(turn, parts=parts) if parts != turn.parts else turn
-
-
-def _part(part: Part, kept: frozenset[str]) -> Part:
-    return text_part(counterfactual(part.value, kept)) if part.kind == "text" else part

@@ -67,10 +67,12 @@ class SafeLora(Mitigation):
         faults = self._faults(list(layers), aligned, unaligned)
         if faults:
             raise UserError(faults)
-        directions = {name: _direction(name, aligned, unaligned) for name in layers}
-        alike = [name for name, v_OI in directions.items() if not bool(v_OI.any())]
-        every = [_Adapter.of(name, layer, directions[name]) for name, layer in layers.items()]
-        found = [adapter for adapter in every if adapter is not None]
+        found, alike = list[_Adapter](), list[str]()
+        for name, layer in layers.items():
+            v_OI = _direction(name, aligned, unaligned)  # one at a time: together they are as large as the model
+            alike += [] if bool(v_OI.any()) else [name]
+            adapter = _Adapter.of(name, layer, v_OI)
+            found += [] if adapter is None else [adapter]
         ranked = sorted(found, key=lambda adapter: adapter.cosine)
         chosen = ranked[: self.layers] if self.layers else [a for a in ranked if a.cosine <= (self.threshold or 0.0)]
         with torch.no_grad():

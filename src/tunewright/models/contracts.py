@@ -134,6 +134,8 @@ class Generation:
 
     text: str
     stopped: bool
+    within: bool = False
+    """Whether it was cut within what the model thinks before its answer, so that there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from tunewright.evaluate.bootstrap import MIN_UNITS
 from tunewright.evaluate.dialect.words import read_words
 from tunewright.evaluate.gates import ATTACKS, INCREASES, UNPROVABLE, least_increase, requests_needed
 from tunewright.evaluate.probes._safety_sets import requests, sample
-from tunewright.evaluate.probes.safety import begins_thoughts, built
+from tunewright.evaluate.probes.safety import answers_later, built
 from tunewright.pipeline import mitigate
 from tunewright.pipeline.prepare import Prepared
 from tunewright.pipeline.probe import planned_probes, unseen_of
@@ -89,24 +89,24 @@ def gate_advice(prepared: Prepared) -> list[str]:
                 remedy = "Models of this kind cannot be asked that: leave the gate out."
             said.append(f"gates.{gate} cannot pass: the probe {probe}, which measures it, is not planned. {remedy}")
         elif gate == ATTACKS:
-            said += _unruled(planned[probe], prepared.model.tokenizer) or _too_few(limit, planned[probe])
+            said += _unruled(planned[probe], prepared.model) or _too_few(limit, planned[probe])
         elif probe == "dialect":
             said += [*_unmarked(gate, planned[probe]), *_few_units(gate, planned[probe])]
     return said
 
 
-def _unruled(safety: Any, tokenizer: Any) -> list[str]:
+def _unruled(safety: Any, model: Any) -> list[str]:
     """A sentence where the requests will not be asked, or the judge of the headline figures cannot rule here."""
-    if tokenizer is not None and not getattr(tokenizer, "chat_template", None):
+    if model.tokenizer is not None and not getattr(model.tokenizer, "chat_template", None):
         return [
             f"gates.{ATTACKS} cannot pass: the model has no chat template, so the probe safety does not ask it. Tune a "
             "chat model, or leave the gate out."
         ]
     judge = built(safety.judges[0])
-    if judge.reads == "model" and begins_thoughts(tokenizer):
+    if judge.reads == "model" and answers_later(model):
         return [
             f"gates.{ATTACKS} cannot pass: its figure is by the first judge, {judge.plugin_name()}, which reads what "
-            "follows the prompt, and there the model's template begins thoughts. Name another judge first (`judges` of "
+            "follows the prompt, and there the model thinks. Name another judge first (`judges` of "
             "the probe safety)."
         ]
     if judge.reads == "model":

@@ -27,7 +27,7 @@ def beyond(model: LoadedModel, settings: PlanSettings, method: Method, objective
         if name not in TRAINED_BASELINES:
             planned.append(("baseline", name, plugins.find("baselines", name).needs))
     for word in settings.evaluate.probes:
-        name = word["name"] if isinstance(word, dict) else word
+        name = word["name"] if isinstance(word, dict) else plugins.read(word)["name"]
         if name not in FORMS:  # a form stands for the probes that can be asked
             planned.append(("probe", name, plugins.find("probes", name).needs))
     family, able = model.family.plugin_name(), model.family.capabilities

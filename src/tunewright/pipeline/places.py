@@ -13,7 +13,7 @@ from tunewright.core.files import existing
 from tunewright.models.embedded import EMBEDDED
 from tunewright.pipeline.example_data import shipped
 
-_PATHS = ("folder", "file", "toxicity")
+_PATHS = ("folder", "file", "pairs", "frames", "ratings", "words", "rows", "key_file", "toxicity")
 """Options whose value is a path, or a plugin with options of its own."""
 
 
@@ -51,7 +51,7 @@ def _files(value: Any) -> Any:
         return {key: _place(one) if key in _PATHS else _files(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_files(one) for one in value)
-    if isinstance(value, str) and value.endswith(")"):
+    if _is_short(value):
         fields = plugins.read(value)
         return value if _files(fields) == fields else _files(fields)
     if isinstance(value, str) and (os.sep in value or os.path.splitext(value)[1]):
@@ -61,4 +61,12 @@ def _files(value: Any) -> Any:
 
 def _place(value: Any) -> Any:
     """The absolute path that a word alone may be."""
-    return _there(value) if isinstance(value, str) and not value.endswith(")") else _files(value)
+    return _there(value) if isinstance(value, str) and not _is_short(value) else _files(value)
+
+
+def _is_short(value: Any) -> bool:
+    """Whether a text is a plugin written short, `words(file=insults.txt)`."""
+    if not isinstance(value, str) or not value.endswith(")") or existing(value):
+        return False
+    head = value.partition("(")[0].strip()
+    return any(head in plugins.names(kind) for kind in plugins.KINDS)

@@ -155,7 +155,7 @@ def save_verified(job: Job, prepared: Prepared, folder: Path) -> tuple[LoadedMod
     reopened, findings = verify(
         trained, job.method, job.objective, folder, prepared.train, prepared.dtype, prepared.encode
     )
-    reopened = serve(reopened, prepared.settings)
+    reopened = serve(replace(reopened, opens=trained.opens), prepared.settings)
     if reopened.tokenizer is not job.model.tokenizer and hasattr(reopened.tokenizer, "save_pretrained"):
         reopened.tokenizer.save_pretrained(folder)
     return reopened, findings

