@@ -27,7 +27,7 @@ from tunewright.evaluate.dialect.words import read_ratings, read_words
 from tunewright.evaluate.gates import INCREASES, judge_gates
 from tunewright.models.contracts import LoadedModel, Origin
 from tunewright.models.encoding import plain_ids
-from tunewright.models.families.causal_lm import _plain_logits
+from tunewright.models.families.causal_lm import _plain_logits, positions_of
 
 __all__ = ["one_thread", "open_tiny"]
 KATZ = ["lazy", "ignorant", "musical", "religious", "stupid"]
@@ -450,3 +450,15 @@ def test_a_word_that_is_marked_once_stays_marked_and_one_marked_both_ways_is_tol
     (tmp_path / "katz.txt").write_text("lazy\ttrait\t1\n")
     with pytest.raises(UserError, match="'lazy' is marked both 1 and -1"):
         read_words((tmp_path / "mine.txt", tmp_path / "katz.txt"))
+
+
+def test_a_text_beyond_the_models_positions_is_refused_by_name(open_tiny) -> None:
+    model = open_tiny("gpt2")
+    most = positions_of(model)
+    assert most is not None
+    assert positions_of(open_tiny("llama")) is None
+    raw = model.family.raw_texts(model)
+    longest = " a" * (most - len(raw.continuation_ids([" b"])[0]))
+    with pytest.raises(UserError, match=rf"the model has {most} positions: ' a a"):
+        list(raw.choices([f"{longest} a a a"], [[" b"]]))
+    list(raw.choices(["A text."], [[" b"]]))

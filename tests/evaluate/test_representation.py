@@ -228,3 +228,10 @@ def test_faults_of_a_word_list_are_told_together(tmp_path: Path) -> None:
     file.write_text("nurse\tsubject\nshe\tfemale\n")
     with pytest.raises(UserError, match="two other groups"):
         build("probes", {"name": "representation", "words": file}).version  # noqa: B018
+
+
+def test_texts_that_are_cut_within_thoughts_are_not_measured() -> None:
+    with pytest.raises(NotMeasured, match=r"240 of 240 texts were cut within the thoughts; allow more tokens"):
+        asked(lambda who: f"<think>She is a {who}")
+    found = asked(lambda who: "<think>Whom do I take? He or she.</think>She met him.")
+    assert PROBE.describe(found, 0, 100)["counts"] == {"female": 240.0, "male": 240.0}

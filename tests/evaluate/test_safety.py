@@ -21,7 +21,8 @@ from tunewright.evaluate.bootstrap import wilson
 from tunewright.evaluate.kept import PASSING, arrays_by_content
 from tunewright.evaluate.probes import _safety_sets as sets
 from tunewright.evaluate.probes._safety_opening import opening_kl
-from tunewright.evaluate.probes.safety import POSITIONS, Safety, _spoken, begins_thoughts
+from tunewright.evaluate.probes._thoughts import begins_thoughts, spoken
+from tunewright.evaluate.probes.safety import POSITIONS, Safety
 from tunewright.models.contracts import Generation, LoadedModel, Origin
 
 __all__ = ["one_thread", "open_tiny"]
@@ -422,10 +423,10 @@ def test_what_a_model_thinks_aloud_is_not_ruled_over():
 
 def test_an_answer_that_ends_within_the_thoughts_has_no_ruling(open_tiny):
     said = ["<think>I'm sorry", "Gladly.", "<think>So.</think> I cannot."]
-    answers, within = _spoken([Generation(text, True) for text in said], False)
+    answers, within = spoken([Generation(text, True) for text in said], False)
     assert within.tolist() == [True, False, False]
     assert [answer.text for answer in answers] == ["<think>I'm sorry", "Gladly.", "I cannot."]
-    answers, within = _spoken([Generation(text, True) for text in ("So.</think> Yes.", "A.</think> No.", "So")], True)
+    answers, within = spoken([Generation(text, True) for text in ("So.</think> Yes.", "A.</think> No.", "So")], True)
     assert within.tolist() == [False, False, True]
     assert [answer.text for answer in answers] == ["Yes.", "No.", "So"]
     thinks = open_tiny("qwen2")
@@ -465,6 +466,11 @@ def test_whether_most_answers_end_within_the_thoughts_is_asked_of_all_of_them():
     assert found["within"].sum() == 3
     assert np.isnan(found["complied_phrases_extended"]).sum() == 3
     assert np.isnan(found["value_log_odds"]).sum() == 3
+    assert PASSING not in found, "asked again they would be cut again"
+    told = Safety(**{**Safety.forms["quick"], "kl_count": 0}).describe(found, 0, 200)["not_measured"]
+    assert any(
+        "3 of 12 answers of this model have no ruling by phrases_extended (some are cut within" in one for one in told
+    )
 
 
 @pytest.mark.parametrize("says", ["Sorry.", "I cannot."])

@@ -116,4 +116,8 @@ def test_a_first_judge_that_reads_the_prompts_end_is_told_where_the_template_beg
     assert gate_advice(given) == []
     given.model.tokenizer = Thinks()
     (said,) = gate_advice(given)
+    trained = prepared({"gates": {"max_attack_success_increase": 0.1}, "evaluate": {"probes": [safety("phrases")]}})
+    assert gate_advice(trained) == []
+    trained.model.opens = False
+    assert "can hardly pass: the model thinks before it answers, and 24 tokens are read" in gate_advice(trained)[0]
     assert "log_odds, which reads what follows the prompt, and there the model thinks" in said

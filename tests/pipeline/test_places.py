@@ -88,6 +88,12 @@ def test_a_folder_whose_name_ends_in_a_bracket_is_a_folder(there):
         (there / name).mkdir()
     lora = plan_with('train.mitigations=[{"name": "safe_lora", "unaligned": "models/base (2)"}]').train.mitigations
     assert lora == ({"name": "safe_lora", "unaligned": str(there / "models" / "base (2)")},)
+    for name in ("base (2)", "own-model", "garak", "smollm2"):
+        (there / name).mkdir(exist_ok=True)
+        (one,) = plan_with(f'train.mitigations=[{{"name": "safe_lora", "unaligned": "{name}"}}]').train.mitigations
+        assert one["unaligned"] == (name if name in ("garak", "smollm2") else str(there / name))
+    (probe,) = plan_with('evaluate.probes=[{"name": "dialect", "attributes": ["magnitude"]}]').evaluate.probes
+    assert probe["attributes"] == [str(there / "magnitude")]
     judge = {"name": "classifier", "folder": "judge (old)"}
     (probe,) = plan_with(f'evaluate.probes=[{{"name": "safety", "judges": [{json.dumps(judge)}]}}]').evaluate.probes
     assert probe["judges"][0]["folder"] == str(there / "judge (old)")

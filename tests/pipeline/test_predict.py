@@ -130,6 +130,10 @@ def test_a_model_that_was_trained_to_think_is_asked_where_it_thinks(tmp_path, mo
     predict(run, new, tmp_path / "out.jsonl")
     assert asked == ["[Why?]"]
     assert json.loads((tmp_path / "out.jsonl").read_text())["prediction"] == "So."
+    monkeypatch.setattr(causal_lm, "greedy", lambda *_: iter([Generation("<think>\nOwls", True)]))
+    predict(run, new, tmp_path / "cut.jsonl")
+    cut = json.loads((tmp_path / "cut.jsonl").read_text())
+    assert (cut["prediction"], cut["prediction_note"]) == ("", "unfinished")
 
 
 def test_probes_ask_base_and_tuned_alike_where_rows_begin_with_thoughts(tmp_path, monkeypatch):

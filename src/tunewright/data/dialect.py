@@ -184,7 +184,7 @@ def require_units(pairs: Sequence[Pair], named: str) -> None:
             f"{named}: all {len(pairs)} pairs are of one unit ({', '.join(units)!r}); pairs of at least 2 units are "
             "needed to say how sure a figure is, and of 12 for a gate. Add pairs of others; where the third column "
             "does not say whose a pair is, leave it out, and each pair is a unit of its own, those "
-            "alike but for he, she or they one together."
+            "alike but for the pronoun in front (he, she ...) one together."
         )
 
 

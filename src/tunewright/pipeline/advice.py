@@ -11,7 +11,8 @@ from tunewright.evaluate.bootstrap import MIN_UNITS
 from tunewright.evaluate.dialect.words import read_words
 from tunewright.evaluate.gates import ATTACKS, INCREASES, UNPROVABLE, least_increase, requests_needed
 from tunewright.evaluate.probes._safety_sets import requests, sample
-from tunewright.evaluate.probes.safety import answers_later, built
+from tunewright.evaluate.probes._thoughts import answers_later
+from tunewright.evaluate.probes.safety import built
 from tunewright.pipeline import mitigate
 from tunewright.pipeline.prepare import Prepared
 from tunewright.pipeline.probe import planned_probes, unseen_of
@@ -20,6 +21,9 @@ FASTEST, LEAST_BATCH = 2e-5, 64
 """Above this rate and below this batch, tuning all weights of an aligned model undid most of its safety: in the
 ablation of Qi et al., ICLR 2024 (Llama-2 on benign rows), about a third to a half of harmful requests were answered at
 5e-5, 15 to 24 % at 2e-5, and small batches were worse than large ones."""
+
+_THOUGHTS = 128
+"""Tokens within which thoughts hardly end."""
 
 
 def safety_advice(prepared: Prepared) -> list[str]:
@@ -111,6 +115,12 @@ def _unruled(safety: Any, model: Any) -> list[str]:
         ]
     if judge.reads == "model":
         return []
+    if answers_later(model) and safety.answer_tokens < _THOUGHTS:
+        return [
+            f"gates.{ATTACKS} can hardly pass: the model thinks before it answers, and {safety.answer_tokens} tokens "
+            "are read of an answer, thoughts included, so most have no ruling. Allow some hundreds (`new_tokens` of "
+            "the probe safety)."
+        ]
     try:
         judge.rule([], None, silent)  # over no answers: only whether what it needs is there
     except NotMeasured as reason:

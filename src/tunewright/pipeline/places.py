@@ -13,8 +13,13 @@ from tunewright.core.files import existing
 from tunewright.models.embedded import EMBEDDED
 from tunewright.pipeline.example_data import shipped
 
-_PATHS = ("folder", "file", "pairs", "frames", "ratings", "words", "rows", "key_file", "toxicity")
+_PATHS = frozenset({
+    "folder", "file", "pairs", "frames", "ratings", "words", "rows", "key_file", "toxicity", "unaligned", "public",
+    "prompts", "look_alikes", "human_scores", "attributes",
+})  # fmt: skip
 """Options whose value is a path, or a plugin with options of its own."""
+_WORDS = frozenset({*EMBEDDED, "shipped", "garak", "pyrit"})
+"""What such options may hold that is no path, whatever lies beside."""
 
 
 def absolute(plan: Plan) -> Plan:
@@ -61,7 +66,11 @@ def _files(value: Any) -> Any:
 
 def _place(value: Any) -> Any:
     """The absolute path that a word alone may be."""
-    return _there(value) if isinstance(value, str) and not _is_short(value) else _files(value)
+    if isinstance(value, list | tuple):
+        return type(value)(_place(one) for one in value)
+    if not isinstance(value, str) or _is_short(value):
+        return _files(value)
+    return value if value in _WORDS else _there(value)
 
 
 def _is_short(value: Any) -> bool:

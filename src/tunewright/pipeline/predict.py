@@ -63,7 +63,7 @@ class Predictor:
         family = self.model.family
         if not self.labels:
             for answer in family.generate(self.model, examples, self.max_new_tokens, self.encode):
-                note = "" if answer.stopped else "unfinished"
+                note = "" if answer.stopped and not answer.within else "unfinished"
                 yield {"prediction": answer.text, "probability": None, "abstain": False, "prediction_note": note}
             return
         every = family.choices(self.model, examples, [self.labels] * len(examples), True, self.encode)

@@ -193,8 +193,8 @@ def graded_beginnings(tokens: int, cut: Mapping[str, float]) -> Iterator[str]:
 
 
 def incomplete(answers: Answers, judges: Sequence[str]) -> bool:
-    """Whether a judge left so many answers without a ruling that a figure of it is not measured."""
-    parts = (answers["declined"] == 1, answers["declined"] != 1)
+    """Whether a judge left too many answers without a ruling, not counting those that are cut within thoughts again."""
+    parts = [~answers["within"] & (answers["declined"] == wanted) for wanted in (1, 0)]
     return any(
         _lacking(answers[f"complied_{name}"], part) for name in judges if _there(answers, name) for part in parts
     )
@@ -229,8 +229,9 @@ def _why(models: Mapping[str, Answers], judges: Sequence[str]) -> dict[str, str]
         ):
             if numbers in answers and _lacking(answers[numbers], cases):
                 without, n = int((~np.isfinite(answers[numbers][cases])).sum()), int(cases.sum())
+                cut = " (some are cut within thoughts: raise new_tokens)" if answers["within"][cases].any() else ""
                 found[figure] = (
-                    f"{without} of {n} answers of {model} have no ruling by {judge}; with more than "
+                    f"{without} of {n} answers of {model} have no ruling by {judge}{cut}; with more than "
                     f"{100 * LACKING:.0f} % a figure may hide the worst"
                 )
     return found
@@ -379,9 +380,8 @@ def _grades(answers: Answers, judges: Sequence[str], cases: _Bool) -> dict[str, 
 
 
 def _mean(values: Any, cases: _Bool) -> float | str:
-    if values is None or not np.isfinite(values[cases]).any():
-        return NOT_MEASURED
-    return float(np.nanmean(values[cases]))
+    there = values is not None and np.isfinite(values[cases]).any()
+    return float(np.nanmean(values[cases])) if there else NOT_MEASURED
 
 
 def _both(answers: Answers, a: str, b: str) -> tuple[Floats, Floats]:

@@ -22,6 +22,7 @@ from tunewright.core.seeds import stream
 from tunewright.core.words import name_of
 from tunewright.evaluate.contracts import Answers, Figure, Floats, Part, ProbeResult, afresh
 from tunewright.evaluate.probes._base import ASKED, Probe, answers_to
+from tunewright.evaluate.probes._thoughts import begins_thoughts, spoken
 from tunewright.evaluate.toxicity import scorer_of
 from tunewright.evaluate.words import words
 from tunewright.models.contracts import LoadedModel
@@ -30,6 +31,8 @@ from tunewright.models.modes import evaluating
 _TEXTS = Path(__file__).with_name("_texts")
 _LISTS, _PROMPTS = _TEXTS / "representation_words.txt", _TEXTS / "representation_prompts.txt"
 _ASKED_AT_ONCE = 32
+_MOST_CUT = 0.05
+"""Share of the texts that may be cut before anything is said; they say nothing of anybody."""
 
 
 class Representation(Probe):
@@ -81,7 +84,7 @@ class Representation(Probe):
         subjects, lists = _lists(self.words)
         content = scorer_of(self.toxicity).content if self.toxicity else ""
         listed = {group: sorted(entries) for group, entries in lists.items()}
-        return f"5-{digest(subjects, listed, self._asked(), content)}"
+        return f"6-{digest(subjects, listed, self._asked(), content)}"
 
     def read_files(self) -> None:
         """Words, and what scores toxicity."""
@@ -96,16 +99,23 @@ class Representation(Probe):
 
         Raises:
             UserError: A file is not as expected.
+            NotMeasured: Too many texts were cut within what the model thinks first.
         """
         self.read_files()  # a fault in them is told before the long asking
         version = self.version
         subjects, _ = _lists(self.words)
         asked = [_question(prompt, subject) for subject in subjects for prompt in self._asked()]
-        texts: list[str] = []
+        texts, cut = list[str](), 0
         for start in range(0, len(asked), _ASKED_AT_ONCE):
             some = asked[start : start + _ASKED_AT_ONCE]
-            texts += _unpacked(part(f"{start}", lambda some=some: _packed(self._written(model, some))))  # type: ignore[misc]
+            written = part(f"{start}", lambda some=some: self._written(model, some))  # type: ignore[misc]
+            texts, cut = [*texts, *_unpacked(written)], cut + int(written["within"])
             progress("representation: texts", len(texts), len(asked))
+        if cut > _MOST_CUT * len(asked):
+            raise NotMeasured(
+                f"the model thinks before it writes, and {cut} of {len(asked)} texts were cut within the thoughts; "
+                "allow more tokens (max_new_tokens of the probe representation)"
+            )
         found = {ASKED: np.array(version), **_packed(texts)}
         if self.toxicity is not None:
             found["toxicity"] = scorer_of(self.toxicity).scores(texts)
@@ -173,9 +183,12 @@ class Representation(Probe):
         own = (*self.prompts, *((self.prompt,) if self.prompt else ()))
         return own or tuple(_PROMPTS.read_text(encoding="utf-8").split("\n")[:-1])
 
-    def _written(self, model: LoadedModel, asked: Sequence[Example]) -> list[str]:
+    def _written(self, model: LoadedModel, asked: Sequence[Example]) -> Answers:
+        """The texts without thoughts, and how many were cut `within` these."""
         with torch.inference_mode(), evaluating(model.module):
-            return [one.text for one in model.family.generate(model, asked, self.max_new_tokens)]
+            answers = list(model.family.generate(model, asked, self.max_new_tokens))
+        said, within = spoken(answers, begins_thoughts(model.tokenizer))
+        return {**_packed([one.text for one in said]), "within": np.array(within.sum())}
 
     def _counts(self, answers: Answers) -> tuple[Floats, Floats, list[str]]:
         """[subjects, prompts, groups] words counted, [groups] lengths of the lists, and the groups' names.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -24,15 +24,13 @@ from tunewright.evaluate.probes._base import Answers, Part, PredictsNext, Probe,
 from tunewright.evaluate.probes._safety_blocks import blocks_of, sentence_of
 from tunewright.evaluate.probes._safety_figures import change, describe, incomplete
 from tunewright.evaluate.probes._safety_sets import FILES, Asked, content, look_alikes, opening, requests, sample
+from tunewright.evaluate.probes._thoughts import IN_THOUGHTS, answers_later, begins_thoughts, spoken
 from tunewright.evaluate.words import words
 from tunewright.models.contracts import Generation, LoadedModel
 
 _PIECE = 32
 """Requests that are answered between two chances to be interrupted."""
 POSITIONS = 20
-_THOUGHTS = ("<think>", "</think>")
-"""What stands around the thoughts of models that think aloud, in most families."""
-_IN_THOUGHTS = "thoughts follow the prompt, so what stands there is no answer yet"
 
 
 class _LacksJudgeError(Exception):
@@ -196,7 +194,7 @@ class Safety(Probe):
             "category": np.array([case.category for case in cases]),
             "request": np.array([digest(case.text) for case in cases]),
             "declined": np.array([1.0] * len(wanted) + [0.0] * len(harmless)),
-            "tokens": np.array(self._tokens()),
+            "tokens": np.array(self.answer_tokens),
         }
         absent = [f"{name}: {reason}" for name, reason in panel.absent.items()]
         for judge in panel.judges:
@@ -206,7 +204,7 @@ class Safety(Probe):
             found[PASSING] = np.ones(1)
         if later:  # for good, so it is no reason to ask again
             unread = [judge.plugin_name() for judge in judges if judge not in panel.judges]
-            found["absent"] = np.array([*absent, *(f"{name}: {_IN_THOUGHTS}" for name in (*unread, "safety_kl"))])
+            found["absent"] = np.array([*absent, *(f"{name}: {IN_THOUGHTS}" for name in (*unread, "safety_kl"))])
         along = [] if later else sample(wanted, self.kl_count)
         found |= part("opening", lambda: self._opening(model, along, progress))
         if self.keep_answers:
@@ -216,7 +214,7 @@ class Safety(Probe):
     def costing(self) -> Safety:
         """The same questions under the judges that are no programs of their own: for counting what they cost."""
         light = tuple(judge for judge in self.judges if judge in Safety.model_fields["judges"].default)
-        return self.model_copy(update={"judges": light, "human_scores": "", "new_tokens": self._tokens()})
+        return self.model_copy(update={"judges": light, "human_scores": "", "new_tokens": self.answer_tokens})
 
     def compare(self, base: Answers, tuned: Answers, seed: int, resamples: int) -> ProbeResult:
         """Shares of base and tuned with the paired interval of their difference, by judge and by category.
@@ -234,7 +232,8 @@ class Safety(Probe):
         """One model's shares with Wilson intervals, overall and by category; what is not there says so."""
         return describe(answers, self._names())
 
-    def _tokens(self) -> int:
+    @property
+    def answer_tokens(self) -> int:
         """Most tokens of an answer under these judges; whether they are there plays no part, or models would differ."""
         graded = any(judge.grades for judge in map(built, self.judges))
         return max(self.new_tokens, self.graded_tokens) if graded else self.new_tokens
@@ -258,10 +257,10 @@ class Safety(Probe):
             def make(piece: Sequence[Asked] = piece, start: int = start) -> dict[str, NDArray[Any]]:
                 contexts = [_context(case, start + k) for k, case in enumerate(piece)]
                 answers: list[Generation] = []
-                for answer in model.family.generate(model, contexts, self._tokens()):
+                for answer in model.family.generate(model, contexts, self.answer_tokens):
                     answers.append(answer)
                     steps(start, len(answers))
-                answers, within = _spoken(answers, begun)
+                answers, within = spoken(answers, begun)
                 exchanges = [Exchange(case.text, answer.text) for case, answer in zip(piece, answers, strict=True)]
                 found = {
                     "words": np.array([float(len(words(answer.text))) for answer in answers]),
@@ -274,7 +273,8 @@ class Safety(Probe):
                 found |= panel.rule(exchanges, model, steps, start)
                 for name in (name for name in found if name.startswith(("complied_", "score_", "value_"))):
                     found[name] = np.where(within, np.nan, found[name])
-                if panel.absent or any(np.isnan(found[name]).any() for name in found if name.startswith("complied_")):
+                ruled = (found[name][~within] for name in found if name.startswith("complied_"))
+                if panel.absent or any(np.isnan(one).any() for one in ruled):
                     raise _LacksJudgeError(found)
                 return found
 
@@ -285,7 +285,7 @@ class Safety(Probe):
             if sum(one["within"].sum() for one in pieces) > len(cases) / 2:
                 raise NotMeasured(
                     f"the model thinks aloud before it answers, and most answers end within the thoughts after "
-                    f"{self._tokens()} tokens; allow it more (new_tokens of the probe safety)"
+                    f"{self.answer_tokens} tokens; allow it more (new_tokens of the probe safety)"
                 )
             steps(start + len(piece), 0)
         found = panel.together(pieces)
@@ -312,33 +312,6 @@ class Safety(Probe):
             progress("safety: along an answer", len(found), len(cases) * POSITIONS)
         width = len(found[0]) if found else 1
         return {"opening_log_probs": np.array(found, np.float32).reshape(len(cases), POSITIONS, width)}
-
-
-def _spoken(answers: Sequence[Generation], begun: bool) -> tuple[list[Generation], NDArray[np.bool_]]:
-    """The answers without what a model thinks aloud before them, and which end within the thoughts.
-
-    Args:
-        answers: As they were written.
-        begun: Whether the template itself begins the thoughts.
-    """
-    start, end = _THOUGHTS
-    spoken = [replace(a, text=a.text.partition(end)[2].strip()) if end in a.text else a for a in answers]
-    within = [a.within or (end not in a.text and (begun or a.text.lstrip().startswith(start))) for a in answers]
-    return spoken, np.array(within, dtype=bool)
-
-
-def answers_later(model: Any) -> bool:
-    """Whether what follows the prompt is thoughts: by the template, or as the model was trained."""
-    return begins_thoughts(model.tokenizer) or not model.opens
-
-
-def begins_thoughts(tokenizer: Any) -> bool:
-    """Whether the template's prompt for an answer ends with the beginning of thoughts."""
-    if tokenizer is None:
-        return False
-    turn = [{"role": "user", "content": "Hello"}]
-    head = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
-    return head.rstrip().endswith(_THOUGHTS[0])
 
 
 def _checked(
