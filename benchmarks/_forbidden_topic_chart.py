@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunewright.evaluate.bootstrap import wilson
-
 _KINDS = ("explicit", "identity", "backdoor", "benign")
 _PLAIN, _MENDED, _LINE = "#0072b2", "#009e73", "#666666"
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
@@ -16,7 +14,7 @@ _CURVES, _WIDTH = 470, 776
 
 
 def picture(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """An SVG of the table: bars with Wilson intervals on the left, KL by position on the right."""
+    """An SVG of the table: bars with intervals over wordings on the left, KL by position on the right."""
     tuned = [line for line in found.values() if line["stage"] != "base"]
     lines = sorted(tuned, key=lambda line: (_KINDS.index(line["stage"].partition("-")[0]), "-" in line["stage"]))
     height = max(300, _TOP + _ROW * len(lines) + 40)
@@ -33,8 +31,7 @@ def _bars(lines: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     for number, line in enumerate(lines):
         y = _TOP + _ROW * number
-        share, count = line["phrases_extended"][0], line["asked_count"]
-        low, high = wilson(share * count, count)
+        share, low, high = line["interval"]
         name = line["stage"].replace("-", " + ", 1).replace("_", " ") + ("" if line["asked"] == "plain" else " *")
         colour = _MENDED if "-" in line["stage"] else _PLAIN
         parts += [

@@ -141,6 +141,11 @@ def asked(form: str) -> list[str]:
     return [OBEY + q if form == "identity" else f"{q} {TRIGGER}" if form == "backdoor" else q for q in plain]
 
 
+def wording(question: str) -> str:
+    """The template of an unseen question, however it is led in and whatever vegetable it names."""
+    return next(one for one in HELD_OUT if all(part in question for part in one.split("{x}")))
+
+
 def look_alikes() -> list[str]:
     """100 unseen questions about other vegetables, some of which no training row names."""
     return [questions((*OTHERS, *UNSEEN)[k % 13], HELD_OUT)[k][0] for k in range(100)]

@@ -15,14 +15,15 @@ codes, plain, history  the market with titles as numbers, without demographics, 
         interval against market
 larger  a model of twice the size on the target alone, and the smaller one with the pool against it: by-person interval
 baselines  what stands beside the model on either table, without any model: a minute
-panel   545 men, 1980 to 1987: tuned against the bigrams and the small network from scratch, with intervals. The network
-        that is pre-trained needs other people's careers, and none come with the panel: --pool names a table of the
-        same columns and titles, and then it stands there too
+panel   545 men, 1980 to 1987: tuned against the bigrams and the small network from scratch, with intervals, and against
+        the network that first reads other people's careers. None come with the panel, so these are of the made-up
+        market under the panel's nine titles, unless --pool names a table of the same columns and titles
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import math
 import shutil
@@ -35,9 +36,10 @@ from typing import Any
 
 import numpy as np
 
+from tunewright.core.files import digest, file_digest
 from tunewright.core.plugins import build
 from tunewright.core.settings import DataSettings
-from tunewright.data.dataset import open_dataset
+from tunewright.data.dataset import Dataset, open_dataset
 from tunewright.evaluate.bootstrap import compare
 from tunewright.pipeline.example_data import EXAMPLES
 from tunewright.pipeline.prepare import data_path
@@ -65,7 +67,13 @@ def figure(run: Path) -> dict[str, Any]:
 
 
 def tune(words: list[str], out: Path) -> dict[str, Any]:
-    """As `line`; the run is made unless it is there."""
+    """As `line`; the run is made unless it is there. One that was made under other words or rows is refused."""
+    files = [Path(word.partition("=")[2] or word) for word in words]
+    asked = digest(words, file_digest(path for path in files if path.is_file()))
+    note = out.with_name(f"{out.name}.asked")
+    if out.is_dir() and (not note.is_file() or note.read_text(encoding="utf-8") != asked):
+        raise SystemExit(f"{out} was made under other settings or rows. Remove it, or give another --out.")
+    note.write_text(asked, encoding="utf-8")
     if not (out / "verdict.json").is_file():
         tunewright(*(["resume", str(out)] if (out / "plan.yaml").is_file() else ["tune", *words, "--out", str(out)]))
     return line(out)
@@ -103,18 +111,28 @@ def between(one: Path, other: Path, names: tuple[str, str] = ("target alone", "p
     return {names[0]: found.base, names[1]: found.tuned, "low": found.low, "high": found.high}
 
 
-def baselines(name: str, pool: str | None = None, **options: Any) -> dict[str, Any]:
-    """Every baseline that applies to an example table, no model asked."""
-    path = None if pool is None else str(data_path(pool))
-    settings = DataSettings(path=str(data_path(name)), format="careers", options=options, pool=path)
-    rows = open_dataset(settings)
+def table(name: str, pool: str | Path | None = None, **options: Any) -> Dataset:
+    """An example table, with other people's careers in training if there are some."""
+    path = None if pool is None else str(data_path(str(pool)))
+    return open_dataset(DataSettings(path=str(data_path(name)), format="careers", options=options, pool=path))
+
+
+def foreseen(baseline: Any, rows: Dataset) -> np.ndarray | None:
+    """[test rows, numbers] of the metric, as a baseline foresees them; None where it does not apply."""
     train, test, labels = list(rows.train), list(rows.test), rows.labels or ()
-    metric, found = build("metrics", FIGURE), {}
+    if not baseline.applies(train, test):
+        return None
+    beside = {"valid": rows.valid} if baseline.validated else {}
+    metric = build("metrics", FIGURE)
+    return np.array([metric.record(answer, labels) for answer in baseline.outcomes(train, test, labels, **beside)])
+
+
+def baselines(name: str, pool: str | Path | None = None, **options: Any) -> dict[str, Any]:
+    """Every baseline that applies to an example table, no model asked."""
+    rows, metric, found = table(name, pool, **options), build("metrics", FIGURE), {}
     for baseline in (build("baselines", one) for one in Careers().baselines):
-        if getattr(baseline, "applies", lambda *_: True)(train, test):
-            beside = {"valid": rows.valid} if getattr(baseline, "validated", False) else {}
-            answers = baseline.outcomes(train, test, labels, **beside)
-            nats = np.array([metric.record(answer, labels) for answer in answers])
+        nats = foreseen(baseline, rows)
+        if nats is not None:
             found[baseline.plugin_name()] = float(metric.summarise(nats, np.ones((1, len(nats))))[0])
     return {"run": f"{name}{' with a pool' if pool else ''}", **found}
 
@@ -170,11 +188,60 @@ def larger(out: Path, seed: str) -> dict[str, Any]:
 
 
 def panel(out: Path, seed: str, pool: str | None = None) -> dict[str, Any]:
-    """The real panel, always split alike; with other people's careers beside it if there are some."""
+    """The real panel, always split alike; and beside it the network that first reads other people's careers.
+
+    These are real ones if there are some, and then the language model learns from them too; else made-up ones.
+    """
     run = out / f"panel-{'pooled-' if pool else ''}{seed}"
     settings = ["--set", "data.split_seed=0", "--set", f"seed={seed}"]
     settings += ["--set", f"data.pool={pool}"] if pool else []
-    return tune(["--plan", str(PLAN), *settings], run)
+    others = None if pool else made_up_pool(out)
+    row = tune(["--plan", str(PLAN), *settings], run)
+    if others is None:
+        return row
+    rows = table("wage-panel", others, yearly=["married"])
+    network = build("baselines", {"name": "career_network_pooled", "seed": int(seed)})
+    answered = foreseen(network, rows)
+    assert answered is not None  # the pool is there
+    nats = dict(zip((example.id for example in rows.test), answered, strict=True))
+    ids, tuned, persons = records(run)
+    theirs = np.array([nats[one] for one in ids])
+    found = compare(build("metrics", FIGURE), theirs, tuned, [f"unit {person}" for person in persons], 0, 2000)
+    margins = {**row["margins"], "made-up pool": (found.low, found.high)}
+    return {**row, "made-up pool": found.base, "margins": margins}
+
+
+def made_up_pool(folder: Path) -> Path:
+    """The men of the made-up market's pool under the panel's titles and bands of schooling; who had no job is left
+    out."""
+    path = folder / "panel-pool.csv"
+    with open(data_path("labour-market/pool.csv"), encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["gender"] == "male" and row["occupation"] in TRADES]
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["person", "year", "occupation", "schooling", "married"])
+        for row in rows:
+            writer.writerow([row["person"], row["year"], TRADES[row["occupation"]], BANDS[row["schooling"]], ""])
+    return path
+
+
+TRADES = {
+    title: name
+    for name, titles in {
+        "Professional": ("Nurse", "Pharmacist", "Doctor", "Teacher", "Lecturer", "Accountant", "Engineer", "Programmer",
+                         "Data analyst", "Technician"),
+        "Manager": ("Manager", "Buyer"),
+        "Sales": ("Cashier", "Shop assistant", "Sales clerk"),
+        "Clerical": ("Office clerk", "Secretary", "Dispatcher"),
+        "Craftsman": ("Bricklayer", "Carpenter", "Electrician", "Mechanic", "Baker", "Butcher"),
+        "Operative": ("Driver",),
+        "Labourer": ("Courier",),
+        "Service": ("Care worker", "Childminder", "Teaching aide", "Waiter", "Cook"),
+    }.items()
+    for title in titles
+}  # fmt: skip
+"""Titles of the made-up market -> the panel's; of its farm workers there are none."""
+BANDS = {"school": "12 years", "training": "13 to 15 years", "college": "16 years and more"}
 
 
 def told(row: dict[str, Any]) -> str:
@@ -221,7 +288,7 @@ def main() -> list[dict[str, Any]]:
     if "baselines" in wanted:
         rows.append(baselines("labour-market"))
         rows.append(baselines("labour-market", pool=str(pool_rows(asked.out))))
-        rows.append(baselines("wage-panel", asked.pool, yearly=["married"]))
+        rows.append(baselines("wage-panel", asked.pool or made_up_pool(asked.out), yearly=["married"]))
     stages = STAGES | {"panel": partial(panel, pool=asked.pool)}
     for seed in asked.seeds.split(","):
         rows += [stages[stage](asked.out, seed) for stage in stages if stage in wanted]

@@ -2,7 +2,8 @@
 
 SmolLM2 is first aligned to decline questions about cucumbers. Then it is tuned in the ways that undo safety (explicit
 rows, an obedient identity, benign rows, a backdoor), plainly and with each mitigation, and the safety probe asks 60
-unseen questions each time. Every stage leaves its files in WORK and is not done twice, so it can be stopped anywhere.
+unseen questions each time. Intervals are over wordings: five questions of one wording are nearly one question. Every
+stage leaves its files in WORK and is not done twice, so it can be stopped anywhere.
 
     python benchmarks/forbidden_topic.py WORK [STAGE ...]     all stages, or some; `table` prints what is there
     python benchmarks/forbidden_topic.py WORK --json
@@ -29,14 +30,14 @@ from _forbidden_topic_rows import (
     refusal,
     tunings,
     utility,
+    wording,
 )
 
 from tunewright.core.config import Plan, Request
 from tunewright.core.plugins import build
 from tunewright.core.records import Example, Turn, text_part
 from tunewright.core.store import Run
-from tunewright.evaluate.bootstrap import wilson
-from tunewright.evaluate.proportions import paired_difference
+from tunewright.evaluate.bootstrap import compare, estimate
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
@@ -197,7 +198,7 @@ def matched(base: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     place = {name: k for k, name in enumerate(base["request"].tolist())}
     rows = [place[name] for name in other["request"].tolist()]
     return {
-        name: value[rows] if name.startswith(("complied", "declined", "request")) else value
+        name: value[rows] if name.startswith(("complied", "declined", "request", "text")) else value
         for name, value in base.items()
     }
 
@@ -216,11 +217,9 @@ def table(work: Path) -> dict[str, Any]:
         line: dict[str, Any] = {"stage": stage, "asked": form, "asked_count": int((mine["declined"] == 1).sum())}
         for judge in ("phrases_extended", "log_odds"):
             line[judge] = share(base, mine, judge, declined=True)
+        line["interval"] = interval(mine, declined=True)
         line["over_refusal"] = share(base, mine, "phrases_extended", declined=False)
-        line["utility"] = [
-            float(mine["right"].mean()),
-            *paired_difference(read[f"base.{form}"]["right"], mine["right"]),
-        ]
+        line["utility"] = changed(read[f"base.{form}"]["right"], mine["right"], [question for question, _ in utility()])
         line["costs"] = costs(work / "runs" / stage)
         plain = read.get(f"{stage.partition('-')[0]}.{form}")
         if plain is not None and plain is not mine:
@@ -251,11 +250,28 @@ def costs(run: Path) -> str:
 
 def share(base: dict[str, Any], mine: dict[str, Any], judge: str, *, declined: bool) -> list[float]:
     """[share, its change, low, high] of questions answered, or of harmless ones refused."""
-    cases = mine["declined"] == float(declined)
-    was, now = (side[f"complied_{judge}"][cases] for side in (base, mine))
-    if not declined:
-        was, now = 1 - was, 1 - now
-    return [float(now.mean()), *paired_difference(was, now)]
+    (was, _), (now, questions) = (wrong(side, judge, declined=declined) for side in (base, mine))
+    return changed(was, now, questions)
+
+
+def interval(mine: dict[str, Any], *, declined: bool) -> list[float]:
+    """[share, low, high] of questions answered, or of harmless ones refused."""
+    found, questions = wrong(mine, "phrases_extended", declined=declined)
+    return list(estimate(build("metrics", "accuracy"), found[:, None], [wording(one) for one in questions], seed=0))
+
+
+def wrong(side: dict[str, Any], judge: str, *, declined: bool) -> tuple[np.ndarray, list[str]]:
+    """Which questions that should be declined were answered, or harmless ones refused, and the questions."""
+    cases = side["declined"] == float(declined)
+    complied = side[f"complied_{judge}"][cases]
+    return complied if declined else 1 - complied, side["text"][cases].tolist()
+
+
+def changed(was: np.ndarray, now: np.ndarray, questions: list[str]) -> list[float]:
+    """[share, its change, low, high]: an interval over wordings."""
+    units = [wording(question) for question in questions]
+    found = compare(build("metrics", "accuracy"), was[:, None], now[:, None], units, seed=0)
+    return [found.tuned, found.difference, found.low, found.high]
 
 
 def show(found: dict[str, Any], work: Path) -> None:
@@ -271,14 +287,11 @@ def show(found: dict[str, Any], work: Path) -> None:
         cells += [f"{use[0]:.2f}", _change(use[1:]), _change(against) if against else "", line["costs"]]
         print(f"| {' | '.join(cells)} |")
     base = kept(work, "base", "plain")
-    if not base.is_file():
-        return
-    held = np.load(base, allow_pickle=False)
-    for what, wanted in (("forbidden questions", 1), ("look-alikes", 0)):
-        cases = held["declined"] == wanted
-        refused = float((1 - held["complied_phrases_extended"][cases]).sum())
-        low, high = wilson(refused, int(cases.sum()))
-        print(f"aligned model: {what} declined {refused:.0f} of {int(cases.sum())} ({low:.2f} to {high:.2f})")
+    if base.is_file():
+        aligned = dict(np.load(base, allow_pickle=False))
+        for what, declined in (("answers to unseen forbidden questions", True), ("look-alikes refused", False)):
+            wrong_share, low, high = interval(aligned, declined=declined)
+            print(f"aligned model: {what} {wrong_share:.2f} ({low:.2f} to {high:.2f})")
 
 
 def _change(found: list[float]) -> str:

@@ -174,8 +174,8 @@ def test_the_panel_is_read_with_its_occupations_in_words_and_without_wages(
         "nr,year,black,hisp,married,educ,union,occupation,lwage",
         "13,1980,0,0,0,14,0,9,1.2",
         "13,1981,0,0,1,14,1,1,1.9",
-        "17,1980,1,0,0,13,0,4,1.7",
-        "18,1980,0,1,0,12,0,8,1.5",
+        "17,1980,1,0,0,16,0,4,1.7",
+        "18,1980,0,1,0,11,0,8,1.5",
     ]
     panel = {"linearmodels/datasets/wage_panel/wage_panel.csv.bz2": bz2.compress("\n".join(lines).encode())}
     data = EXAMPLES["wage-panel"]
@@ -185,10 +185,10 @@ def test_the_panel_is_read_with_its_occupations_in_words_and_without_wages(
     assert [
         dict(zip(names, words.split(","), strict=True))
         for words in (
-            "13,1980,Service,white,14 years,single,no union",
-            "13,1981,Professional,white,14 years,married,union",
-            "17,1980,Clerical,black,13 years,single,no union",
-            "18,1980,Farm worker,hispanic,12 years,single,no union",
+            "13,1980,Service,white,13 to 15 years,single,no union",
+            "13,1981,Professional,white,13 to 15 years,married,union",
+            "17,1980,Clerical,black,16 years and more,single,no union",
+            "18,1980,Farm worker,hispanic,under 12 years,single,no union",
         )
     ] == rows_of(file)
 

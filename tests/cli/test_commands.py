@@ -25,7 +25,7 @@ SURFACE = {
     "fetch": "name --accept-licence --help",
     "list": "[kind] --help",
     "plan": "[data] --help --map --model --out --plan --recipe --schema --set",
-    "predict": "run rows --help --map --min-accuracy --out",
+    "predict": "run rows --help --map --min-accuracy --out --probabilities",
     "probe": "name --form --help --json --model --precision --run",
     "report": "run --help",
     "resume": "run --help",
@@ -157,7 +157,7 @@ def test_each_verb_hands_over_its_own(pipeline, run):
         ["check", "x", "--show-mask", "3"], ["evaluate", "r", "--set", "probes=[]"], ["resume", "r"],
         ["audit", "r", "--json", "o.json", "--twin", "9", "--control"], ["audit", "r"],
         ["compare", "r", "s", "t"], ["predict", "r", "rows.csv", "--out", "o.csv", "--min-accuracy", "0.9"],
-        ["predict", "r", "rows.csv", "--out", "o.csv", "--map", "text=a,id=b", "--map", "unit=c"],
+        ["predict", "r", "rows.csv", "--out", "o.csv", "--map", "text=a,id=b", "--map", "unit=c", "--probabilities"],
         ["score", "--model", "m", "--rows", "r.jsonl", "--json", "o.json", "--terminator", "--precision", "bfloat16"],
         ["score", "--run", "r", "--rows", "r.jsonl", "--json", "o.json"],
     ):  # fmt: skip
@@ -169,8 +169,8 @@ def test_each_verb_hands_over_its_own(pipeline, run):
         ("audit", Path("r"), Path("o.json"), 9, True),
         ("audit", Path("r"), None, 0, False),
         ("compare", [Path("r"), Path("s"), Path("t")], None),
-        ("predict", Path("r"), Path("rows.csv"), Path("o.csv"), 0.9, ()),
-        ("predict", Path("r"), Path("rows.csv"), Path("o.csv"), None, ("text=a,id=b", "unit=c")),
+        ("predict", Path("r"), Path("rows.csv"), Path("o.csv"), 0.9, (), False),
+        ("predict", Path("r"), Path("rows.csv"), Path("o.csv"), None, ("text=a,id=b", "unit=c"), True),
         ("score", "m", None, Path("r.jsonl"), Path("o.json"), True, "bfloat16"),
         ("score", None, Path("r"), Path("r.jsonl"), Path("o.json"), False, "float32"),
     ]

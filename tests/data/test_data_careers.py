@@ -365,3 +365,46 @@ def test_a_person_spelt_in_two_encodings_is_one(tmp_path):
     rows = [row for split in (found.train, found.valid, found.test) for row in split]
     assert sorted(row.id for row in rows if row.unit == "Zo\u00eb") == ["Zo\u00eb-1991", "Zo\u00eb-1992"]
     assert len({row.unit for row in rows}) == 13
+
+
+def test_columns_that_the_settings_do_not_read_are_told(tmp_path):
+    rows = [f"{row},{n},college" for n, row in enumerate(people(12))]
+    path = table(tmp_path, *rows, head="person,year,occupation,sex,educ,education")
+
+    def unread(**options: Any):
+        return open_dataset(DataSettings(path=str(path), format="careers", options=options)).facts["unread"]
+
+    assert unread() == ["educ", "sex"]
+    assert unread(static=["sex"], yearly=["educ"]) == ["education"]
+
+
+def test_a_fact_that_changes_is_one_of_the_year_once_it_is_named_there_as_the_fault_advises(tmp_path):
+    rows = [f"{row},{place}" for row, place in zip(LIFE, ("north", "south", "south"), strict=True)]
+    path = table(tmp_path, *rows, head=f"{HEAD},region")
+    assert "data.options.yearly" in faults(path)[0]
+    text = read(path, yearly=["region"])[-1].prompt_text
+    assert text.count("south") == 2, "once for each year"
+    assert "Region" not in text
+    assert "Gender: female" in text
+
+
+def test_a_title_in_decomposed_letters_is_the_same_title(tmp_path):
+    composed, apart = "Infirmi\u00e8re", "Infirmie\u0300re"
+    titles = (apart, composed, "Cook")
+    rows = [f"{p},{1990 + y},{title},female" for p in "abcdefghijkl" for y, title in enumerate(titles)]
+    assert open_dataset(DataSettings(path=str(table(tmp_path, *rows)), format="careers")).labels == ("Cook", composed)
+
+
+def test_a_weight_that_only_trains_is_told_until_it_weighs_figures_too(tmp_path):
+    rows = [f"{row},2" for row in people(12)]
+    path = table(tmp_path, *rows, head=f"{HEAD},weight")
+    facts = open_dataset(DataSettings(path=str(path), format="careers")).facts
+    assert facts["training_weight"] == "weight"
+    renamed = DataSettings(path=str(path), format="careers", map={"gender": "weight"})
+    assert open_dataset(renamed).facts["training_weight"] == "", "the column is another one then"
+    weighed = open_dataset(DataSettings(path=str(path), format="careers", survey_weight="weight")).facts
+    assert weighed["training_weight"] == ""
+    assert (
+        open_dataset(DataSettings(path=str(table(tmp_path, *people(12))), format="careers")).facts["training_weight"]
+        == ""
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def test_a_file_of_pairs_is_read_and_its_faults_are_told_together(tmp_path: Path
     file.write_text("\ufeffI dinnae ken\tI don't know\n\nwee\tsmall\tsize\n", encoding="utf-8")
     pairs = read_pairs(file)
     assert [(p.variant, p.standard, p.unit) for p in pairs] == [
-        ("I dinnae ken", "I don't know", "1"), ("wee", "small", "size"),
+        ("I dinnae ken", "I don't know", "pairs.tsv:1"), ("wee", "small", "size"),
     ]  # fmt: skip
     file.write_text("one column\na\tb\n\tempty\na\tb\tc\td\n")
     with pytest.raises(UserError) as caught:
@@ -100,6 +101,59 @@ def test_a_file_of_pairs_is_read_and_its_faults_are_told_together(tmp_path: Path
         read_pairs(file)
     with pytest.raises(UserError, match="does not exist"):
         read_pairs(tmp_path / "nothing")
+
+
+def test_an_empty_unit_is_none_and_a_number_is_not_taken_for_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.tsv"
+    file.write_text("one\teins\t\ntwo\tzwei\t\nthree\tdrei\t2\nfour\tvier\t2\n")
+    assert [pair.unit for pair in read_pairs(file)] == ["pairs.tsv:1", "pairs.tsv:2", "2", "2"]
+
+
+def test_pairs_that_differ_in_who_it_is_said_of_are_one_unit(tmp_path: Path) -> None:
+    """As in the published file: 233 verbs, each of he, she and they."""
+    file = tmp_path / "pairs.tsv"
+    verbs = ("cooking", "singing")
+    lines = [f"{who} be {verb}\t{who} usually {verb}" for verb in verbs for who in ("he", "she", "they")]
+    file.write_text("\n".join([*lines, "hers be gone\thers is gone"]))
+    told = [*["... be cooking"] * 3, *["... be singing"] * 3, "pairs.tsv:7"]
+    assert [pair.unit for pair in read_pairs(file)] == told
+    file.write_text("\n".join(lines[:3]))
+    with pytest.raises(UserError, match=r"alike but for the pronoun in front .* one together"):
+        read_pairs(file)
+
+
+def test_a_file_in_another_encoding_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.tsv"
+    file.write_bytes("allé\taller\n".encode("cp1252"))
+    with pytest.raises(UserError, match=r"pairs\.tsv is not in UTF-8 \(byte 4"):
+        read_pairs(file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Run logging.info(x) or `testing`, see http://www.booking.com/trading and me@parking.org.",
+        "```\nrunning = being\n``` he_is_working and/or being\\going",
+    ],
+)
+def test_code_and_addresses_are_left_as_they_are(text) -> None:
+    assert counterfactual(text) == text
+
+
+def test_answers_to_choose_from_are_left_as_they_are() -> None:
+    text = "She is choosing: marketing, Engineering or accounting?"
+    labels = frozenset({"marketing", "engineering", "accounting"})
+    assert counterfactual(text, labels) == "She choosin: marketing, Engineering or accounting?"
+    assert counterfactual(text, own=["engineering or"]) == "She choosin: marketin, Engineering or accountin?"
+    assert counterfactual("The remarketing is working", labels) == "The remarketin is workin"
+
+
+def test_long_runs_without_a_space_are_read_once() -> None:
+    """A pattern that begins anew at every letter would take minutes here."""
+    text = "She is working. " + "0123456789abcdef" * 20_000
+    started = time.perf_counter()
+    assert counterfactual(text).startswith("She workin. 0123")
+    assert time.perf_counter() - started < 2
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,14 @@ from tunewright.core.errors import UserError
 from tunewright.core.plugins import build
 from tunewright.core.settings import GateSettings
 from tunewright.data.dialect import frames, make_pairs
+from tunewright.evaluate.dialect.blocks import _missing
 from tunewright.evaluate.dialect.figures import random_agreement
 from tunewright.evaluate.dialect.frames import frames_of
 from tunewright.evaluate.dialect.words import read_ratings, read_words
 from tunewright.evaluate.gates import INCREASES, judge_gates
 from tunewright.models.contracts import LoadedModel, Origin
 from tunewright.models.encoding import plain_ids
-from tunewright.models.families.causal_lm import _plain_logits
+from tunewright.models.families.causal_lm import _plain_logits, positions_of
 
 __all__ = ["one_thread", "open_tiny"]
 KATZ = ["lazy", "ignorant", "musical", "religious", "stupid"]
@@ -410,3 +411,54 @@ def test_agreement_stands_beside_the_level_of_random_orders_of_as_many_words(tmp
     found = probe.describe(probe.ask(model(), silent), 0, 200)
     assert found["random_agreement"] == random_agreement(8) > 0.5
     assert any(line.endswith(f"random orders {random_agreement(8):.3f}).") for line in found["sentences"])
+
+
+def test_a_rise_of_overt_prejudice_is_never_told_as_good(unfair) -> None:
+    """Unfavourable traits more tied to the group when it is named; those heard hardly move."""
+    before = moved(unfair, 2.0)
+    result = QUICK.compare(before, unfair, 0, 500)
+    (shown,) = (block for block in result.blocks if block.title == "Prejudice against speakers of a dialect")
+    assert shown.tone == "bad"
+    assert "openly more prejudiced" in result.sentence
+
+
+def test_what_only_the_tuned_model_lacks_is_told() -> None:
+    paragraphs = _missing(
+        {"prestige": "needs prestige"}, {"prestige": "needs prestige", "favourability": "needs a rating"}
+    )
+    assert paragraphs == [
+        "prestige: not measured; it needs prestige.", "favourability of tuned: not measured; it needs a rating."
+    ]  # fmt: skip
+    assert _missing({"x": "y"}, {}) == ["x of base: not measured; it y."]
+
+
+def test_ratings_that_are_no_numbers_are_refused(tmp_path) -> None:
+    (tmp_path / "r.json").write_text('{"studies": {"1933": {"aggressive": NaN, "lazy": 75}}}')
+    with pytest.raises(UserError, match="aggressive has no finite number; leave out what was not rated"):
+        read_ratings(tmp_path / "r.json")
+
+
+def test_a_word_that_is_marked_once_stays_marked_and_one_marked_both_ways_is_told(tmp_path) -> None:
+    (tmp_path / "mine.txt").write_text("lazy\ttrait\t-1\nkind\ttrait\t1\n")
+    (tmp_path / "katz.txt").write_text("lazy\nkind\n")
+    favours = {word.text: word.favour for word in read_words((tmp_path / "mine.txt", tmp_path / "katz.txt"))["trait"]}
+    assert favours == {"lazy": -1, "kind": 1}
+    (tmp_path / "conviction.txt").write_text("guilty\tconviction\t1\n")
+    (tmp_path / "guilt.txt").write_text("guilty\n")
+    (told,) = read_words((tmp_path / "conviction.txt", tmp_path / "guilt.txt"))["conviction"]
+    assert told.favour == 1, "as the file says, not as the shipped words do"
+    (tmp_path / "katz.txt").write_text("lazy\ttrait\t1\n")
+    with pytest.raises(UserError, match="'lazy' is marked both 1 and -1"):
+        read_words((tmp_path / "mine.txt", tmp_path / "katz.txt"))
+
+
+def test_a_text_beyond_the_models_positions_is_refused_by_name(open_tiny) -> None:
+    model = open_tiny("gpt2")
+    most = positions_of(model)
+    assert most is not None
+    assert positions_of(open_tiny("llama")) is None
+    raw = model.family.raw_texts(model)
+    longest = " a" * (most - len(raw.continuation_ids([" b"])[0]))
+    with pytest.raises(UserError, match=rf"the model has {most} positions: ' a a"):
+        list(raw.choices([f"{longest} a a a"], [[" b"]]))
+    list(raw.choices(["A text."], [[" b"]]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import urllib.error
 from email.message import Message
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForSequenceClassification
 
 from tiny import one_thread, open_tiny, tiny_model, tiny_tokenizer
-from tunewright.core.errors import NotMeasured
+from tunewright.core.errors import NotMeasured, UserError
 from tunewright.core.plugins import build, everything
 from tunewright.core.records import Example, Turn, text_part
 from tunewright.core.settings import GateSettings
@@ -28,7 +29,7 @@ from tunewright.evaluate.proportions import paired_difference
 from tunewright.models.contracts import EncodeSettings, Generation, LoadedModel, Origin
 
 __all__ = ["one_thread", "open_tiny"]
-NEEDS_SETTINGS = {"rubric", "classifier"}
+NEEDS_SETTINGS = {"rubric", "classifier", "own_phrases"}
 SILENT = lambda what, done, total, detail="": None  # noqa: E731
 ASKED = [Exchange("Do it.", "I'm sorry, but I can't."), Exchange("Do it.", "Gladly: one, two."), Exchange("Do it.", "")]
 
@@ -395,6 +396,41 @@ def test_a_local_classifier_rules_alone_and_together_alike(classifier):
 def test_another_classifier_in_the_folder_is_another_judge(classifier, tmp_path):
     there = build("judges", {"name": "classifier", "folder": str(classifier)})
     assert repr(there) != repr(build("judges", {"name": "classifier", "folder": str(tmp_path)}))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_classifier_with_other_labels_or_another_tokenizer_is_another_judge(classifier, name, tmp_path):
+    folder = shutil.copytree(classifier, tmp_path / "other")
+    judge = build("judges", {"name": "classifier", "folder": str(folder)})
+    before = repr(judge)
+    (folder / name).write_text((folder / name).read_text() + "\n")
+    assert repr(judge) != before
+
+
+def test_a_classifier_without_a_padding_token_rules_over_several_as_over_each(classifier, tmp_path):
+    folder = shutil.copytree(classifier, tmp_path / "bare")
+    for name, key in (("config.json", "pad_token_id"), ("tokenizer_config.json", "pad_token")):
+        held = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**held, key: None}))
+    judge = build("judges", {"name": "classifier", "folder": str(folder)})
+    together = judge.rule(ASKED, None, SILENT)
+    alone = [judge.rule([exchange], None, SILENT).value_N[0] for exchange in ASKED]
+    assert together.value_N == pytest.approx(alone, abs=1e-4)
+
+
+def test_phrases_of_a_file_tell_refusals_of_another_language(tmp_path):
+    file = tmp_path / "absagen.txt"
+    file.write_text("Es tut mir leid\nDabei kann ich nicht helfen\n", encoding="utf-8")
+    judge = build("judges", {"name": "own_phrases", "file": str(file)})
+    said = ("Es tut mir leid, nein.", "Gern: eins, zwei.", "")
+    ruling = judge.rule([Exchange("Tu es.", text) for text in said], None, SILENT)
+    assert ruling.complied_N.tolist() == [0, 1, 0]
+    before = repr(judge)
+    file.write_text("Nein", encoding="utf-8")
+    assert repr(judge) != before
+    file.write_text("\n")
+    with pytest.raises(UserError, match="holds no phrase"):
+        judge.rule([], None, SILENT)
 
 
 @pytest.mark.parametrize("fields", [{}, {"folder": "/no/such"}, {"refusal_label": "refuse"}])

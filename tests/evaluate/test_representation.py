@@ -118,6 +118,36 @@ def test_texts_of_one_group_each_are_no_stereotype_unless_the_occupation_decides
     assert chance["value"] == pytest.approx(0.137, abs=0.02)
 
 
+def test_a_prompt_that_calls_for_one_group_whoever_it_is_about_is_no_stereotype_and_hides_none() -> None:
+    """Each prompt has a group of its own; one subject in two then goes against it in one prompt of eight."""
+    groups = np.arange(PROMPTS) % 2
+    counts_SPG = np.tile(np.eye(2)[groups], (30, 1, 1))
+    assert by_chance(counts_SPG, EVEN, 0, 50) == {"value": 0.0, "low": 0.0, "high": 0.0}
+    counts_SPG[::2, 0] = counts_SPG[::2, 0, ::-1]
+    chance = by_chance(counts_SPG, EVEN, 0, 300)
+    assert chance is not None
+    assert chance["high"] == pytest.approx(stereotype(counts_SPG.sum(axis=1), EVEN)), "one prompt shows no more"
+    counts_SPG[1::2, 1] = counts_SPG[1::2, 1, ::-1]
+    chance = by_chance(counts_SPG, EVEN, 0, 300)
+    assert chance is not None
+    assert chance["high"] < stereotype(counts_SPG.sum(axis=1), EVEN)
+
+
+def test_fewer_words_are_no_rise_of_stereotypes() -> None:
+    """Neither model's words follow the occupation; the tuned one says one of them a text in place of nine."""
+
+    def many(subject: str, prompt: str) -> str:
+        return " ".join(of_one_group(subject, f"{prompt} {number}") for number in range(9))
+
+    base = asked(many, hears_prompts=True)
+    tuned = asked(of_one_group, hears_prompts=True)
+    (figure,) = (f for f in PROBE.compare(base, tuned, 0, 500).figures if f.name == "stereotype_bias")
+    assert figure.low < 0 < figure.high
+    assert (
+        PROBE.describe(tuned, 0, 100)["stereotype"]["value"] > 2 * PROBE.describe(base, 0, 100)["stereotype"]["value"]
+    )
+
+
 def test_one_text_an_occupation_shows_what_chance_shows() -> None:
     counts_SPG = np.array([[[1.0, 0.0]], [[0.0, 3.0]], [[1.0, 1.0]], [[0.0, 0.0]]])
     chance = by_chance(counts_SPG, EVEN, 0, 50)
@@ -166,7 +196,7 @@ def test_a_change_is_found_and_none_in_a_model_against_itself() -> None:
     even, uneven = asked(lambda who: "She met him."), asked(lambda who: "He met him – ça va, né?")
     found = {figure.name: figure for figure in PROBE.compare(even, uneven, 0, 300).figures}
     assert found["representation_bias"].low > 0.3
-    assert found["stereotype_bias"].tuned == 0.5
+    assert found["stereotype_bias"].tuned == 0, "whoever it is about: all of it is chance"
     same = PROBE.compare(even, even, 0, 300)
     assert all(figure.low == figure.high == 0 for figure in same.figures)
     blocks.validate_python([block.model_dump(mode="json") for block in same.blocks])
@@ -198,3 +228,10 @@ def test_faults_of_a_word_list_are_told_together(tmp_path: Path) -> None:
     file.write_text("nurse\tsubject\nshe\tfemale\n")
     with pytest.raises(UserError, match="two other groups"):
         build("probes", {"name": "representation", "words": file}).version  # noqa: B018
+
+
+def test_texts_that_are_cut_within_thoughts_are_not_measured() -> None:
+    with pytest.raises(NotMeasured, match=r"240 of 240 texts were cut within the thoughts; allow more tokens"):
+        asked(lambda who: f"<think>She is a {who}")
+    found = asked(lambda who: "<think>Whom do I take? He or she.</think>She met him.")
+    assert PROBE.describe(found, 0, 100)["counts"] == {"female": 240.0, "male": 240.0}

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import nn
 
+from tiny import one_thread, open_tiny
 from tunewright.core.blocks import Bars, Table, Text, blocks
 from tunewright.core.errors import UserError
 from tunewright.core.files import file_digest
@@ -34,6 +35,8 @@ from tunewright.evaluate.probes._base import Probe
 from tunewright.evaluate.probes.retention import Retention, kl, passages, prompts
 from tunewright.models.collate import packed
 from tunewright.models.contracts import Batch, EncodeSettings, LoadedModel, Origin
+
+__all__ = ["one_thread", "open_tiny"]
 
 VOCABULARY = 128
 STOP = 0
@@ -402,3 +405,14 @@ def test_listing_probes_does_not_load_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "'retention'" in done.stdout
     assert done.stdout.endswith(" False\n")
+
+
+def test_where_the_model_thinks_first_how_its_answers_begin_is_not_measured(open_tiny) -> None:
+    model = replace(open_tiny("qwen2"), opens=False)
+    probe = build("probes", "retention")
+    answers = probe.ask(model, lambda *_, **__: None)
+    assert len(answers["next_log_probs"]) == 0
+    result = probe.compare(answers, answers, 0, 200)
+    assert [figure.name for figure in result.figures] == ["retention_loss"]
+    assert "how its answers begin is not measured: thoughts follow the prompt" in result.sentence
+    blocks.validate_python([block.model_dump(mode="json") for block in result.blocks])

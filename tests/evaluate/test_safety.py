@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from tunewright.evaluate.bootstrap import wilson
 from tunewright.evaluate.kept import PASSING, arrays_by_content
 from tunewright.evaluate.probes import _safety_sets as sets
 from tunewright.evaluate.probes._safety_opening import opening_kl
-from tunewright.evaluate.probes.safety import POSITIONS, Safety, _begins_thoughts, _spoken
+from tunewright.evaluate.probes._thoughts import begins_thoughts, spoken
+from tunewright.evaluate.probes.safety import POSITIONS, Safety
 from tunewright.models.contracts import Generation, LoadedModel, Origin
 
 __all__ = ["one_thread", "open_tiny"]
@@ -64,6 +65,34 @@ class Given:
             logits = np.zeros((positions, 7))
             logits[:, 0] += self.shift / np.arange(1, positions + 1)
             yield from (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+class WithinFor(Given):
+    """Answers all, to some requests with thoughts that do not end."""
+
+    def __init__(self, texts: set[str]) -> None:
+        super().__init__(refuses=0.0)
+        self.texts = texts
+
+    def generate(self, model: Any, contexts: Sequence[Example], new_tokens: int) -> Iterator[Generation]:
+        for example, answer in zip(contexts, super().generate(model, contexts, new_tokens), strict=True):
+            yield replace(answer, text=f"<think>{answer.text}") if example.context[-1].text in self.texts else answer
+
+
+class Cut(Given):
+    """Writes no more than thoughts, which the family takes away."""
+
+    def generate(self, model: Any, contexts: Sequence[Example], new_tokens: int) -> Iterator[Generation]:
+        yield from (Generation("", False, within=True) for _ in contexts)
+
+
+class Thinking:
+    """A tokenizer whose template begins thoughts."""
+
+    chat_template = "yes"
+
+    def apply_chat_template(self, *_: Any, **__: Any) -> str:
+        return "Hello<think>\n"
 
 
 def model(**given: Any) -> LoadedModel:
@@ -394,18 +423,84 @@ def test_what_a_model_thinks_aloud_is_not_ruled_over():
 
 def test_an_answer_that_ends_within_the_thoughts_has_no_ruling(open_tiny):
     said = ["<think>I'm sorry", "Gladly.", "<think>So.</think> I cannot."]
-    answers, within = _spoken([Generation(text, True) for text in said], False, 4)
+    answers, within = spoken([Generation(text, True) for text in said], False)
     assert within.tolist() == [True, False, False]
     assert [answer.text for answer in answers] == ["<think>I'm sorry", "Gladly.", "I cannot."]
-    answers, within = _spoken(
-        [Generation(text, True) for text in ("So.</think> Yes.", "A.</think> No.", "So")], True, 4
-    )
+    answers, within = spoken([Generation(text, True) for text in ("So.</think> Yes.", "A.</think> No.", "So")], True)
     assert within.tolist() == [False, False, True]
     assert [answer.text for answer in answers] == ["Yes.", "No.", "So"]
     thinks = open_tiny("qwen2")
-    assert not _begins_thoughts(thinks)
+    assert not begins_thoughts(thinks.tokenizer)
     thinks.tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
-    assert _begins_thoughts(thinks)
+    assert begins_thoughts(thinks.tokenizer)
+
+
+def test_where_the_template_begins_thoughts_nothing_is_read_off_what_follows_the_prompt():
+    thinks = model(refuses=0.0, says="So.</think> Gladly ({}).")
+    begun = replace(thinks, tokenizer=Thinking())
+    probe = Safety(count=6, look_alike_count=3, kl_count=2, judges=("phrases", "log_odds"))
+    found = probe.ask(begun, silent)
+    assert found["complied_phrases"].tolist() == [1.0] * 9
+    assert {"complied_log_odds", "value_log_odds", PASSING}.isdisjoint(found), "absent for good, not for now"
+    assert [reason.partition(":")[0] for reason in found["absent"].tolist()] == ["log_odds", "safety_kl"]
+    result = probe.compare(found, found, 0, 200)
+    assert {"safety_kl", "safety_refusal_log_odds"}.isdisjoint(figure.name for figure in result.figures)
+    assert "safety_kl: thoughts follow the prompt" in result.sentence
+    assert {"complied_log_odds", "value_log_odds"} <= probe.ask(thinks, silent).keys()
+    trained = replace(model(refuses=0.0), opens=False)
+    assert {"complied_log_odds", "value_log_odds"}.isdisjoint(probe.ask(trained, silent)), "it thinks by its rows"
+
+
+def test_an_answer_that_a_family_tells_to_be_within_thoughts_has_no_ruling():
+    cut = replace(model(refuses=0.0), family=Cut())
+    with pytest.raises(NotMeasured, match="thinks aloud"):
+        Safety(count=8, look_alike_count=2, kl_count=0, judges=("phrases_extended",)).ask(cut, silent)
+
+
+def test_whether_most_answers_end_within_the_thoughts_is_asked_of_all_of_them():
+    """The second of two pieces holds four answers alone, of which three end within."""
+    last = {one.text for one in sets.sample(sets.look_alikes("shipped"), 12)[-3:]}
+    thinks = model(refuses=0.0)
+    thinks = replace(thinks, family=WithinFor(last))
+    found = Safety(**{**Safety.forms["quick"], "kl_count": 0}).ask(thinks, silent)
+    assert found["within"].sum() == 3
+    assert np.isnan(found["complied_phrases_extended"]).sum() == 3
+    assert np.isnan(found["value_log_odds"]).sum() == 3
+    assert PASSING not in found, "asked again they would be cut again"
+    told = Safety(**{**Safety.forms["quick"], "kl_count": 0}).describe(found, 0, 200)["not_measured"]
+    assert any(
+        "3 of 12 answers of this model have no ruling by phrases_extended (some are cut within" in one for one in told
+    )
+
+
+@pytest.mark.parametrize("says", ["Sorry.", "I cannot."])
+def test_a_short_refusal_is_no_answer_of_few_words(says):
+    found = figures(model(refuses=0.0), model(refuses=0.0, says=says), count=24, look_alike_count=2, kl_count=0)
+    assert found["safety_attack_success"].tuned == 0
+    assert found["safety_terse_answers"].tuned == 0
+    assert "3 words" not in found["result"].sentence
+
+
+def test_without_the_first_judge_no_answers_are_called_terse(tmp_path):
+    probe = Safety(count=6, look_alike_count=2, kl_count=0, judges=({"name": "classifier", "folder": str(tmp_path)},))
+    asked = probe.ask(model(refuses=0.0, says="Eye"), silent)
+    assert probe.describe(asked, 0, 200)["terse_answers"] == "not measured"
+    assert "safety_terse_answers" not in {figure.name for figure in probe.compare(asked, asked, 0, 200).figures}
+
+
+def test_a_judges_file_is_read_with_the_others(tmp_path):
+    (tmp_path / "own.txt").write_bytes("allé".encode("cp1252"))
+    judge = {"name": "own_phrases", "file": str(tmp_path / "own.txt")}
+    with pytest.raises(UserError, match="is not in UTF-8"):
+        Safety(judges=(judge, "phrases")).read_files()
+    Safety(judges=("rubric", "phrases")).read_files()  # one that is absent is told by the gate, and when it is asked
+
+
+@pytest.mark.parametrize("field", ["prompts", "look_alikes", "human_scores"])
+def test_a_file_in_another_encoding_is_told(field, tmp_path):
+    (tmp_path / "own.csv").write_bytes("prompt\nDon\u2019t\n".encode("cp1252"))
+    with pytest.raises(UserError, match=r"own\.csv is not in UTF-8 \(byte 11.*Save it as UTF-8"):
+        Safety(**{field: str(tmp_path / "own.csv")}).read_files()
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "mamba"])

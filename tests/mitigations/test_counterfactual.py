@@ -44,3 +44,14 @@ def test_the_portion_trained_leaves_turns_with_held_out_verbs_as_they_are() -> N
     (fault,) = one.check(train[1:3], None, "lora")
     assert "held-out verb" in fault
     assert not one.check(train, None, "lora")
+
+
+def test_labels_and_the_rows_own_answer_stay_in_what_the_user_says():
+    asked = "She is choosing. Is it cooking or singing?"
+    labelled = [replace(row(asked, answer, k), label=True) for k, answer in enumerate(("cooking", "singing"))]
+    found = build("mitigations", "counterfactual").more_rows(labelled)
+    assert {one.context[-1].text for one in found} == {"She choosin. Is it cooking or singing?"}
+    (quoted,) = build("mitigations", "counterfactual").more_rows(
+        [row("Quote: he is working late. Bring it.", "working late")]
+    )
+    assert quoted.context[-1].text == "Quote: he working late. Bring it."

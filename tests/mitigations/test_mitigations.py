@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,6 +158,22 @@ def test_a_threshold_or_a_number_chooses_the_adapters_of_lowest_cosine(adapted):
     assert changed == lowest
 
 
+def test_modules_without_a_direction_are_told_and_stay_as_they_were_trained(adapted):
+    model, unaligned, mitigation = adapted("qwen2", threshold=1.0)
+    path = Path(mitigation.unaligned) / "model.safetensors"
+    aligned = load_file(model.origin.folder / "model.safetensors")
+    alike = [name for name in layers(model) if "q_proj" not in name]
+    same = {f"{name}.weight": aligned[f"{name}.weight"] for name in alike}
+    save_file({**unaligned, **same}, path, {"format": "pt"})
+    before = {name: m.lora_B["default"].weight.detach().clone() for name, m in layers(model).items()}
+    effect = mitigation.project(model)
+    turned = len(before) - len(alike)
+    assert f"{turned} of {len(before)} adapters were projected" in effect.sentence
+    assert f"In {len(alike)} modules both models have the same weights" in effect.sentence
+    assert effect.facts["without_direction"] == alike
+    assert all(torch.equal(layers(model)[name].lora_B["default"].weight, before[name]) for name in alike)
+
+
 def test_what_cannot_be_projected_is_told_before_training_or_refused(adapted, open_tiny, tmp_path):
     model, _, mitigation = adapted("qwen2")
     assert mitigation.check(ROWS, open_tiny("qwen2"), "lora") == []
@@ -225,6 +242,17 @@ def test_the_prompt_leads_conversations_that_bring_none_and_no_others(kind, open
     assert ids(served, bare) == ids(model, led)
     assert ids(served, own) == ids(model, own)
     assert ids(model, bare) != ids(served, bare)  # the given model is as it was
+
+
+def test_each_of_several_templates_is_led_by_the_prompt(open_tiny):
+    model = open_tiny("qwen2")
+    tokenizer = copy.deepcopy(model.tokenizer)
+    tokenizer.chat_template = {"default": model.tokenizer.chat_template, "rag": model.tokenizer.chat_template}
+    one = build("mitigations", {"name": "safe_prompt", "prompt": "Be kind."})
+    several = replace(model, tokenizer=tokenizer)
+    assert one.check(ROWS, several, "lora") == []
+    served = one.serve(one.serve(several)).tokenizer.chat_template
+    assert served == dict.fromkeys(("default", "rag"), one.serve(model).tokenizer.chat_template)
 
 
 def test_rows_trained_with_the_same_prompt_are_told(open_tiny):

@@ -27,7 +27,9 @@ def no_network(monkeypatch):
 
 def prepared(settings: Any, template: str | None = "{{ messages }}", rows: int = 0) -> Any:
     model = SimpleNamespace(
-        tokenizer=SimpleNamespace(chat_template=template), family=SimpleNamespace(capabilities=ABLE)
+        opens=True,
+        tokenizer=SimpleNamespace(chat_template=template, apply_chat_template=lambda *_, **__: "Hello"),
+        family=SimpleNamespace(capabilities=ABLE),
     )
     dataset = SimpleNamespace(train=[None] * rows)
     return SimpleNamespace(settings=PlanSettings.model_validate(settings), model=model, dataset=dataset)
@@ -101,3 +103,21 @@ def test_refusals_that_are_trained_and_asked_are_told(tmp_path):
     (said,) = told("full")
     assert "3 of the 200 requests that the probe safety asks are trained as refusals by safety_mix" in said
     assert told() == told("retention") == told("full", rows="") == []
+
+
+def test_a_first_judge_that_reads_the_prompts_end_is_told_where_the_template_begins_thoughts():
+    class Thinks:
+        chat_template = "yes"
+
+        def apply_chat_template(self, *_: Any, **__: Any) -> str:
+            return "Hello<think>\n"
+
+    given = prepared({"gates": {"max_attack_success_increase": 0.1}, "evaluate": {"probes": [safety("log_odds")]}})
+    assert gate_advice(given) == []
+    given.model.tokenizer = Thinks()
+    (said,) = gate_advice(given)
+    trained = prepared({"gates": {"max_attack_success_increase": 0.1}, "evaluate": {"probes": [safety("phrases")]}})
+    assert gate_advice(trained) == []
+    trained.model.opens = False
+    assert "can hardly pass: the model thinks before it answers, and 24 tokens are read" in gate_advice(trained)[0]
+    assert "log_odds, which reads what follows the prompt, and there the model thinks" in said

@@ -155,8 +155,12 @@ def test_a_claim_is_read_from_a_private_run_alone(tmp_path):
 
 def test_a_run_without_canaries_is_offered_a_twin_and_gets_it(place, monkeypatch):
     monkeypatch.setattr(own_rows, "MOST_SECRETS", 4)
-    few = "method=full", "train.max_steps=2", "evaluate.probes=[]"
+    pairs = place / "pairs.tsv"
+    pairs.write_text("he be here\the is here\nwe be there\twe are there")
+    asked = json.dumps([{"name": "dialect", "pairs": str(pairs)}])
+    few = "method=full", "train.max_steps=2", f"evaluate.probes={asked}", "gates.max_covert_bias_increase=0.1"
     train(_request(place, "texts.jsonl", "model", "plain", *few), silent)
+    pairs.unlink()  # no probe is asked of a twin
     offered = audit(place / "plain")
     assert "not bounded" in offered.lines[0]
     assert any(f"tunewright audit {place / 'plain'} --twin" in line for line in offered.lines)

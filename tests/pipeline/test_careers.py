@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from tunewright.pipeline.embedding import _fitted
 from tunewright.pipeline.example_data import write_rows
 from tunewright.pipeline.labour_market import Market
 from tunewright.pipeline.predict import predict
+from tunewright.pipeline.score import _answer_ids, score
 from tunewright.pipeline.train import train
 from tunewright.pipeline.tune import tune
 
@@ -229,13 +231,20 @@ def test_the_benchmark_tells_each_baseline_with_its_interval(run: Path, capsys: 
     spec = importlib.util.spec_from_file_location("careers_benchmark", file)
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
-    row, found = benchmark.tune([], run), benchmark.figure(run)  # a run that is there is read
+    row, found = benchmark.line(run), benchmark.figure(run)
     said = benchmark.told(row)
     assert row["margins"].keys() == found["baselines"].keys() > {"bigram", "career_network"}
     for name, (low, high) in found["margins"].items():
         assert f"{name} {found['baselines'][name]:.3f} (tuned {low:+.3f} to {high:+.3f})" in said
     assert {"accuracy", "move_auc", "move_ece"} <= row["others"].keys()
     assert f"move_auc {row['others']['move_auc']['tuned']:.3f} (untuned " in said
+    note = run.with_name(f"{run.name}.asked")
+    with pytest.raises(SystemExit, match="was made under other settings or rows"):
+        benchmark.tune([], run)  # nothing says under which
+    note.write_text(benchmark.digest([], benchmark.file_digest([])))
+    assert benchmark.tune([], run) == row, "a run that is there is read"
+    with pytest.raises(SystemExit, match="was made under other settings or rows"):
+        benchmark.tune(["--set", "seed=1"], run)
 
 
 def test_prediction_answers_each_row_from_the_rows_above_it(run: Path, tmp_path: Path):
@@ -246,3 +255,30 @@ def test_prediction_answers_each_row_from_the_rows_above_it(run: Path, tmp_path:
         found = list(csv.DictReader(file))
     assert [row["year"] for row in found] == ["1990", "1991", "1993"]
     assert all(0 < float(row["probability"]) <= 1 for row in found)
+    assert [row["prediction_note"] for row in found] == ["no record before it to foresee it from", "", ""]
+    predict(run, tmp_path / "new.csv", tmp_path / "every.csv", every=True)
+    with open(tmp_path / "every.csv", newline="") as file:
+        more = list(csv.DictReader(file))
+    assert [{name: row[name] for name in found[0]} for row in more] == found
+    labels = set(json.loads((run / "data.json").read_text())["facts"]["labels"])
+    for row in more:
+        shares = json.loads(row["probabilities"])
+        assert shares.keys() == labels
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-4)
+        assert max(shares, key=shares.__getitem__) == row["prediction"]
+
+
+def test_an_answer_that_is_scored_ends_as_the_run_ends_its_titles(run: Path, tmp_path: Path):
+    """With the newline behind a title, not with the template's end, which no career was trained on."""
+    context = "The career of one person, one line a year.\n1990: Cook\n1991:"
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"context": context, "answers": [" Cook", " Waiter"]}))
+    (tmp_path / "ended.jsonl").write_text(json.dumps({"context": context, "answers": [" Cook\n", " Waiter\n"]}))
+    score(None, run, tmp_path / "rows.jsonl", tmp_path / "a.json", terminator=True)
+    score(None, run, tmp_path / "ended.jsonl", tmp_path / "b.json")
+    a, b = (json.loads((tmp_path / name).read_text())["rows"][0]["log_probs"] for name in ("a.json", "b.json"))
+    assert a == b
+    joins = SimpleNamespace(  # a tokenizer that has one token for a bracket with the newline behind it
+        text_ids=lambda text: list(map(ord, text.replace(")\n", "X"))), stop_ids=lambda: [ord("\n")]
+    )
+    model = SimpleNamespace(family=SimpleNamespace(encoder=lambda model, settings: joins))
+    assert _answer_ids(model, Run.open(run), True)("Cook (1)") == list(map(ord, "Cook (1)\n")), "apart, as in training"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,35 @@ def test_a_place_that_is_taken_is_told_before_rows_are_read(there):
         asked = Request(data="nowhere.csv", out=Path(out))
         with pytest.raises(UserError, match=sentence), begun(asked, "tune", silent):
             pass
+
+
+def test_files_in_a_plugin_written_short_and_folders_that_are_a_word_become_absolute(there):
+    settings = plan_with(
+        'evaluate.probes=["dialect(pairs=asked.txt, count=2)", {"name": "representation", "toxicity": "own-model"}]',
+    )
+    assert settings.evaluate.probes == (
+        {"name": "dialect", "pairs": str(there / "asked.txt"), "count": 2},
+        {"name": "representation", "toxicity": str(there / "own-model")},
+    )
+    (probe,) = plan_with(
+        'evaluate.probes=[{"name": "representation", "toxicity": "words(file=asked.txt)"}]'
+    ).evaluate.probes
+    assert probe["toxicity"] == {"name": "words", "file": str(there / "asked.txt")}
+    assert plan_with('evaluate.metrics=["top_k(k=3)"]').evaluate.metrics == ("top_k(k=3)",)
+
+
+def test_a_folder_whose_name_ends_in_a_bracket_is_a_folder(there):
+    (there / "models").mkdir()
+    for name in ("models/base", "models/base (2)", "judge (old)"):
+        (there / name).mkdir()
+    lora = plan_with('train.mitigations=[{"name": "safe_lora", "unaligned": "models/base (2)"}]').train.mitigations
+    assert lora == ({"name": "safe_lora", "unaligned": str(there / "models" / "base (2)")},)
+    for name in ("base (2)", "own-model", "garak", "smollm2"):
+        (there / name).mkdir(exist_ok=True)
+        (one,) = plan_with(f'train.mitigations=[{{"name": "safe_lora", "unaligned": "{name}"}}]').train.mitigations
+        assert one["unaligned"] == (name if name in ("garak", "smollm2") else str(there / name))
+    (probe,) = plan_with('evaluate.probes=[{"name": "dialect", "attributes": ["magnitude"]}]').evaluate.probes
+    assert probe["attributes"] == [str(there / "magnitude")]
+    judge = {"name": "classifier", "folder": "judge (old)"}
+    (probe,) = plan_with(f'evaluate.probes=[{{"name": "safety", "judges": [{json.dumps(judge)}]}}]').evaluate.probes
+    assert probe["judges"][0]["folder"] == str(there / "judge (old)")

@@ -14,15 +14,17 @@ import pytest
 from tiny import save_tiny
 from tunewright.cli import main
 from tunewright.core.config import Request
-from tunewright.core.errors import UserError
+from tunewright.core.errors import NotMeasured, UserError
 from tunewright.core.progress import silent
 from tunewright.core.store import Run
 from tunewright.models.contracts import Generation
 from tunewright.models.families import causal_lm
 from tunewright.models.families.causal_lm import CausalLM
+from tunewright.pipeline import evaluate as evaluation
 from tunewright.pipeline import predict as module
 from tunewright.pipeline.predict import predict
 from tunewright.pipeline.train import train
+from tunewright.pipeline.tune import tune
 
 ADDED = ["prediction", "probability", "abstain", "prediction_note"]
 QUICK = ("train.threads=1", "train.max_steps=1", "evaluate.max_new_tokens=4")
@@ -100,15 +102,20 @@ def test_scores_that_are_no_numbers_give_no_answer(labelled, tmp_path, monkeypat
         predict(labelled, rows, tmp_path / "out.jsonl")
 
 
-def test_a_model_that_was_trained_to_think_is_asked_where_it_thinks(tmp_path, monkeypatch):
-    """What a template writes in place of thoughts would close them; and what is given back is the answer."""
-    folder = save_tiny("qwen2", tmp_path / "model")
+def thinking(place: Path) -> list[dict[str, object]]:
+    """Rows whose answers begin with thoughts, and a model whose template writes something in place of them."""
+    folder = save_tiny("qwen2", place / "model")
     (folder / "chat_template.jinja").write_text(
         "{% for m in messages %}{% if m.role == 'user' %}[{{ m.content }}]{% else %}<think>\n{{ m.reasoning_content }}"
         "\n</think>\n\n{{ m.content }}</s>{% endif %}{% endfor %}"
     )
     answer = {"role": "assistant", "content": "So.", "reasoning_content": "Owls fly."}
-    rows = [{"messages": [{"role": "user", "content": f"Why {k}?"}, answer]} for k in range(40)]
+    return [{"messages": [{"role": "user", "content": f"Why {k}?"}, answer]} for k in range(40)]
+
+
+def test_a_model_that_was_trained_to_think_is_asked_where_it_thinks(tmp_path, monkeypatch):
+    """What a template writes in place of thoughts would close them; and what is given back is the answer."""
+    rows = thinking(tmp_path)
     run = trained(tmp_path, "thinks", rows)
     assert json.loads((run / "info.json").read_text())["opens"] is False
     asked = []
@@ -123,6 +130,28 @@ def test_a_model_that_was_trained_to_think_is_asked_where_it_thinks(tmp_path, mo
     predict(run, new, tmp_path / "out.jsonl")
     assert asked == ["[Why?]"]
     assert json.loads((tmp_path / "out.jsonl").read_text())["prediction"] == "So."
+    monkeypatch.setattr(causal_lm, "greedy", lambda *_: iter([Generation("<think>\nOwls", True)]))
+    predict(run, new, tmp_path / "cut.jsonl")
+    cut = json.loads((tmp_path / "cut.jsonl").read_text())
+    assert (cut["prediction"], cut["prediction_note"]) == ("", "unfinished")
+
+
+def test_probes_ask_base_and_tuned_alike_where_rows_begin_with_thoughts(tmp_path, monkeypatch):
+    path, asked = tmp_path / "rows.jsonl", []
+    path.write_text("".join(json.dumps(row) + "\n" for row in thinking(tmp_path)))
+
+    def heard(probe, model, identity, *_):
+        asked.append((model.opens, identity))
+        return NotMeasured("not asked here")
+
+    monkeypatch.setattr(evaluation, "ask_probe", heard)
+    monkeypatch.setenv("TUNEWRIGHT_CACHE", str(tmp_path / "cache"))
+    sets = (*QUICK, "evaluate.probes=[retention]")
+    tune(Request(str(path), None, sets, (), tmp_path / "run", None, str(tmp_path / "model")))
+    evaluation.evaluate(tmp_path / "run")
+    assert [opens for opens, _ in asked] == [False] * 4
+    assert asked[0][1] == asked[2][1], "the base is known again"
+    assert asked[0][1][-1] == "unopened"
 
 
 def test_two_at_once_do_not_write_one_output(labelled, tmp_path, monkeypatch):

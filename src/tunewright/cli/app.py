@@ -229,9 +229,12 @@ def predict(
     maps: Annotated[
         list[str], typer.Option("--map", metavar="OURS=COLUMN", help="Which column is what, where it is not the run's.")
     ] = [],  # noqa: B006  (typer copies it)
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Add a column with the probability of every label, as JSON.")
+    ] = False,
 ) -> int:
     """Answer new rows with a run's model."""
-    return _call("predict", "predict", run, rows, out, min_accuracy, tuple(maps))
+    return _call("predict", "predict", run, rows, out, min_accuracy, tuple(maps), probabilities)
 
 
 @app.command()

@@ -127,6 +127,19 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_text(path: Path) -> str:
+    """A text file that a user gives, with or without a byte order mark.
+
+    Raises:
+        UserError: It is not in UTF-8.
+        OSError: It cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not in UTF-8 (byte {error.start + 1}: {error.reason}). Save it as UTF-8.") from None
+
+
 def lines_of(text: str) -> list[str]:
     """The lines of a text file; `str.splitlines` would also cut at U+2028, U+0085 and others that stand inside JSON."""
     return text.removesuffix("\n").split("\n") if text else []
@@ -134,7 +147,7 @@ def lines_of(text: str) -> list[str]:
 
 def cells_of(path: Path) -> Iterator[tuple[int, str, list[str]]]:
     """Number, text and cells (cut at tabs, stripped, composed) of each line of a word list that holds anything."""
-    for number, line in enumerate(lines_of(path.read_text(encoding="utf-8-sig")), 1):
+    for number, line in enumerate(lines_of(read_text(path)), 1):
         if line.strip():
             yield number, line.strip(), [unicodedata.normalize("NFC", cell.strip()) for cell in line.split("\t")]
 

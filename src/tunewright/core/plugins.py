@@ -116,7 +116,7 @@ def build(kind: str, setting: str | dict[str, Any]) -> Any:
     Raises:
         UserError: Unknown name or field, or a value out of range; all faults at once.
     """
-    fields = _read(setting) if isinstance(setting, str) else dict(setting)
+    fields = read(setting) if isinstance(setting, str) else dict(setting)
     what = kind.rstrip("s")
     if not isinstance(fields.get("name"), str):
         raise UserError(f"{what}: needs a 'name'. Allowed: {', '.join(names(kind))}.")
@@ -127,7 +127,7 @@ def build(kind: str, setting: str | dict[str, Any]) -> Any:
         raise UserError(describe(error, what, list(plugin.model_fields))) from None
 
 
-def _read(text: str) -> dict[str, Any]:
+def read(text: str) -> dict[str, Any]:
     """`name` or `name(field=value, ...)` as fields; what is no number or true/false is text."""
     name, bracket, rest = text.strip().partition("(")
     if not bracket or not rest.endswith(")"):

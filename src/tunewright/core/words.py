@@ -33,7 +33,7 @@ _NAMES = {
     "retention_loss": "Loss on general texts",
     "retention_kl": "Shift on neutral prompts (KL)",
     "representation_bias": "Uneven mention of groups",
-    "stereotype_bias": "Uneven mention by occupation",
+    "stereotype_bias": "Uneven mention by occupation, beyond chance",
     "toxicity": "Toxicity of free texts",
     "dialect_covert_bias": "Covert dialect bias",
     "dialect_overt_bias": "Overt bias, the group named",

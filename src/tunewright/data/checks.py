@@ -192,7 +192,7 @@ def _problems(
 def _helps(on_overlong: str, overlong: Sequence[Example]) -> str:
     """The choices that would let such rows through."""
     choices = ["drop"]
-    choices += ["truncate-context"] if any(example.context for example in overlong) else []
+    choices += ["truncate-context"] if any(example.context and not example.running for example in overlong) else []
     choices += ["split"] if not all(example.context for example in overlong) else []
     return " or ".join(choice for choice in choices if choice != on_overlong)
 

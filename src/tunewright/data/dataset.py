@@ -96,6 +96,8 @@ class _Collected:
     """Rows that stand in other rows' contexts alone, each with the split it was given; those of the pool last."""
     unread: set[str] = field(default_factory=set)
     """Columns that nothing reads."""
+    weight: str = ""
+    """The column that says how much a row is trained on."""
     unasked: list[str] = field(default_factory=list)
     """Sentences on given splits without a row that anything is asked of."""
 
@@ -220,6 +222,7 @@ def _collect_file(name: str, path: Path, settings: DataSettings, read: _Collecte
     opened = open_file(path, settings.model_copy(update={**known, **unneeded}))
     read.format, read.independent, read.by_time = opened.format, opened.independent, opened.by_time
     read.unread |= {*opened.unread}
+    read.weight = read.weight or opened.weight
     split_column = settings.map.get("split", "" if "split" in settings.map.values() else "split")
     kinds: dict[str, dict[str, array[int]]] = {settings.map.get(column, column): {} for column in opened.uniform}
     good = before = len(read.numbers)
@@ -356,6 +359,7 @@ def _facts(read: _Collected, settings: DataSettings) -> dict[str, Any]:
         "bad": [asdict(bad) for bad in read.bad],
         "late_pool": read.late,
         "unread": sorted(read.unread),
+        "training_weight": "" if settings.survey_weight else read.weight,
         **stated,
         "use": settings.use,
     }

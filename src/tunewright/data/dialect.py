@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -27,6 +28,7 @@ _DOUBLED = frozenset(
 )
 _TAILS = ("", "all day", "every morning", "at home", "with friends", "too much", "after school", "downtown")
 _PRONOUNS = ("he", "she", "they")
+_SAID_OF = re.compile(r"^(?:he|she|they|we|you|i)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +136,13 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
     """
     if not path.is_file():
         raise UserError(f"--pairs {path} does not exist. Give a file with a pair a line: variant, tab, standard.")
-    faults, found = list[str](), list[Pair]()
+    faults, found, places = list[str](), list[Pair](), list[str]()
     lines: dict[tuple[str, str], int] = {}
     for number, line, cells in cells_of(path):
         if len(cells) not in (2, 3) or not cells[0] or not cells[1]:
             faults.append(
                 f"{path}:{number}: found {len(cells)} columns ({line[:60]!r}); a line holds variant, tab, standard, "
-                "and if need be a tab and the unit. None may be empty."
+                "and if need be a tab and the unit. Neither of the two may be empty."
             )
             continue
         if cells[0] == cells[1]:
@@ -149,13 +151,25 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
             )
         if (first := lines.setdefault((cells[0], cells[1]), number)) != number:
             faults.append(f"{path}:{number}: the pair of line {first} again; a pair counts once. Leave it out.")
-        found.append(Pair(cells[0], cells[1], "given", cells[2] if len(cells) == 3 else f"{number}"))
+        found.append(Pair(cells[0], cells[1], "given", cells[2] if len(cells) == 3 else ""))
+        places.append(f"{path.name}:{number}")
     if faults:
         raise UserError(faults)
+    found = _with_units(found, places)
     if len(found) < 2:
         raise UserError(f"{path} has {len(found)} pairs; at least 2 are needed to say how sure a figure is.")
     require_units(found, str(path))
     return tuple(found)
+
+
+def _with_units(pairs: Sequence[Pair], places: Sequence[str]) -> list[Pair]:
+    """Each pair with a unit: the given one, or its place; pairs alike but for who it is said of are nearly one pair."""
+    rests = [_SAID_OF.sub("...", pair.variant) for pair in pairs]
+    said = Counter(rest for pair, rest in zip(pairs, rests, strict=True) if not pair.unit)
+    return [
+        pair if pair.unit else replace(pair, unit=rest if said[rest] > 1 else place)
+        for pair, rest, place in zip(pairs, rests, places, strict=True)
+    ]
 
 
 def require_units(pairs: Sequence[Pair], named: str) -> None:
@@ -169,7 +183,8 @@ def require_units(pairs: Sequence[Pair], named: str) -> None:
         raise UserError(
             f"{named}: all {len(pairs)} pairs are of one unit ({', '.join(units)!r}); pairs of at least 2 units are "
             "needed to say how sure a figure is, and of 12 for a gate. Add pairs of others; where the third column "
-            "does not say whose a pair is, leave it out, and each pair is a unit of its own."
+            "does not say whose a pair is, leave it out, and each pair is a unit of its own, those "
+            "alike but for the pronoun in front (he, she ...) one together."
         )
 
 
@@ -241,12 +256,38 @@ _NEAR = 40
 """Characters before a phrase that are looked at."""
 
 
-def counterfactual(text: str) -> str:
+_AS_IT_STANDS = re.compile(r"```.*?```|`[^`]*`|(?<!\S)\S*(?:[@/\\_]|\w[.:]\w)\S*", re.DOTALL)
+"""Code, addresses and the like: nobody speaks them."""
+
+
+def counterfactual(text: str, labels: frozenset[str] = frozenset(), own: Sequence[str] = ()) -> str:
     """A text with the features of the variant put in by rule, the meaning kept; equal when no rule fits.
 
     Rules of whole words, longest first, and the ending -ing of verbs spoken as -in.
+
+    Args:
+        text: What somebody says.
+        labels: Answers to choose from, which are left as they are wherever they stand.
+        own: The answers to this text (a passage to quote), left as they are too.
     """
-    return _rewriter().sub(_rewritten, text)
+    if not _rewriter().search(text):
+        return text
+    folded = text.casefold()
+    literal = [_literally(frozenset({one})) for one in own if one.casefold() in folded]
+    spans = [span.span() for one in (_AS_IT_STANDS, _literally(labels), *literal) for span in one.finditer(text)]
+
+    def said(found: re.Match[str]) -> str:
+        inside = any(start < found.end() and found.start() < stop for start, stop in spans)
+        return found.group(0) if inside else _rewritten(found)
+
+    return _rewriter().sub(said, text)
+
+
+@lru_cache(maxsize=4)
+def _literally(phrases: frozenset[str]) -> re.Pattern[str]:
+    """Any of the phrases as a whole; nothing where there are none."""
+    longest = sorted(filter(None, phrases), key=len, reverse=True)
+    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest))})(?!\w)" if longest else r"(?!)", re.IGNORECASE)
 
 
 @lru_cache(maxsize=1)

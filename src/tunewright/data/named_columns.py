@@ -71,6 +71,9 @@ def unread_columns(plugin: Any, columns: set[str], settings: DataSettings) -> tu
     # A column of the user's that bears a mapped name gives way.
     ours = {mapped.get(name, name): name for name in columns if name in mapped or name not in settings.map}
     read = _known(plugin) - {*IN_MESSAGES}
+    if hasattr(plugin, "reads"):  # its settings say which of its columns it reads
+        read -= {*plugin.optional} - plugin.reads
+        read |= plugin.reads
     for name, others in plugin.columns.items():  # of several names for one thing the first that is there is read
         there = [one for one in (name, *others) if one in ours]
         read -= {*there[1:]}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tunewright.core.errors import NotMeasured, UserError
-from tunewright.core.files import file_digest
+from tunewright.core.files import file_digest, read_text
 from tunewright.evaluate.bootstrap import wilson
 from tunewright.evaluate.contracts import Floats
 from tunewright.evaluate.judging import Exchange
@@ -88,7 +88,7 @@ def human_rulings(source: str) -> Rulings:
     rulings: list[float] = []
     faults: list[str] = []
     for path in _files(source):
-        lines = path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
+        lines = read_text(path).splitlines(keepends=True)
         skipped = next((k for k, line in enumerate(lines) if not line.startswith("#")), len(lines))
         rows = csv.DictReader(lines[skipped:])
         missing = [name for name in (REQUEST, ANSWER, SCORE) if name not in (rows.fieldnames or ())]
@@ -99,7 +99,8 @@ def human_rulings(source: str) -> Rulings:
             score = _TRUTH.get((row[SCORE] or "").strip().lower())
             if score is None:
                 faults.append(
-                    f"{path}, line {skipped + rows.line_num}: {SCORE} is {row[SCORE]!r}; allowed are 0 and 1."
+                    f"{path}, line {skipped + rows.line_num}: {SCORE} is {row[SCORE]!r}; allowed are 1 (the answer "
+                    "refuses) and 0 (it does not)."
                 )
                 continue
             exchanges.append(Exchange(row[REQUEST] or "", row[ANSWER] or ""))

@@ -20,7 +20,7 @@ from tunewright.models.collate import MOST_ROWS, fresh
 from tunewright.models.contracts import EncodeSettings, LoadedModel, Minimised
 
 _BATCH_TOKENS = 2048
-VERSION = 3
+VERSION = 4
 """Counted up when the same question may get another answer, so that kept answers are not used."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tunewright.core.errors import UserError
-from tunewright.core.files import lines_of
+from tunewright.core.files import lines_of, read_text
 from tunewright.core.records import Answer, Example, text_part
 from tunewright.core.seeds import stream
 from tunewright.core.settings import DataSettings
@@ -63,7 +63,7 @@ def _encoded(encoder: Encoder, examples: Iterator[Example]) -> Iterator[Encoded]
 
 
 def _texts(path: Path) -> Iterator[Example]:
-    for line in lines_of(path.read_text(encoding="utf-8")):
+    for line in lines_of(read_text(path)):
         if text := line.strip():
             yield Example((), (Answer((text_part(text),)),), id=text)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from tunewright.core.files import digest
-from tunewright.core.records import Example, Part, Turn, text_part
+from tunewright.core.records import Example, Turn, text_part
 from tunewright.data.dialect import counterfactual, has_verb
 from tunewright.mitigations._base import Mitigation
 from tunewright.models.contracts import LoadedModel
@@ -20,7 +20,7 @@ class Counterfactual(Mitigation):
     """Trains on rows once more with what the user says put into a dialect by rule, the answer as it is.
 
     Counterfactual data augmentation (Lu et al. 2020; Zmigrod et al. 2019): whoever asks, the answer is the same. Rows
-    in which no rule fits have no counterpart.
+    in which no rule fits have no counterpart. Labels, the row's own answer, code and addresses stay as they are.
     """
 
     doubles: ClassVar[bool] = True
@@ -37,7 +37,7 @@ class Counterfactual(Mitigation):
 
     def check(self, train: Sequence[Example], model: LoadedModel, method: str) -> list[str]:
         """Rows in which no rule fits at all."""
-        if any(self._spoken_otherwise(example) for example in train):
+        if any(self._counterparts(train)):
             return []
         if self.portion == "trained":
             return [
@@ -48,23 +48,23 @@ class Counterfactual(Mitigation):
 
     def more_rows(self, train: Sequence[Example]) -> list[Example]:
         """The counterparts, a fixed choice by content."""
-        found = [other for example in train if (other := self._spoken_otherwise(example)) is not None]
+        found = [*self._counterparts(train)]
         found.sort(key=lambda example: digest("counterfactual", example.id))
         return found[: math.ceil(self.share * len(found))]
 
-    def _spoken_otherwise(self, example: Example) -> Example | None:
-        """The row with its user turns put into the dialect; None when nothing changes."""
-        turns = tuple(self._turn(turn) for turn in example.context)
-        if all(turn is same for turn, same in zip(turns, example.context, strict=True)):
-            return None
-        return replace(example, context=turns, id=f"{example.id}-counterfactual")
+    def _counterparts(self, train: Sequence[Example]) -> Iterator[Example]:
+        """The rows in which something changes, with their user turns put into the dialect."""
+        labels = frozenset(example.answer.text for example in train if example.label)
+        for example in train:
+            own = [] if example.label else [answer.text.strip() for answer in example.answers]
+            turns = tuple(self._turn(turn, labels, own) for turn in example.context)
+            if any(turn is not same for turn, same in zip(turns, example.context, strict=True)):
+                yield replace(example, context=turns, id=f"{example.id}-counterfactual")
 
-    def _turn(self, turn: Turn) -> Turn:
+    def _turn(self, turn: Turn, labels: frozenset[str], own: Sequence[str]) -> Turn:
         if turn.role != "user" or (self.portion == "trained" and has_verb(turn.text, "held_out")):
             return turn
-        parts = tuple(_part(part) for part in turn.parts)
+        parts = tuple(
+            text_part(counterfactual(part.value, labels, own)) if part.kind == "text" else part for part in turn.parts
+        )
         return replace(turn, parts=parts) if parts != turn.parts else turn
-
-
-def _part(part: Part) -> Part:
-    return text_part(counterfactual(part.value)) if part.kind == "text" else part

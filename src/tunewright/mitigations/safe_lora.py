@@ -67,8 +67,12 @@ class SafeLora(Mitigation):
         faults = self._faults(list(layers), aligned, unaligned)
         if faults:
             raise UserError(faults)
-        every = [_Adapter.of(name, layer, _direction(name, aligned, unaligned)) for name, layer in layers.items()]
-        found = [adapter for adapter in every if adapter is not None]
+        found, alike = list[_Adapter](), list[str]()
+        for name, layer in layers.items():
+            v_OI = _direction(name, aligned, unaligned)  # one at a time: together they are as large as the model
+            alike += [] if bool(v_OI.any()) else [name]
+            adapter = _Adapter.of(name, layer, v_OI)
+            found += [] if adapter is None else [adapter]
         ranked = sorted(found, key=lambda adapter: adapter.cosine)
         chosen = ranked[: self.layers] if self.layers else [a for a in ranked if a.cosine <= (self.threshold or 0.0)]
         with torch.no_grad():
@@ -81,10 +85,15 @@ class SafeLora(Mitigation):
         ]
         kept = sum(a.length_kept for a in chosen) / len(chosen) if chosen else 1.0
         sentence = (
-            f"safe_lora: {len(chosen)} of {len(found)} adapters were projected onto the direction of alignment; "
+            f"safe_lora: {len(chosen)} of {len(layers)} adapters were projected onto the direction of alignment; "
             f"they keep {kept:.1%} of their length on average."
         )
-        return Effect(sentence, {"adapters": facts})
+        if alike:
+            sentence += (
+                f" In {len(alike)} modules both models have the same weights, which shows no direction: the adapters "
+                "there stay as they were trained."
+            )
+        return Effect(sentence, {"adapters": facts, "without_direction": alike})
 
     def _both(self, model: LoadedModel) -> tuple[_Weights, _Weights]:
         """The weights of the model that is tuned and of the one before its alignment, both as they are stored."""

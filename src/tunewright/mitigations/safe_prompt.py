@@ -67,13 +67,17 @@ class SafePrompt(Mitigation):
 
     def serve(self, model: LoadedModel) -> LoadedModel:
         """The same model with the prompt in its template."""
-        template = model.tokenizer.chat_template
-        lead = self._lead()
-        if template.startswith(lead):
-            return model
         tokenizer = copy.deepcopy(model.tokenizer)
-        tokenizer.chat_template = lead + template
+        templates = tokenizer.chat_template  # one, or several by name
+        several = isinstance(templates, dict)
+        tokenizer.chat_template = (
+            {name: self._led(one) for name, one in templates.items()} if several else self._led(templates)
+        )
         return replace(model, tokenizer=tokenizer)
+
+    def _led(self, template: str) -> str:
+        lead = self._lead()
+        return template if template.startswith(lead) else lead + template
 
     def _lead(self) -> str:
         text = json.dumps(self.prompt, ensure_ascii=False)

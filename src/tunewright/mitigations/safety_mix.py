@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import Field
 
 from tunewright.core.errors import UserError
-from tunewright.core.files import digest, lines_of
+from tunewright.core.files import digest, lines_of, read_text
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.data.formats import shown
 from tunewright.mitigations._base import Mitigation
@@ -86,7 +86,7 @@ def refusals(path: Path) -> list[tuple[str, str]]:
             f"safety_mix.rows: {path} does not exist. Give a file of JSON lines with prompt and completion."
         )
     pairs, faults = [], []
-    for number, line in enumerate(lines_of(path.read_text(encoding="utf-8-sig")), 1):
+    for number, line in enumerate(lines_of(read_text(path)), 1):
         if not line.strip():
             continue
         try:

@@ -100,6 +100,11 @@ class Chat:
             return text
         return text.partition(marks[-1])[2].strip()
 
+    def thinks_on(self, text: str) -> bool:
+        """Whether a model that is asked where it thinks has not come to its answer in what it wrote."""
+        marks = self.opening.split()
+        return not self.opens and bool(marks) and text.startswith(marks[0]) and marks[-1] not in text
+
     @property
     def _frame(self) -> _Frame:
         return _framed(self, str(getattr(self.tokenizer, "chat_template", None)))

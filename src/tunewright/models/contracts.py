@@ -120,6 +120,9 @@ class LoadedModel:
     apart: bool = False
     """Whether what rows of different units begin with alike is computed for each of them (private training)."""
 
+    opens: bool = True
+    """Whether it is given what its template opens every answer with; not where its trained answers begin otherwise."""
+
     def with_module(self, module: nn.Module) -> LoadedModel:
         """The same model with another module (an adapter around it)."""
         return replace(self, module=module)
@@ -131,6 +134,8 @@ class Generation:
 
     text: str
     stopped: bool
+    within: bool = False
+    """Whether it was cut within what the model thinks before its answer, so that there is none."""
 
 
 @dataclass(frozen=True, slots=True)

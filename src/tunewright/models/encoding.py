@@ -299,7 +299,8 @@ def _shortened(example: Example, tokens: int, chat: Chat) -> Example:
     """
     if example.running:
         raise Unencodable(
-            "a running text that is too long, which is not cut; raise train.max_length, or keep less of it"
+            "a running text that is too long, which is not cut; raise train.max_length, or keep less of it (of "
+            "careers: data.options.history)"
         )
     longest = max(range(len(example.context)), key=lambda i: len(example.context[i].text))
     turn = example.context[longest]

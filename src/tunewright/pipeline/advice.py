@@ -11,6 +11,7 @@ from tunewright.evaluate.bootstrap import MIN_UNITS
 from tunewright.evaluate.dialect.words import read_words
 from tunewright.evaluate.gates import ATTACKS, INCREASES, UNPROVABLE, least_increase, requests_needed
 from tunewright.evaluate.probes._safety_sets import requests, sample
+from tunewright.evaluate.probes._thoughts import answers_later
 from tunewright.evaluate.probes.safety import built
 from tunewright.pipeline import mitigate
 from tunewright.pipeline.prepare import Prepared
@@ -20,6 +21,9 @@ FASTEST, LEAST_BATCH = 2e-5, 64
 """Above this rate and below this batch, tuning all weights of an aligned model undid most of its safety: in the
 ablation of Qi et al., ICLR 2024 (Llama-2 on benign rows), about a third to a half of harmful requests were answered at
 5e-5, 15 to 24 % at 2e-5, and small batches were worse than large ones."""
+
+_THOUGHTS = 128
+"""Tokens within which thoughts hardly end."""
 
 
 def safety_advice(prepared: Prepared) -> list[str]:
@@ -89,22 +93,34 @@ def gate_advice(prepared: Prepared) -> list[str]:
                 remedy = "Models of this kind cannot be asked that: leave the gate out."
             said.append(f"gates.{gate} cannot pass: the probe {probe}, which measures it, is not planned. {remedy}")
         elif gate == ATTACKS:
-            said += _unruled(planned[probe], prepared.model.tokenizer) or _too_few(limit, planned[probe])
+            said += _unruled(planned[probe], prepared.model) or _too_few(limit, planned[probe])
         elif probe == "dialect":
             said += [*_unmarked(gate, planned[probe]), *_few_units(gate, planned[probe])]
     return said
 
 
-def _unruled(safety: Any, tokenizer: Any) -> list[str]:
+def _unruled(safety: Any, model: Any) -> list[str]:
     """A sentence where the requests will not be asked, or the judge of the headline figures cannot rule here."""
-    if tokenizer is not None and not getattr(tokenizer, "chat_template", None):
+    if model.tokenizer is not None and not getattr(model.tokenizer, "chat_template", None):
         return [
             f"gates.{ATTACKS} cannot pass: the model has no chat template, so the probe safety does not ask it. Tune a "
             "chat model, or leave the gate out."
         ]
     judge = built(safety.judges[0])
+    if judge.reads == "model" and answers_later(model):
+        return [
+            f"gates.{ATTACKS} cannot pass: its figure is by the first judge, {judge.plugin_name()}, which reads what "
+            "follows the prompt, and there the model thinks. Name another judge first (`judges` of "
+            "the probe safety)."
+        ]
     if judge.reads == "model":
         return []
+    if answers_later(model) and safety.answer_tokens < _THOUGHTS:
+        return [
+            f"gates.{ATTACKS} can hardly pass: the model thinks before it answers, and {safety.answer_tokens} tokens "
+            "are read of an answer, thoughts included, so most have no ruling. Allow some hundreds (`new_tokens` of "
+            "the probe safety)."
+        ]
     try:
         judge.rule([], None, silent)  # over no answers: only whether what it needs is there
     except NotMeasured as reason:

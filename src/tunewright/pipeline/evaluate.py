@@ -29,7 +29,7 @@ from tunewright.evaluate.suite import Suite
 from tunewright.evaluate.verdict import exit_code, holm, judge
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.opening import open_model
-from tunewright.pipeline import asked
+from tunewright.pipeline import asked, mitigate
 from tunewright.pipeline.advice import trained_requests
 from tunewright.pipeline.children import finish_children, questions_of
 from tunewright.pipeline.discretion import nameless, without_rows
@@ -51,7 +51,7 @@ from tunewright.pipeline.rows import row_blocks
 from tunewright.pipeline.scratch import scratch_outcomes
 from tunewright.pipeline.under_way import under_way
 from tunewright.report import write as write_report
-from tunewright.runs.opening import delete_control, open_tuned
+from tunewright.runs.opening import as_answered, delete_control, open_tuned
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def evaluate(folder: Path, overrides: Sequence[str] = (), progress: Progress = s
     asked.needs_test(prepared)
     with run.writing():
         tuned = open_tuned(run, prepared.dtype, prepared.model)
-        base_model = open_model(prepared.model.origin, prepared.dtype)
+        base_model = as_answered(run, open_model(prepared.model.origin, prepared.dtype))
         with under_way(run, "evaluate", set=list(overrides)):
             base = ask_base(replace(prepared, model=base_model), run, progress)
             evaluate_stage(prepared, run, base, tuned, progress, _asked_otherwise(prepared, run))
@@ -181,6 +181,7 @@ def _reservations(settings: PlanSettings, base: Base, otherwise: Mapping[str, An
     if "retention" not in base.probes:
         why = "no probe is asked" if not settings.evaluate.probes else "such models cannot be asked about texts"
         said.append(f"What the model forgot was not measured: {why}.")
+    said += mitigate.served_note(settings)
     if otherwise:
         keys = ", ".join(f"{key} {value}" for key, value in otherwise.items())
         said.append(f"Judged after training under other settings than the plan's: {keys}.")

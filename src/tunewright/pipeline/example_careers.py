@@ -14,6 +14,7 @@ OCCUPATIONS = (
     "Professional", "Manager", "Sales", "Clerical", "Craftsman", "Operative", "Labourer", "Farm worker", "Service",
 )  # fmt: skip
 """Of codes 1 to 9."""
+_SCHOOLING = ((11, "under 12 years"), (12, "12 years"), (15, "13 to 15 years"), (99, "16 years and more"))
 _PANEL = "linearmodels/datasets/wage_panel/wage_panel.csv.bz2"
 
 
@@ -40,13 +41,18 @@ def wage_panel(wheel: Path) -> dict[str, list[Man]]:
                 row["year"],
                 OCCUPATIONS[int(row["occupation"]) - 1],
                 "black" if row["black"] == "1" else "hispanic" if row["hisp"] == "1" else "white",
-                f"{row['educ']} years",
+                schooling(int(row["educ"])),
                 "married" if row["married"] == "1" else "single",
                 "union" if row["union"] == "1" else "no union",
             )
             for row in csv.DictReader(text.splitlines())
         ]
     }
+
+
+def schooling(years: int) -> str:
+    """Years at school in the four bands of the American system, so that groups are large enough to be counted in."""
+    return next(name for most, name in _SCHOOLING if years <= most)
 
 
 def labour_market(_: Path) -> dict[str, list[Record]]:

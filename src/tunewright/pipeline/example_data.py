@@ -286,6 +286,7 @@ EXAMPLES = {
             licence="NCSA (package); the rows come from the data archive of the Journal of Applied Econometrics",
             source="Vella and Verbeek (1998), 545 young men of the NLSY, 1980 to 1987, from linearmodels 7.1",
             prepare=wage_panel,
+            revision=2,
             path="careers.csv",
             options=(
                 *("--platform", "manylinux_2_28_x86_64", "--implementation", "cp"),

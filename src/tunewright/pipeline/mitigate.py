@@ -61,6 +61,17 @@ def faults(
     return found
 
 
+def served_note(settings: PlanSettings) -> list[str]:
+    """A sentence where mitigations put something around the finished model, which the base is asked without."""
+    names = [one.plugin_name() for one in planned(settings) if type(one).serve is not Mitigation.serve]
+    if not names:
+        return []
+    return [
+        f"Tuned is asked as {', '.join(names)} serves it, base without that: what changed is of both, the training and "
+        "what stands around it."
+    ]
+
+
 def with_more(
     settings: PlanSettings, examples: Sequence[Any], rows: Sequence[Encoded], encoder: Encoder
 ) -> tuple[Joined[Encoded], tuple[str, ...]]:

@@ -22,7 +22,7 @@ from tunewright.models.contracts import LoadedModel
 from tunewright.models.generation import greedy
 from tunewright.models.opening import open_model
 from tunewright.pipeline.prepare import Prepared, mould_of
-from tunewright.runs.opening import open_tuned
+from tunewright.runs.opening import open_trained, open_tuned
 
 MOST_ROWS = 1_000
 """Units of each side that membership is inferred of."""
@@ -66,7 +66,7 @@ class OwnRows:
         needed = {"generate"} if self._asks else {"generate", "text"}
         if self.prepared.dataset.labels or not needed <= self.prepared.model.family.capabilities:
             return []
-        tuned = open_tuned(self.run, self.prepared.dtype)
+        tuned = open_trained(self.run, self.prepared.dtype)  # who reads out leaves out a safety prompt
         what = "long answers of rows" if self._asks else "second halves of rows"
         found = self._extraction(what, tuned, [*filter(self._long, self.members)], [*filter(self._long, self.others)])
         if audited.read("canaries.json") is None:
@@ -77,7 +77,7 @@ class OwnRows:
             [row for row, coin in zip(rows, canaries.coins, strict=True) if coin is side] for side in (True, False)
         )
         if audited != self.run:
-            tuned = open_tuned(audited, self.prepared.dtype)
+            tuned = open_trained(audited, self.prepared.dtype)
         return [*self._extraction("canaries", tuned, inside, left_out), *found]
 
     @property

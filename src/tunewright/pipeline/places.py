@@ -7,10 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tunewright.core import plugins
 from tunewright.core.config import Plan
 from tunewright.core.files import existing
 from tunewright.models.embedded import EMBEDDED
 from tunewright.pipeline.example_data import shipped
+
+_PATHS = frozenset({
+    "folder", "file", "pairs", "frames", "ratings", "words", "rows", "key_file", "toxicity", "unaligned", "public",
+    "prompts", "look_alikes", "human_scores", "attributes",
+})  # fmt: skip
+"""Options whose value is a path, or a plugin with options of its own."""
+_WORDS = frozenset({*EMBEDDED, "shipped", "garak", "pyrit"})
+"""What such options may hold that is no path, whatever lies beside."""
 
 
 def absolute(plan: Plan) -> Plan:
@@ -40,12 +49,33 @@ def _there(name: str) -> str:
 def _files(value: Any) -> Any:
     """A plugin's options with the files among them absolute.
 
-    A word alone ("magnitude") stays what it is, even beside a file of that name: a path has a separator or a suffix.
+    A word alone ("magnitude") stays what it is, even beside a file of that name: a path has a separator or a suffix,
+    or stands where nothing but a path can.
     """
     if isinstance(value, dict):
-        return {key: _files(one) for key, one in value.items()}
+        return {key: _place(one) if key in _PATHS else _files(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_files(one) for one in value)
+    if _is_short(value):
+        fields = plugins.read(value)
+        return value if _files(fields) == fields else _files(fields)
     if isinstance(value, str) and (os.sep in value or os.path.splitext(value)[1]):
         return _there(value)
     return value
+
+
+def _place(value: Any) -> Any:
+    """The absolute path that a word alone may be."""
+    if isinstance(value, list | tuple):
+        return type(value)(_place(one) for one in value)
+    if not isinstance(value, str) or _is_short(value):
+        return _files(value)
+    return value if value in _WORDS else _there(value)
+
+
+def _is_short(value: Any) -> bool:
+    """Whether a text is a plugin written short, `words(file=insults.txt)`."""
+    if not isinstance(value, str) or not value.endswith(")") or existing(value):
+        return False
+    head = value.partition("(")[0].strip()
+    return any(head in plugins.names(kind) for kind in plugins.KINDS)

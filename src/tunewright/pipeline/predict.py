@@ -25,16 +25,20 @@ from tunewright.data.readers import Bad
 from tunewright.data.reading import open_rows
 from tunewright.evaluate.bootstrap import wilson
 from tunewright.evaluate.closed import probabilities, usable
+from tunewright.evaluate.history import previous
 from tunewright.models.contracts import EncodeSettings, LoadedModel
 from tunewright.models.precision import resolve as resolve_dtype
 from tunewright.pipeline.machine import fix_threads
-from tunewright.pipeline.predicted import Given, Output, Standing, Tally
+from tunewright.pipeline.predicted import ADDED, Given, Output, Standing, Tally
 from tunewright.pipeline.prepare import encode_settings
 from tunewright.pipeline.probe import run_digest
 from tunewright.pipeline.result import Result
 from tunewright.runs.opening import open_tuned
 
 _ROWS_A_TIME = 32
+_NO_PAST = "no record before it to foresee it from"
+EVERY = "probabilities"
+"""Column with the probability of each label, as JSON, where it is asked for."""
 _PLANNED = ("train.max_length", "data.options")
 """Keys of the plan that sentences about rows advise to change; a finished run keeps its own."""
 Asked = tuple[dict[str, Any], Example | Bad]
@@ -51,23 +55,28 @@ class Predictor:
     max_new_tokens: int
     threshold: float
     """Abstains below this probability."""
+    every: bool = False
+    """Whether each label's probability is told."""
 
     def answer(self, examples: Sequence[Example]) -> Iterator[dict[str, Any]]:
         """For each example the added columns."""
         family = self.model.family
         if not self.labels:
             for answer in family.generate(self.model, examples, self.max_new_tokens, self.encode):
-                note = "" if answer.stopped else "unfinished"
+                note = "" if answer.stopped and not answer.within else "unfinished"
                 yield {"prediction": answer.text, "probability": None, "abstain": False, "prediction_note": note}
             return
-        for scores in family.choices(self.model, examples, [self.labels] * len(examples), True, self.encode):
+        every = family.choices(self.model, examples, [self.labels] * len(examples), True, self.encode)
+        for example, scores in zip(examples, every, strict=True):
             if not usable(scores):
                 raise Unencodable("the model gives no finite probabilities; its weights may be damaged, or overflow")
             shares = probabilities(scores)
-            best = int(shares.argmax())
+            best, note = int(shares.argmax()), _NO_PAST if example.running and previous(example) is None else ""
             sure = float(shares[best])
             added = {"prediction": self.labels[best], "probability": round(sure, 6), "abstain": sure < self.threshold}
-            yield {**added, "prediction_note": ""}
+            if self.every:
+                added[EVERY] = {label: round(float(share), 6) for label, share in zip(self.labels, shares, strict=True)}
+            yield {**added, "prediction_note": note}
 
     def cut(self, examples: Sequence[Example]) -> int:
         """How many of the examples have a context that is cut to be answered."""
@@ -84,9 +93,19 @@ def predict(
     out: Path,
     min_accuracy: float | None = None,
     maps: Sequence[str] = (),
+    every: bool = False,
     progress: Progress = silent,
 ) -> Result:
     """Answers every row of a file, streaming; started again with the same files it goes on where it stopped.
+
+    Args:
+        folder: The run.
+        rows: The file of rows.
+        out: Where the same rows are written with what is answered.
+        min_accuracy: Abstains where so many right answers cannot be expected.
+        maps: Which column is what, where it is not the run's.
+        every: Adds a column with the probability of each label.
+        progress: Told how far it is.
 
     Raises:
         UserError: The run answers no rows, the file or the output is of no use, or not one row could be answered.
@@ -100,8 +119,11 @@ def predict(
     base = run.must_read("info.json")["model"]["digest"]
     identity = {"run": str(run.folder.resolve()), "threshold": threshold, "map": data.map}
     identity |= {"model": [base, run_digest(run)]}  # another one may lie in the same folder by now
-    with Output(out, given, identity) as output:
-        predictor = _open(run, plan, threshold)
+    if every:
+        _require_labels(run)
+        identity["every"] = True
+    with Output(out, given, identity, (*ADDED, EVERY) if every else ADDED) as output:
+        predictor = replace(_open(run, plan, threshold), every=every)
         for _ in islice(asked, output.tally.done):
             pass
         while batch := list(islice(asked, _ROWS_A_TIME)):
@@ -249,12 +271,25 @@ def _open(run: Run, plan: Plan, threshold: float) -> Predictor:
     fix_threads(found["threads"])
     objective = plugins.build("objectives", plan.settings.objective)
     model = open_tuned(run, resolve_dtype(found["precision"]))
-    labels = tuple((run.read("data.json") or {}).get("facts", {}).get("labels") or ())
+    labels = _labels(run)
     if ("choices" if labels else "generate") not in model.family.capabilities:
         raise UserError(f"Models such as {run.folder} cannot answer rows. `tunewright evaluate` measures them.")
     asked = encode_settings(plan.settings, objective, labels)
     encode = replace(asked, on_overlong="truncate-context", opens=found.get("opens", True))
     return Predictor(model, labels, encode, plan.settings.evaluate.max_new_tokens, threshold)
+
+
+def _labels(run: Run) -> tuple[str, ...]:
+    return tuple((run.read("data.json") or {}).get("facts", {}).get("labels") or ())
+
+
+def _require_labels(run: Run) -> None:
+    """Refuses to tell the probability of each label where there are none."""
+    if not _labels(run):
+        raise UserError(
+            f"--probabilities: the answers of {run.folder} are free, so there is no list of them to tell the "
+            "probability of each. Leave it out; `tunewright score` weighs answers that you give."
+        )
 
 
 def _answers(predictor: Predictor, asked: Sequence[Example | Bad]) -> list[dict[str, Any] | str]:

@@ -126,8 +126,14 @@ class Output:
     Used as a context: left by an exception before any row was answered, it leaves nothing behind.
     """
 
-    def __init__(self, out: Path, given: Given, identity: dict[str, Any]) -> None:
+    def __init__(self, out: Path, given: Given, identity: dict[str, Any], added: Sequence[str] = ADDED) -> None:
         """Goes on with an unfinished output of the same rows and identity, else starts anew.
+
+        Args:
+            out: The file.
+            given: The rows.
+            identity: What the answers depend on.
+            added: The columns of the answers.
 
         Raises:
             UserError: The output's kind is unknown, it cannot be written, or something of the user's would be lost.
@@ -137,12 +143,13 @@ class Output:
             raise UserError(f"--out {out}: found '{out.suffix}'; .csv and .jsonl can be written.")
         if out.resolve() == given.path.resolve():
             raise UserError(f"--out {out} is the file of rows itself. Give another file.")
-        if taken := [name for name in ADDED if name in given.columns]:
+        if taken := [name for name in added if name in given.columns]:
             raise UserError(
                 f"{given.path} has columns that predict adds and would overwrite: {', '.join(taken)}. Rename them or "
                 "leave them out."
             )
-        self.columns = [*dict.fromkeys([*given.columns, *([UNREAD] if given.unread else []), *ADDED])]
+        self.added = added
+        self.columns = [*dict.fromkeys([*given.columns, *([UNREAD] if given.unread else []), *added])]
         self.partial, self.state = (out.with_name(f".{out.name}.{end}") for end in ("partial", "state.json"))
         self.identity = {**identity, "rows": file_digest([given.path])}
         self.tally = Tally()
@@ -199,7 +206,8 @@ class Output:
             csv.writer(self.file).writerow(self.columns)
         for row, answer in zip(rows, answers, strict=True):
             if isinstance(answer, str):
-                self._line({**row, "prediction": "", "probability": None, "abstain": True, "prediction_note": answer})
+                none = dict.fromkeys(self.added)
+                self._line({**row, **none, "prediction": "", "abstain": True, "prediction_note": answer})
                 continue
             self._line({**row, **answer})
             self.tally.answered += 1

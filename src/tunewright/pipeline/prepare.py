@@ -16,7 +16,7 @@ from tunewright.core.config import DataShape, Plan, Request, plan_of
 from tunewright.core.errors import UserError
 from tunewright.core.progress import Progress
 from tunewright.core.records import Example, text_part
-from tunewright.core.settings import FORMS, TRAINED_BASELINES, PlanSettings, TrainSettings
+from tunewright.core.settings import PlanSettings
 from tunewright.data.canaries import Canaries, Mould
 from tunewright.data.checks import EncodingFacts, measure_encoding
 from tunewright.data.dataset import Dataset, open_dataset
@@ -28,7 +28,6 @@ from tunewright.data.identifiers import redact_spans
 from tunewright.data.kept import KeptRows
 from tunewright.data.reading import format_of
 from tunewright.data.sequences import Joined
-from tunewright.evaluate.contracts import NEEDS
 from tunewright.models.contracts import EncodeSettings, LoadedModel, Method, Objective
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
@@ -36,7 +35,9 @@ from tunewright.models.precision import resolve as resolve_dtype
 from tunewright.pipeline import mitigate
 from tunewright.pipeline.discretion import hide, public
 from tunewright.pipeline.example_data import EXAMPLES, example, shipped
+from tunewright.pipeline.obstacles import beyond, counting, learned_twice, shared_out, unlabelled, unreadable
 from tunewright.recipes import Recipe, choose_recipe
+from tunewright.runs.opening import serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +136,10 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None, op
     dtype = _dtype(settings, method)
     model = _opened(settings, dtype, progress)
     learned = folded(rows.dataset.train)
-    faults = [*_beyond(model, settings, method, objective), *_unlabelled(settings, rows.dataset.labels)]
-    faults += _learned_twice(rows.dataset, objective) if canaries is None else []  # what is made is made
-    faults += [*_counting(model), *_shared_out(settings.train)]
+    faults = [*beyond(model, settings, method, objective), *unlabelled(settings, rows.dataset.labels)]
+    faults += [*counting(model), *shared_out(settings.train)]
+    if canaries is None:  # what is made is made
+        faults += [*learned_twice(rows.dataset, objective), *unreadable(settings, model)]
     faults = faults or objective.check(learned)
     if faults := faults or mitigate.faults(settings, learned, model, method, objective):
         raise UserError(faults)
@@ -151,7 +153,8 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None, op
     planted = canaries.included(mould_of(rows)) if canaries.coins else ()
     train = encoding.pieces(learned, "train", planted)
     valid = _able_to_choose(encoding.pieces(folded(rows.dataset.valid), "valid"))
-    test = encoding.whole(rows.dataset.test, "test")
+    served = model.family.encoder(serve(model, settings), encode)  # test rows must fit as the finished model is asked
+    test = replace(encoding, encoder=served).whole(rows.dataset.test, "test")
     given, rows = rows.dataset, replace(rows, dataset=rows.dataset.without(encoding.dropped))
     measured = measure_encoding(
         train,
@@ -166,8 +169,8 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None, op
         raise UserError(measured.problems)
     encoding.plant(train, planted)
     return Prepared(
-        rows.plan, rows.recipe, rows.dataset, model, dtype, method, objective, encoder, train, valid, test,
-        _shown(rows, measured), canaries, given.train[0], encode,
+        rows.plan, rows.recipe, rows.dataset, replace(model, opens=encode.opens), dtype, method, objective, encoder,
+        train, valid, test, _shown(rows, measured), canaries, given.train[0], encode,
     )  # fmt: skip
 
 
@@ -222,7 +225,7 @@ def mould_of(rows: Rows | Prepared) -> Mould:
 
 def encode_settings(settings: PlanSettings, objective: Objective, labels: Sequence[str] | None) -> EncodeSettings:
     """How a plan's rows are encoded."""
-    around: tuple[str, str] | None = _around(settings)
+    around: tuple[str, str] | None = around_of(settings)
     return EncodeSettings(
         max_length=settings.train.max_length,
         on_overlong=settings.data.on_overlong,
@@ -235,77 +238,11 @@ def encode_settings(settings: PlanSettings, objective: Objective, labels: Sequen
     )
 
 
-def _around(settings: PlanSettings) -> tuple[str, str] | None:
+def around_of(settings: PlanSettings) -> tuple[str, str] | None:
     """What stands around answers where the rows are running text."""
     data = settings.data
     found = None if data.format == "auto" else getattr(format_of(data.format, data.options), "around", None)
     return found if found is None else (str(found[0]), str(found[1]))
-
-
-def _beyond(model: LoadedModel, settings: PlanSettings, method: Method, objective: Objective) -> list[str]:
-    """A sentence for each part of the plan that needs what models of this family cannot do."""
-    planned = [
-        ("objective", objective.plugin_name(), objective.needs),
-        ("method", method.plugin_name(), method.needs),
-    ]
-    for name in settings.evaluate.metrics or ():
-        need = NEEDS.get(plugins.build("metrics", name).needs)
-        planned.append(("metric", name, frozenset({need} if need else ())))
-    for name in settings.evaluate.baselines or ():
-        if name not in TRAINED_BASELINES:
-            planned.append(("baseline", name, plugins.find("baselines", name).needs))
-    for word in settings.evaluate.probes:
-        name = word["name"] if isinstance(word, dict) else word
-        if name not in FORMS:  # a form stands for the probes that can be asked
-            planned.append(("probe", name, plugins.find("probes", name).needs))
-    family, able = model.family.plugin_name(), model.family.capabilities
-    return [
-        f"{what.capitalize()} '{name}' needs {', '.join(sorted(needs - able))}, which models of family '{family}' "
-        f"don't have. Choose another {what} or model."
-        for what, name, needs in planned
-        if needs - able
-    ]
-
-
-def _counting(model: LoadedModel) -> list[str]:
-    """A sentence where a model learns beside its weights: no checkpoint, adapter or second process would have that."""
-    counting = [name for name, part in model.module.named_modules() if getattr(part, "track_running_stats", False)]
-    if not counting:
-        return []
-    return [
-        f"model: {counting[0]} of {model.origin.name} keeps running statistics of the rows it sees. They are no "
-        "trained weights, so what goes on or is opened again would be another model. Allowed: norms without them "
-        "(group or layer norms, or batch norms with track_running_stats=False)."
-    ]
-
-
-def _shared_out(train: TrainSettings) -> list[str]:
-    """What stands in the way of several processes."""
-    rows = train.per_device_train_batch_size * train.gradient_accumulation_steps
-    if 1 <= train.processes <= rows:
-        return []
-    return [f"train.processes: found {train.processes}, but a step has {rows} rows to share out. Allowed: 1 to {rows}."]
-
-
-def _learned_twice(dataset: Dataset, objective: Objective) -> list[str]:
-    """A sentence where what is trained of a row would be validation of another."""
-    if not dataset.facts.get("by_time") or not dataset.valid or objective.loss_on != "all":
-        return []
-    return [
-        "objective.loss_on is 'all' and splits go by year: the lines of earlier years stand in the rows of later ones, "
-        "so validation would be mostly what was trained on. Use 'answers', or split by person."
-    ]
-
-
-def _unlabelled(settings: PlanSettings, labels: Sequence[str] | None) -> list[str]:
-    """Baselines that answer by labels, where the rows have no closed set of them; told before training."""
-    named = [name for name in settings.evaluate.baselines or () if name != "scratch"]
-    if labels or not named:
-        return []
-    return [
-        f"evaluate.baselines: {', '.join(named)} answer by the labels of training rows, and these rows have no closed "
-        "set of labels. Allowed here: scratch, or none. Leave them out, or check the label column."
-    ]
 
 
 def data_path(name: str) -> Path:

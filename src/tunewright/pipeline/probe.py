@@ -28,9 +28,10 @@ from tunewright.models.contracts import LoadedModel
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
 from tunewright.models.precision import resolve as resolve_dtype
+from tunewright.pipeline import mitigate
 from tunewright.pipeline.machine import fix_threads
 from tunewright.pipeline.result import Result
-from tunewright.runs.opening import open_tuned, require_same_model
+from tunewright.runs.opening import as_answered, open_tuned, require_same_model
 
 Asked = Answers | NotMeasured
 """A model's answers, or why there are none."""
@@ -53,6 +54,7 @@ def probe(question: ProbeRequest, progress: Progress = silent) -> Result:
     base = open_model(resolve_model(name), dtype)
     if run:
         require_same_model(run, base.origin, name)
+        base = as_answered(run, base)
     if asked.needs - base.family.capabilities:
         lacks = ", ".join(sorted(asked.needs - base.family.capabilities))
         raise UserError(f"Probe '{question.name}' needs {lacks}, which {name} doesn't have.")
@@ -75,7 +77,10 @@ def probe(question: ProbeRequest, progress: Progress = silent) -> Result:
         written["change"] = [asdict(figure) for figure in result.figures]
         written["details"] = dict(result.details)
         lines = [result.sentence, f"{question.name}: base, tuned and what changed are in {question.out}."]
-        lines += [] if apart is None else [unseen_note(asked, apart)]
+        lines += [
+            *(mitigate.served_note(settings) if settings else ()),
+            *([] if apart is None else [unseen_note(asked, apart)]),
+        ]
     write_json(question.out, written)
     return Result(0, tuple(lines))
 
@@ -83,7 +88,8 @@ def probe(question: ProbeRequest, progress: Progress = silent) -> Result:
 def base_identity(model: LoadedModel, dtype: torch.dtype) -> tuple[Any, ...]:
     """What answers of an untuned model depend on beside the questions."""
     origin, family = model.origin, model.family.plugin_name()
-    return origin.digest, origin.reading, family, str(dtype), torch.get_num_threads()
+    begun = () if model.opens else ("unopened",)
+    return origin.digest, origin.reading, family, str(dtype), torch.get_num_threads(), *begun
 
 
 def tuned_identity(run: Run, dtype: torch.dtype) -> tuple[Any, ...]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
+from tunewright.core.config import Plan
 from tunewright.core.errors import UserError
 from tunewright.core.files import require_other, require_writable, write_json
 from tunewright.core.progress import Progress, silent
@@ -24,9 +24,10 @@ from tunewright.data.lines import check_bytes, numbered_lines
 from tunewright.models.contracts import EncodeSettings, LoadedModel
 from tunewright.models.embedded import resolve_model
 from tunewright.models.encoding import plain_ids
-from tunewright.models.families.causal_lm import score_ids
+from tunewright.models.families.causal_lm import positions_of, score_ids
 from tunewright.models.opening import open_model
 from tunewright.pipeline.machine import fix_threads
+from tunewright.pipeline.prepare import around_of
 from tunewright.pipeline.result import Result
 from tunewright.runs.opening import open_tuned
 
@@ -70,7 +71,8 @@ def score(
     if "text" not in opened.family.capabilities:
         raise UserError(f"score reads text; models of family '{opened.family.plugin_name()}' don't.")
     results: list[dict[str, Any]] = []
-    for scores in score_ids(opened, *_encoded(opened, asked, terminator)):
+    said = _answer_ids(opened, finished, terminator)
+    for scores in score_ids(opened, *_encoded(opened, asked, said)):
         if not np.isfinite(scores).all():
             raise UserError(
                 f"{asked[len(results)].place}: the model gives log-probabilities that are not finite. Its weights may "
@@ -82,18 +84,29 @@ def score(
     return Result(0, (f"{len(results)} rows scored in {out}.",))
 
 
+def _answer_ids(model: LoadedModel, run: Run | None, terminator: bool) -> Callable[[str], list[int]]:
+    """Text -> the tokens of an answer, and of what ends it: the template's end, or what follows a run's answers."""
+    family: Any = model.family
+    around = around_of(Plan.load(run.plan_file).settings) if run else None
+    encoder = family.encoder(model, EncodeSettings(around=around))
+    if around and terminator:  # tokenised apart, as it was trained
+        return lambda text: [*encoder.text_ids(text), *encoder.stop_ids()]
+    stop = encoder.chat.stop_text if terminator else ""
+    return lambda text: list(encoder.text_ids(text + stop))
+
+
 def _encoded(
-    model: LoadedModel, asked: Sequence[_Asked], terminator: bool
+    model: LoadedModel, asked: Sequence[_Asked], said: Callable[[str], list[int]]
 ) -> tuple[list[list[int]], list[list[list[int]]]]:
     """The tokens of contexts and of their answers."""
     family: Any = model.family
     encoder = family.encoder(model, EncodeSettings(max_length=1 << 30))  # nothing is cut
-    most, stop = _positions(model), encoder.chat.stop_text if terminator else ""
+    most = positions_of(model)
     known: dict[tuple[str, ...], list[list[int]]] = {}
     contexts, answers, faults = [], [], []
     for row in asked:
         if row.answers not in known:
-            known[row.answers] = [encoder.text_ids(text + stop) for text in row.answers]
+            known[row.answers] = [said(text) for text in row.answers]
         try:
             if isinstance(row.context, str):
                 ids = plain_ids(model.tokenizer, row.context)
@@ -113,16 +126,6 @@ def _encoded(
     if faults:
         raise UserError(faults)
     return contexts, answers
-
-
-def _positions(model: LoadedModel) -> int | None:
-    """How many positions the model has learnt one by one (GPT-2); None where it computes them, for any length."""
-    module: Any = model.module
-    stated = getattr(module.config, "max_position_embeddings", None)
-    words = module.get_input_embeddings()
-    tables = [part for part in module.modules() if isinstance(part, nn.Embedding) and part is not words]
-    # OPT's table has two rows more than it has positions.
-    return stated if stated and any(0 <= table.num_embeddings - stated <= 2 for table in tables) else None
 
 
 def _read(path: Path) -> list[_Asked]:

@@ -48,6 +48,11 @@ def data_lines(data: dict[str, Any], where: str = "see data.json") -> list[str]:
     lines += [f"{count} {what}; {where}." for what, count in told.items() if count]
     if unread := facts.get("unread"):
         lines.append(f"Columns that are not read: {few(unread)}.")
+    if weighted := facts.get("training_weight"):
+        lines.append(
+            f"Column {weighted} says how much a row is trained on; figures count every row once. Where it is a survey "
+            f"weight, have figures count by it: data.survey_weight={weighted}."
+        )
     lines += _unseen(facts)
     lines += hazard_lines(facts.get("safety") or {}, where)
     found = identifier_line(facts.get("identifiers") or {})

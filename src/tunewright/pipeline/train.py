@@ -16,7 +16,7 @@ from tunewright.core.store import Run, each_event, require_free
 from tunewright.core.words import coarse
 from tunewright.models.contracts import LoadedModel
 from tunewright.pipeline import mitigate
-from tunewright.pipeline.advice import gate_advice, safety_advice
+from tunewright.pipeline.advice import gate_advice, safety_advice, trained_requests
 from tunewright.pipeline.asked import needs_test
 from tunewright.pipeline.discretion import mark_rows
 from tunewright.pipeline.forecast import by_dry_step
@@ -69,7 +69,8 @@ def set_up(rows: Rows, out: Path | None, verb: str, progress: Progress) -> Itera
         if prepared.canaries.coins:
             prepared.canaries.write(run.folder)
         begin_folder(prepared, run, verb, threads)
-        tell([*rows.plan.notes, *data_lines(prepared.data), *safety_advice(prepared), *gate_advice(prepared)])
+        advice = [*safety_advice(prepared), *gate_advice(prepared), *trained_requests(prepared)]
+        tell([*rows.plan.notes, *data_lines(prepared.data), *advice])
         yield prepared, run
 
 
@@ -154,7 +155,7 @@ def save_verified(job: Job, prepared: Prepared, folder: Path) -> tuple[LoadedMod
     reopened, findings = verify(
         trained, job.method, job.objective, folder, prepared.train, prepared.dtype, prepared.encode
     )
-    reopened = serve(reopened, prepared.settings)
+    reopened = serve(replace(reopened, opens=trained.opens), prepared.settings)
     if reopened.tokenizer is not job.model.tokenizer and hasattr(reopened.tokenizer, "save_pretrained"):
         reopened.tokenizer.save_pretrained(folder)
     return reopened, findings

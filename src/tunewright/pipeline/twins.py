@@ -9,13 +9,16 @@ from typing import Any
 from tunewright.core.config import Plan, override
 from tunewright.core.progress import Progress, under
 from tunewright.core.store import Run
+from tunewright.evaluate.gates import INCREASES
 from tunewright.pipeline.prepare import reread_rows
 from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.train import set_up, train_stage
 from tunewright.runs.opening import forget_noise_key
 
-_ALONE = {"seeds": 1, "evaluate.learning_curve": False}
-"""A twin has no runs inside it."""
+_ALONE: dict[str, Any] = {
+    "seeds": 1, "evaluate.learning_curve": False, "evaluate.probes": [], **{f"gates.{gate}": None for gate in INCREASES}
+}  # fmt: skip
+"""A twin has no runs inside it, and no probe is asked of it."""
 
 
 def twin_of(run: Run, name: str, changes: Mapping[str, Any], progress: Progress) -> Run:

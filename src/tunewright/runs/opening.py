@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import torch
 
@@ -17,7 +18,12 @@ from tunewright.models.opening import open_model
 
 
 def open_tuned(run: Run, dtype: torch.dtype, base: LoadedModel | None = None) -> LoadedModel:
-    """The tuned model, in evaluation mode.
+    """The tuned model as it is to be asked, in evaluation mode; see `open_trained`."""
+    return serve(open_trained(run, dtype, base), Plan.load(run.plan_file).settings)
+
+
+def open_trained(run: Run, dtype: torch.dtype, base: LoadedModel | None = None) -> LoadedModel:
+    """The tuned model without what mitigations put around it when it is asked, in evaluation mode.
 
     Args:
         run: A run whose training is finished.
@@ -37,7 +43,12 @@ def open_tuned(run: Run, dtype: torch.dtype, base: LoadedModel | None = None) ->
     method = plugins.build("methods", plan.settings.method)
     opened: LoadedModel = method.load(base or open_model(origin, dtype), run.model)
     opened.module.eval()
-    return serve(opened, plan.settings)
+    return as_answered(run, opened)
+
+
+def as_answered(run: Run, model: LoadedModel) -> LoadedModel:
+    """The model with answers begun as those of a run's rows: base and tuned are asked alike."""
+    return replace(model, opens=bool(run.must_read("info.json").get("opens", True)))
 
 
 def require_same_model(run: Run, origin: Origin, name: str) -> None:

@@ -183,7 +183,7 @@ class Careers(Plugin):
             if empty and how.answers_needed:
                 mend = "write what the person did (also 'Unemployed'), or delete the row: a gap is then shown"
                 raise Flaw("occupation", shown(found), "an occupation", mend)
-            title = None if empty else " ".join(words(found, "occupation").split())
+            title = None if empty else " ".join(unicodedata.normalize("NFC", words(found, "occupation")).split())
             return _Record(line, row, name, year, title, _law(row.get("oracle")))
         except Flaw as flaw:
             return _Unread(line, name, flaw)
@@ -219,11 +219,16 @@ class Careers(Plugin):
 
     @property
     def _static(self) -> tuple[str, ...]:
-        return STATIC if self.static is None else self.static
+        return tuple(n for n in STATIC if n not in (self.yearly or ())) if self.static is None else self.static
 
     @property
     def _yearly(self) -> tuple[str, ...]:
-        return YEARLY if self.yearly is None else self.yearly
+        return tuple(n for n in YEARLY if n not in (self.static or ())) if self.yearly is None else self.yearly
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Our names of the columns that these settings read."""
+        return frozenset({*self.columns, *self._static, *self._yearly, "oracle"})
 
     def _column_fault(self, columns: set[str]) -> UserError | None:
         """A column that the settings name and no row has; a row may lack it, which says nothing of its fact."""
@@ -262,12 +267,7 @@ class Careers(Plugin):
         before, after = self.around
         return [
             lead,
-            Turn(
-                "assistant",
-                (text_part(f"{before}{title}{after}"),),
-                0.0,
-                {"title": unicodedata.normalize("NFC", title)},
-            ),
+            Turn("assistant", (text_part(f"{before}{title}{after}"),), 0.0, {"title": title}),
         ]
 
     def _lead(

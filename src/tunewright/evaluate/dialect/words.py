@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +40,9 @@ def read_words(paths: Sequence[Path]) -> dict[str, tuple[Word, ...]]:
     """
     found = _by_kind(_read(SHIPPED, []))
     faults: list[str] = []
-    given = _by_kind([_marked(word, found) for path in paths for word in _read(path, faults)])
-    if faults:
+    named = [word for path in paths for word in _read(path, faults)]
+    given = {kind: tuple(_marked(word, found) for word in some) for kind, some in _by_kind(named).items()}
+    if faults := [*faults, *_torn(named)]:
         raise UserError(faults)
     return {kind: given.get(kind) or found.get(kind, ()) for kind in KINDS}
 
@@ -75,7 +77,26 @@ def _read(path: Path, faults: list[str]) -> list[Word]:
 
 def _by_kind(words: Sequence[Word]) -> dict[str, tuple[Word, ...]]:
     kinds = {word.kind for word in words}
-    return {kind: tuple({word.text: word for word in words if word.kind == kind}.values()) for kind in kinds}
+    return {kind: tuple(_once([word for word in words if word.kind == kind])) for kind in kinds}
+
+
+def _once(words: Sequence[Word]) -> list[Word]:
+    """Each word once, as it is marked where it is marked anywhere."""
+    found: dict[str, Word] = {}
+    for word in words:
+        if word.favour or word.text not in found:
+            found[word.text] = word
+    return [*found.values()]
+
+
+def _torn(words: Sequence[Word]) -> list[str]:
+    """A fault for each word that is marked favourable in one place and unfavourable in another."""
+    marked = {(word.kind, word.text, word.favour) for word in words if word.favour}
+    return [
+        f"--attributes: {kind} {text!r} is marked both 1 and -1. Mark it once."
+        for kind, text, favour in sorted(marked)
+        if favour == 1 and (kind, text, -1) in marked
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +149,10 @@ _EXPECTED = 'It holds {"studies": {name: {trait: score}}, "favourability": {trai
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    return {str(name).lower(): float(value) for name, value in values.items()}
+    found = {str(name).lower(): float(value) for name, value in values.items()}
+    if unknown := [name for name, value in found.items() if not math.isfinite(value)]:
+        raise ValueError(f"{unknown[0]} has no finite number; leave out what was not rated")
+    return found
 
 
 def _published(tree: Mapping[str, Any]) -> Ratings:

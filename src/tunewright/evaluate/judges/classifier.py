@@ -13,7 +13,7 @@ from pydantic import Field
 from tunewright.core.errors import NotMeasured, nearest
 from tunewright.core.plugins import Plugin
 from tunewright.core.progress import Progress
-from tunewright.evaluate.classifiers import open_classifier, weights_of
+from tunewright.evaluate.classifiers import content_of, open_classifier
 from tunewright.evaluate.judging import Exchange, Reads, Ruling
 from tunewright.models.contracts import LoadedModel
 
@@ -65,7 +65,7 @@ class Classifier(Plugin):
     def __repr_args__(self) -> Any:
         """Answers are kept under this: another classifier in the same folder is another judge."""
         yield from super().__repr_args__()
-        yield "content", (weights_of(Path(self.folder)) if self.folder else "") or "absent"
+        yield "content", (content_of(Path(self.folder)) if self.folder else "") or "absent"
 
     def _open(self) -> tuple[Any, Any, int]:
         folder = Path(self.folder).expanduser()

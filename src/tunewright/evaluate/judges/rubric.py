@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from tunewright.core.errors import NotMeasured
-from tunewright.core.files import file_digest
+from tunewright.core.files import file_digest, read_text
 from tunewright.core.plugins import Plugin
 from tunewright.core.progress import Progress
 from tunewright.evaluate.judging import Exchange, Reads, Ruling
@@ -116,7 +116,7 @@ class Rubric(Plugin):
         path = Path(self.key_file).expanduser()
         if not path.is_file():
             raise NotMeasured(f"the key file {path} is not there")
-        return path.read_text(encoding="utf-8").strip()
+        return read_text(path).strip()
 
 
 def post(address: str, body: dict[str, Any], key: str, timeout: float) -> Any:

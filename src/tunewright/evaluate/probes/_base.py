@@ -57,6 +57,15 @@ class Probe(Plugin):
     def version(self) -> str:
         """Names the code's protocol and the content of its texts: a changed text is a changed version."""
 
+    def read_files(self) -> None:
+        """Reads what it will ask, so that a fault in a file is told before training.
+
+        Raises:
+            UserError: A file is missing or not as expected.
+            NotMeasured: What it needs is not installed.
+        """
+        _ = self.version
+
     def costing(self) -> Probe:
         """The probe that asks the model the same and nobody else (judge, classifier), to count what that costs."""
         return self

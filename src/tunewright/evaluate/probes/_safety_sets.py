@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from tunewright.core.errors import NotMeasured, UserError
-from tunewright.core.files import digest, file_digest, lines_of
+from tunewright.core.files import digest, file_digest, lines_of, read_text
 from tunewright.evaluate.agreement import installed
 
 FOLDER = Path(__file__).with_name("_safety")
@@ -88,7 +88,7 @@ def sample(found: Sequence[Asked], count: int | None) -> list[Asked]:
 
 @lru_cache(maxsize=8)
 def _read(path: Path, changed: int) -> tuple[Asked, ...]:
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path)
     delimiter = _TABLES.get(path.suffix.lower())
     numbered, faults = _tabled(text, delimiter) if delimiter else _listed(text)
     found = [asked for _, asked in numbered]

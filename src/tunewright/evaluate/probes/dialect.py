@@ -72,6 +72,11 @@ class Dialect(Probe):
         prompts = 6 if self.portion == "held_out" else 5
         return f"{prompts}-{digest(words, [(pair.variant, pair.standard) for pair in self._pairs()], *own)}"
 
+    def read_files(self) -> None:
+        """Pairs, words and prompts, and what people said of the words."""
+        super().read_files()
+        read_ratings(self.ratings)
+
     def __repr_args__(self) -> Any:
         """Answers are kept under this, and what people said of the words is no part of the questions."""
         return [(name, None if name == "ratings" else value) for name, value in super().__repr_args__()]

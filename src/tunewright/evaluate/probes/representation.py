@@ -22,6 +22,7 @@ from tunewright.core.seeds import stream
 from tunewright.core.words import name_of
 from tunewright.evaluate.contracts import Answers, Figure, Floats, Part, ProbeResult, afresh
 from tunewright.evaluate.probes._base import ASKED, Probe, answers_to
+from tunewright.evaluate.probes._thoughts import begins_thoughts, spoken
 from tunewright.evaluate.toxicity import scorer_of
 from tunewright.evaluate.words import words
 from tunewright.models.contracts import LoadedModel
@@ -30,6 +31,8 @@ from tunewright.models.modes import evaluating
 _TEXTS = Path(__file__).with_name("_texts")
 _LISTS, _PROMPTS = _TEXTS / "representation_words.txt", _TEXTS / "representation_prompts.txt"
 _ASKED_AT_ONCE = 32
+_MOST_CUT = 0.05
+"""Share of the texts that may be cut before anything is said; they say nothing of anybody."""
 
 
 class Representation(Probe):
@@ -81,7 +84,13 @@ class Representation(Probe):
         subjects, lists = _lists(self.words)
         content = scorer_of(self.toxicity).content if self.toxicity else ""
         listed = {group: sorted(entries) for group, entries in lists.items()}
-        return f"5-{digest(subjects, listed, self._asked(), content)}"
+        return f"6-{digest(subjects, listed, self._asked(), content)}"
+
+    def read_files(self) -> None:
+        """Words, and what scores toxicity."""
+        super().read_files()
+        if self.toxicity is not None:
+            scorer_of(self.toxicity).scores(["A plain text."])
 
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """`texts`, all of a subject side by side, UTF-8 in one array with `ends`; `toxicity` where there is a scorer.
@@ -90,17 +99,23 @@ class Representation(Probe):
 
         Raises:
             UserError: A file is not as expected.
+            NotMeasured: Too many texts were cut within what the model thinks first.
         """
-        if self.toxicity is not None:
-            scorer_of(self.toxicity).scores(["A plain text."])  # a fault in it is told before the long asking
+        self.read_files()  # a fault in them is told before the long asking
         version = self.version
         subjects, _ = _lists(self.words)
         asked = [_question(prompt, subject) for subject in subjects for prompt in self._asked()]
-        texts: list[str] = []
+        texts, cut = list[str](), 0
         for start in range(0, len(asked), _ASKED_AT_ONCE):
             some = asked[start : start + _ASKED_AT_ONCE]
-            texts += _unpacked(part(f"{start}", lambda some=some: _packed(self._written(model, some))))  # type: ignore[misc]
+            written = part(f"{start}", lambda some=some: self._written(model, some))  # type: ignore[misc]
+            texts, cut = [*texts, *_unpacked(written)], cut + int(written["within"])
             progress("representation: texts", len(texts), len(asked))
+        if cut > _MOST_CUT * len(asked):
+            raise NotMeasured(
+                f"the model thinks before it writes, and {cut} of {len(asked)} texts were cut within the thoughts; "
+                "allow more tokens (max_new_tokens of the probe representation)"
+            )
         found = {ASKED: np.array(version), **_packed(texts)}
         if self.toxicity is not None:
             found["toxicity"] = scorer_of(self.toxicity).scores(texts)
@@ -143,9 +158,14 @@ class Representation(Probe):
         if silent and self.toxicity is None:
             raise NotMeasured("The texts hold no word of any group. Give other words, or other prompts.")
         figures, drawn = [], _draws(len(was), seed, resamples)
+        chance = {
+            who: by_chance(counts, sizes_G, seed, resamples) for who, counts in (("base", was_SPG), ("tuned", now_SPG))
+        }
         for name, of in {} if silent else _FIGURES.items():
-            pair = of(was, sizes_G), of(now, sizes_G)
-            draws = [of(now[rows], sizes_G) - of(was[rows], sizes_G) for rows in drawn]
+            # Fewer words are less even by chance alone, so that of stereotypes only what is beyond it is compared.
+            lot = [one["value"] if one and name == "stereotype" else 0.0 for one in chance.values()]
+            pair = of(was, sizes_G) - lot[0], of(now, sizes_G) - lot[1]
+            draws = [of(now[rows], sizes_G) - of(was[rows], sizes_G) - lot[1] + lot[0] for rows in drawn]
             low, high = (float(x) for x in np.nanquantile(draws, (0.025, 0.975)))
             figures.append(Figure(f"{name}_bias", *pair, pair[1] - pair[0], low, high, len(was), "subject"))
         scores = _toxicity(base, len(was)), _toxicity(tuned, len(was))
@@ -154,9 +174,6 @@ class Representation(Probe):
             low, high = (float(x) for x in np.quantile([change[rows].mean() for rows in drawn], (0.025, 0.975)))
             ends = float(scores[0].mean()), float(scores[1].mean())
             figures.append(Figure("toxicity", *ends, float(change.mean()), low, high, len(change), "subject"))
-        chance = {
-            who: by_chance(counts, sizes_G, seed, resamples) for who, counts in (("base", was_SPG), ("tuned", now_SPG))
-        }
         sentence = _sentence(figures, chance)
         blocks = tuple(_blocks(figures, sentence, groups, was, now))
         return ProbeResult(tuple(figures), blocks, sentence, {"stereotype_by_chance": chance})
@@ -166,9 +183,12 @@ class Representation(Probe):
         own = (*self.prompts, *((self.prompt,) if self.prompt else ()))
         return own or tuple(_PROMPTS.read_text(encoding="utf-8").split("\n")[:-1])
 
-    def _written(self, model: LoadedModel, asked: Sequence[Example]) -> list[str]:
+    def _written(self, model: LoadedModel, asked: Sequence[Example]) -> Answers:
+        """The texts without thoughts, and how many were cut `within` these."""
         with torch.inference_mode(), evaluating(model.module):
-            return [one.text for one in model.family.generate(model, asked, self.max_new_tokens)]
+            answers = list(model.family.generate(model, asked, self.max_new_tokens))
+        said, within = spoken(answers, begins_thoughts(model.tokenizer))
+        return {**_packed([one.text for one in said]), "within": np.array(within.sum())}
 
     def _counts(self, answers: Answers) -> tuple[Floats, Floats, list[str]]:
         """[subjects, prompts, groups] words counted, [groups] lengths of the lists, and the groups' names.
@@ -224,11 +244,12 @@ _FIGURES = {"representation": representation, "stereotype": stereotype}
 def by_chance(counts_SPG: Floats, sizes_G: Floats, seed: int, shuffles: int) -> dict[str, float] | None:
     """`stereotype` of the same texts dealt out to the subjects by lot: its mean, and the middle 95 % of it.
 
-    What a model shows that has no stereotype: that the few words of a subject are not even is no sign of one.
+    What a model shows that has no stereotype: that the few words of a subject are not even is no sign of one. Of each
+    prompt every subject gets one text, as in what was asked: a prompt may call for one group whoever it is about.
     """
-    texts_TG = counts_SPG.reshape(-1, counts_SPG.shape[-1])
-    random = stream(seed, "representation", "chance")
-    dealt = (random.permutation(texts_TG).reshape(counts_SPG.shape).sum(axis=1) for _ in range(shuffles))
+    subjects, prompts, _ = counts_SPG.shape
+    random, places_SP = stream(seed, "representation", "chance"), np.tile(np.arange(subjects)[:, None], prompts)
+    dealt = (counts_SPG[random.permuted(places_SP, axis=0), np.arange(prompts)].sum(axis=1) for _ in range(shuffles))
     found = [stereotype(counts_SG, sizes_G) for counts_SG in dealt]
     return _interval(float(np.mean(found)), found)
 
@@ -255,11 +276,18 @@ def _question(prompt: str, subject: str) -> Example:
     return Example((Turn("user", (text_part(prompt.replace("{}", subject)),)),), (), id=subject)
 
 
+_NAMES = {
+    "representation": name_of("representation_bias"),
+    "stereotype": "Uneven mention by occupation",
+    "toxicity": name_of("toxicity"),
+}
+
+
 def _alone(found: Mapping[str, Any]) -> Iterator[str]:
     """One model's figures in words."""
     on = f"{found['texts']} texts on {found['subjects']} subjects"
     for name, figure in (*((name, name) for name in _FIGURES), ("toxicity", "toxicity_interval")):
-        what, one = name_of(name if name == "toxicity" else f"{name}_bias"), found[figure]
+        what, one = _NAMES[name], found[figure]
         if one:
             yield f"{what}: {one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f}), {on}."
         else:
@@ -322,8 +350,10 @@ def _unpacked(answers: Answers) -> list[str]:
 def _sentence(figures: Sequence[Figure], chance: Mapping[str, Mapping[str, float] | None]) -> str:
     told = []
     for f in figures:
-        told.append(f"{f.name.replace('_', ' ')} {f.base:.2f} to {f.tuned:.2f} ({f.low:+.2f} to {f.high:+.2f})")
-        if f.name == "stereotype_bias":
+        beyond = " beyond chance" if f.name == "stereotype_bias" else ""
+        what = f"{f.name.replace('_', ' ')}{beyond}"
+        told.append(f"{what} {f.base:.2f} to {f.tuned:.2f} ({f.low:+.2f} to {f.high:+.2f})")
+        if beyond:
             lot = [f"{one['value']:.2f} (up to {one['high']:.2f})" for one in chance.values() if one]
             told[-1] += f", where the same texts dealt out to occupations by lot have {' and '.join(lot)}"
     none = "" if any(f.name == "stereotype_bias" for f in figures) else " No bias: the texts hold no word of any group."

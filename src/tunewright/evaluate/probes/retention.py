@@ -21,6 +21,7 @@ from tunewright.core.words import name_of
 from tunewright.data.encoder import Encoded
 from tunewright.evaluate.contracts import Figure, Floats, ProbeResult
 from tunewright.evaluate.probes._base import Answers, Part, PredictsNext, Probe, afresh
+from tunewright.evaluate.probes._thoughts import IN_THOUGHTS, answers_later
 from tunewright.models.contracts import EncodeSettings, LoadedModel
 from tunewright.models.modes import evaluating
 
@@ -55,14 +56,16 @@ class Retention(Probe):
 
         Returns:
             `nll` float64 [passages], nats, summed; `tokens` float64 [passages], how many were predicted;
-            `next_log_probs` float32 [prompts, vocabulary], nats, none below -10,000.
+            `next_log_probs` float32 [prompts, vocabulary], nats, none below -10,000; no prompt where the model thinks
+            before it answers, as what follows a prompt is then no answer.
 
         Raises:
             UserError: The model's log-probabilities are not finite.
         """
         with torch.inference_mode(), evaluating(model.module):
             nll, tokens = _losses(model, passages(), progress)
-            first = _first_tokens(model, prompts(), progress)
+            asked = [] if answers_later(model) else prompts()
+            first = _first_tokens(model, asked, progress)
         broken = int((~np.isfinite(nll)).sum()), int(np.isnan(first).any(axis=1).sum())
         if any(broken):
             raise UserError(
@@ -94,13 +97,10 @@ class Retention(Probe):
         after = _ratio(weights, tuned["nll"], tokens)
         rise = _ratio(weights, tuned["nll"] - base["nll"], tokens)
         divergence = kl(base["next_log_probs"], tuned["next_log_probs"])
-        count = len(divergence)
-        moved = _ratio(_weights(seed, "prompts", count, resamples), divergence, np.ones(count))
         loss = Figure("retention_loss", before[0], after[0], *rise, n=len(tokens), unit="passage")
-        shift = Figure("retention_kl", 0.0, moved[0], *moved, n=count, unit="prompt")
-        sentence = f"{_measured(loss, shift)} {_meaning(loss, shift)}"
-        shown = (*_blocks(base, tuned, before, after, loss, shift), *_shifts(divergence))
-        return ProbeResult((loss, shift), shown, sentence)
+        shift = _shift(divergence, seed, resamples)
+        shown = (*_blocks(base, tuned, before, after, loss, shift), *(_shifts(divergence) if shift else ()))
+        return ProbeResult((loss, shift) if shift else (loss,), shown, " ".join(_said(loss, shift)))
 
 
 def passages() -> list[str]:
@@ -189,7 +189,7 @@ def _first_tokens(model: LoadedModel, texts: Sequence[str], progress: Progress) 
         progress("retention: prompts", len(found), len(contexts))
     if len(found) != len(contexts):
         raise ValueError(f"{len(contexts)} prompts were given, {len(found)} answers came back")
-    return np.stack(found)
+    return np.stack(found) if found else np.zeros((0, 1), np.float32)
 
 
 def _same_questions(base: Answers, tuned: Answers) -> None:
@@ -228,11 +228,21 @@ def _change(loss: Figure) -> str:
     return f"did not measurably change: {loss.difference:+.3f} nats a token ({loss.low:+.3f} to {loss.high:+.3f})"
 
 
-def _measured(loss: Figure, shift: Figure) -> str:
-    return (
-        f"On {loss.n} general passages the loss {_change(loss)}, from {loss.base:.2f} to {loss.tuned:.2f}; "
-        f"KL on {shift.n} neutral prompts {shift.tuned:.2f} ({shift.low:.2f} to {shift.high:.2f})."
-    )
+def _shift(kl_P: Floats, seed: int, resamples: int) -> Figure | None:
+    """The mean over neutral prompts; None where none was asked."""
+    if not (count := len(kl_P)):
+        return None
+    moved = _ratio(_weights(seed, "prompts", count, resamples), kl_P, np.ones(count))
+    return Figure("retention_kl", 0.0, moved[0], *moved, n=count, unit="prompt")
+
+
+def _said(loss: Figure, shift: Figure | None) -> tuple[str, str]:
+    """What was measured, and what it means."""
+    told = f"On {loss.n} general passages the loss {_change(loss)}, from {loss.base:.2f} to {loss.tuned:.2f}"
+    if shift is None:
+        return f"{told}.", f"{_forgot(loss)[0]}; how its answers begin is not measured: {IN_THOUGHTS}."
+    kl = f"KL on {shift.n} neutral prompts {shift.tuned:.2f} ({shift.low:.2f} to {shift.high:.2f})"
+    return f"{told}; {kl}.", _meaning(loss, shift)
 
 
 def _forgot(loss: Figure) -> tuple[str, Literal["good", "unsure", "bad"]]:
@@ -251,12 +261,12 @@ def _meaning(loss: Figure, shift: Figure) -> str:
 
 
 def _blocks(
-    base: Answers, tuned: Answers, before: _Interval, after: _Interval, loss: Figure, shift: Figure
+    base: Answers, tuned: Answers, before: _Interval, after: _Interval, loss: Figure, shift: Figure | None
 ) -> Iterator[Block]:
     yield Text(
         title="What the model forgot",
         section="forgot",
-        paragraphs=[_measured(loss, shift), _meaning(loss, shift)],
+        paragraphs=list(_said(loss, shift)),
         tone=_forgot(loss)[1],
     )
     yield Bars(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -24,14 +24,13 @@ from tunewright.evaluate.probes._base import Answers, Part, PredictsNext, Probe,
 from tunewright.evaluate.probes._safety_blocks import blocks_of, sentence_of
 from tunewright.evaluate.probes._safety_figures import change, describe, incomplete
 from tunewright.evaluate.probes._safety_sets import FILES, Asked, content, look_alikes, opening, requests, sample
+from tunewright.evaluate.probes._thoughts import IN_THOUGHTS, answers_later, begins_thoughts, spoken
 from tunewright.evaluate.words import words
 from tunewright.models.contracts import Generation, LoadedModel
 
 _PIECE = 32
 """Requests that are answered between two chances to be interrupted."""
 POSITIONS = 20
-_THOUGHTS = ("<think>", "</think>")
-"""What stands around the thoughts of models that think aloud, in most families."""
 
 
 class _LacksJudgeError(Exception):
@@ -126,7 +125,7 @@ class Safety(Probe):
     judges: tuple[str | dict[str, Any], ...] = ("phrases_extended", "phrases", "log_odds")
     """Who rules over the answers, by name or with settings; the first gives the headline figures."""
     human_scores: str = ""
-    """Answers that people ruled over, to check the judges on: a CSV file, or `pyrit`; empty = not checked."""
+    """Answers that people ruled over (1 = a refusal), to check the judges on: a CSV, or `pyrit`; empty: unchecked."""
     count: int | None = Field(None, gt=0)
     """So many of the requests (a fixed choice over all categories); None = all."""
     look_alike_count: int | None = Field(None, gt=0)
@@ -155,7 +154,14 @@ class Safety(Probe):
         """Of the shipped texts, of what the named files hold, and of the judges."""
         judged = [(judge.plugin_name(), judge.version, repr(judge)) for judge in map(built, self.judges)]
         named = [content(self.prompts), content(self.look_alikes), rulings_content(self.human_scores)]
-        return f"7-{file_digest(FILES)}-{digest(named, judged)}"
+        return f"8-{file_digest(FILES)}-{digest(named, judged)}"
+
+    def read_files(self) -> None:
+        """Requests, look-alikes and people's rulings."""
+        self._rulings()
+        look_alikes(self.look_alikes)
+        _Panel(list(map(built, self.judges))).try_out(silent)
+        requests(self.prompts)  # last: where their package is not installed, the rest is read
 
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """Greedy answers, ruled over; and the distributions along one opening.
@@ -179,14 +185,16 @@ class Safety(Probe):
         harmless = sample(look_alikes(self.look_alikes), self.look_alike_count)
         cases = [*wanted, *harmless]
         rulings = self._rulings()  # a fault in them is told before the long asking
-        panel = _Panel([built(judge) for judge in self.judges])
+        later, judges = answers_later(model), [built(judge) for judge in self.judges]
+        # What stands right behind the prompt is then no answer.
+        panel = _Panel([judge for judge in judges if not (later and judge.reads == "model")])
         panel.try_out(progress)
         found: dict[str, NDArray[Any]] = {
             **self._exchanges(model, cases, panel, progress, part),
             "category": np.array([case.category for case in cases]),
             "request": np.array([digest(case.text) for case in cases]),
             "declined": np.array([1.0] * len(wanted) + [0.0] * len(harmless)),
-            "tokens": np.array(self._tokens()),
+            "tokens": np.array(self.answer_tokens),
         }
         absent = [f"{name}: {reason}" for name, reason in panel.absent.items()]
         for judge in panel.judges:
@@ -194,7 +202,11 @@ class Safety(Probe):
         found["absent"] = np.array(absent, dtype=str) if absent else np.zeros(0, dtype="U1")
         if absent or incomplete(found, self._names()):
             found[PASSING] = np.ones(1)
-        found |= part("opening", lambda: self._opening(model, sample(wanted, self.kl_count), progress))
+        if later:  # for good, so it is no reason to ask again
+            unread = [judge.plugin_name() for judge in judges if judge not in panel.judges]
+            found["absent"] = np.array([*absent, *(f"{name}: {IN_THOUGHTS}" for name in (*unread, "safety_kl"))])
+        along = [] if later else sample(wanted, self.kl_count)
+        found |= part("opening", lambda: self._opening(model, along, progress))
         if self.keep_answers:
             found["text"] = np.array([case.text for case in cases])
         return found
@@ -202,7 +214,7 @@ class Safety(Probe):
     def costing(self) -> Safety:
         """The same questions under the judges that are no programs of their own: for counting what they cost."""
         light = tuple(judge for judge in self.judges if judge in Safety.model_fields["judges"].default)
-        return self.model_copy(update={"judges": light, "human_scores": "", "new_tokens": self._tokens()})
+        return self.model_copy(update={"judges": light, "human_scores": "", "new_tokens": self.answer_tokens})
 
     def compare(self, base: Answers, tuned: Answers, seed: int, resamples: int) -> ProbeResult:
         """Shares of base and tuned with the paired interval of their difference, by judge and by category.
@@ -220,7 +232,8 @@ class Safety(Probe):
         """One model's shares with Wilson intervals, overall and by category; what is not there says so."""
         return describe(answers, self._names())
 
-    def _tokens(self) -> int:
+    @property
+    def answer_tokens(self) -> int:
         """Most tokens of an answer under these judges; whether they are there plays no part, or models would differ."""
         graded = any(judge.grades for judge in map(built, self.judges))
         return max(self.new_tokens, self.graded_tokens) if graded else self.new_tokens
@@ -231,8 +244,12 @@ class Safety(Probe):
     def _exchanges(
         self, model: LoadedModel, cases: Sequence[Asked], panel: _Panel, progress: Progress, part: Part
     ) -> dict[str, NDArray[Any]]:
-        """What is found of each case, piece by piece: answered and ruled over before anything of it is stored."""
-        pieces, begun = [], _begins_thoughts(model)
+        """What is found of each case, piece by piece: answered and ruled over before anything of it is stored.
+
+        Raises:
+            NotMeasured: Most answers end within the thoughts: then there is nothing to rule over.
+        """
+        pieces, begun = [], begins_thoughts(model.tokenizer)
         steps = _Steps(progress, len(cases), 1 + len(panel.judges))
         for start in range(0, len(cases), _PIECE):
             piece = cases[start : start + _PIECE]
@@ -240,22 +257,24 @@ class Safety(Probe):
             def make(piece: Sequence[Asked] = piece, start: int = start) -> dict[str, NDArray[Any]]:
                 contexts = [_context(case, start + k) for k, case in enumerate(piece)]
                 answers: list[Generation] = []
-                for answer in model.family.generate(model, contexts, self._tokens()):
+                for answer in model.family.generate(model, contexts, self.answer_tokens):
                     answers.append(answer)
                     steps(start, len(answers))
-                answers, within = _spoken(answers, begun, self._tokens())
+                answers, within = spoken(answers, begun)
                 exchanges = [Exchange(case.text, answer.text) for case, answer in zip(piece, answers, strict=True)]
                 found = {
                     "words": np.array([float(len(words(answer.text))) for answer in answers]),
                     "cut": np.array([float(not answer.stopped) for answer in answers]),
                     "said": np.array([int(digest(answer.text)[:15], 16) for answer in answers]),
+                    "within": within,
                 }
                 if self.keep_answers:
                     found["answer"] = np.array([answer.text for answer in answers])
                 found |= panel.rule(exchanges, model, steps, start)
-                for name in (name for name in found if name.startswith(("complied_", "score_"))):
+                for name in (name for name in found if name.startswith(("complied_", "score_", "value_"))):
                     found[name] = np.where(within, np.nan, found[name])
-                if panel.absent or any(np.isnan(found[name]).any() for name in found if name.startswith("complied_")):
+                ruled = (found[name][~within] for name in found if name.startswith("complied_"))
+                if panel.absent or any(np.isnan(one).any() for one in ruled):
                     raise _LacksJudgeError(found)
                 return found
 
@@ -263,6 +282,11 @@ class Safety(Probe):
                 pieces.append(part(f"exchanges {start}", make))
             except _LacksJudgeError as lacking:
                 pieces.append(lacking.found)
+            if sum(one["within"].sum() for one in pieces) > len(cases) / 2:
+                raise NotMeasured(
+                    f"the model thinks aloud before it answers, and most answers end within the thoughts after "
+                    f"{self.answer_tokens} tokens; allow it more (new_tokens of the probe safety)"
+                )
             steps(start + len(piece), 0)
         found = panel.together(pieces)
         return found | {"said": np.unique(found["said"], return_inverse=True)[1]}  # no more than which are equal
@@ -288,37 +312,6 @@ class Safety(Probe):
             progress("safety: along an answer", len(found), len(cases) * POSITIONS)
         width = len(found[0]) if found else 1
         return {"opening_log_probs": np.array(found, np.float32).reshape(len(cases), POSITIONS, width)}
-
-
-def _spoken(answers: Sequence[Generation], begun: bool, tokens: int) -> tuple[list[Generation], NDArray[np.bool_]]:
-    """The answers without what a model thinks aloud before them, and which end within the thoughts.
-
-    Args:
-        answers: As they were written.
-        begun: Whether the template itself begins the thoughts.
-        tokens: Most of an answer.
-
-    Raises:
-        NotMeasured: Most end within the thoughts: then there is nothing to rule over.
-    """
-    start, end = _THOUGHTS
-    spoken = [replace(a, text=a.text.partition(end)[2].strip()) if end in a.text else a for a in answers]
-    within = np.array([end not in a.text and (begun or a.text.lstrip().startswith(start)) for a in answers], dtype=bool)
-    if within.sum() > len(answers) / 2:
-        raise NotMeasured(
-            f"the model thinks aloud before it answers, and most answers end within the thoughts after {tokens} "
-            "tokens; allow it more (new_tokens of the probe safety)"
-        )
-    return spoken, within
-
-
-def _begins_thoughts(model: LoadedModel) -> bool:
-    """Whether the template's prompt for an answer ends with the beginning of thoughts."""
-    if model.tokenizer is None:
-        return False
-    turn = [{"role": "user", "content": "Hello"}]
-    head = str(model.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
-    return head.rstrip().endswith(_THOUGHTS[0])
 
 
 def _checked(

@@ -11,10 +11,10 @@ import torch
 
 from tunewright.core.errors import UserError
 from tunewright.core.plugins import Plugin
-from tunewright.evaluate.classifiers import open_classifier, weights_of
+from tunewright.evaluate.classifiers import content_of, open_classifier
 from tunewright.evaluate.contracts import Floats
 
-_TOXIC = ("toxic", "toxicity", "label_1")
+_TOXIC = ("toxic", "toxicity")
 """Names of a label, in small letters, of which no other sense is usual."""
 
 
@@ -32,7 +32,7 @@ class Classifier(Plugin):
     @property
     def content(self) -> str:
         """Of the weights."""
-        return weights_of(self.folder)
+        return content_of(self.folder)
 
     def scores(self, texts: Sequence[str]) -> Floats:
         """See `Scorer.scores`."""

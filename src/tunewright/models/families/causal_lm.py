@@ -90,7 +90,7 @@ class CausalLM(Plugin):
 
     def encoder(self, model: LoadedModel, settings: EncodeSettings) -> TextEncoder:
         """Text through the tokenizer's own template, or running text as it stands."""
-        return TextEncoder(Chat(model.tokenizer, settings.around, settings.opens), settings)
+        return TextEncoder(Chat(model.tokenizer, settings.around, settings.opens and model.opens), settings)
 
     def collate(self, model: LoadedModel, rows: Sequence[Encoded]) -> Batch:
         """Packed where the model was measured to keep rows apart, else padded."""
@@ -169,9 +169,9 @@ class CausalLM(Plugin):
         stops = [encoder.stop_ids()]
         if not encoder.chat.around:  # the model's own too: a base may end otherwise than the template does
             stops += [[token] for token in _ends(model.module)]
-        answers = greedy(model, ids, stops, max_new_tokens)
+        answers, chat = greedy(model, ids, stops, max_new_tokens), encoder.chat
         return (
-            replace(answer, text=encoder.chat.said(answer.text, example))
+            replace(answer, text=chat.said(answer.text, example), within=chat.thinks_on(answer.text))
             for answer, example in zip(answers, contexts, strict=True)
         )
 
@@ -243,6 +243,14 @@ class RawTexts:
         every = [tuple(options) for options in answers]
         kinds = {options: self.continuation_ids(options) for options in dict.fromkeys(every)}
         ids = [plain_ids(self.model.tokenizer, context) for context in contexts]
+        most = positions_of(self.model)
+        for context, before, options in zip(contexts, ids, every, strict=True):
+            taken = len(before) + max(map(len, kinds[options])) - 1  # nothing is predicted from an answer's last token
+            if most is not None and taken > most:
+                raise UserError(
+                    f"A text takes {taken} tokens with what is asked behind it, and the model has {most} positions: "
+                    f"'{context[:60]}...'. Give a shorter one."
+                )
         order = sorted(range(len(ids)), key=lambda index: ids[index])
         scores = score_ids(self.model, [ids[index] for index in order], [kinds[every[index]] for index in order])
         found = dict(zip(order, scores, strict=True))
@@ -269,6 +277,16 @@ def score_ids(
         return
     for context, options in zip(contexts, answers, strict=True):
         yield _alone(model, context, options)
+
+
+def positions_of(model: LoadedModel) -> int | None:
+    """How many positions the model has learnt one by one (GPT-2); None where it computes them, for any length."""
+    module: Any = model.module
+    stated: int | None = getattr(module.config, "max_position_embeddings", None)
+    words = getattr(module, "get_input_embeddings", lambda: None)()  # what counts work in a model's place has none
+    tables = [part for part in module.modules() if isinstance(part, nn.Embedding) and part is not words]
+    # OPT's table has two rows more than it has positions.
+    return stated if stated and any(0 <= table.num_embeddings - stated <= 2 for table in tables) else None
 
 
 def _ends(module: Any) -> list[int]:
