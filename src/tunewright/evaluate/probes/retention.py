@@ -49,7 +49,7 @@ class Retention(Probe):
     needs: ClassVar[frozenset[str]] = frozenset({"token_log_probs", "next_log_probs"})
     section: ClassVar[str] = "forgot"
     forms: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {}, "full": {}}
-    version: ClassVar[str] = f"1-{file_digest(_FILES)}"
+    version: ClassVar[str] = f"2-{file_digest(_FILES)}"
 
     def ask(self, model: LoadedModel, progress: Progress, part: Part = afresh) -> dict[str, NDArray[Any]]:
         """Loss of every passage, and the distribution of the first token after every prompt.
