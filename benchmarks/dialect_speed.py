@@ -1,4 +1,4 @@
-"""The dialect probe against one prompt at a time: `python -m benchmarks.dialect_speed --json OUT`.
+"""The dialect probe against one prompt at a time: `python -m benchmarks.dialect_speed [--json]`.
 
 Both sides ask the same prompts of the same model, float32, same threads, and give the log-probability of each
 trait behind each prompt. Row by row: tokenise a prompt, one plain forward of transformers that keeps the logits of the
@@ -12,7 +12,6 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -90,13 +89,12 @@ def measured(asked: int, rows: int) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--json", action="store_true", help="on one line")
     parser.add_argument("--prompts", type=int, default=12096)
     parser.add_argument("--rows", type=int, default=200)
     asked = parser.parse_args()
     found = measured(asked.prompts, asked.rows)
-    asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(found, indent=1))
+    print(json.dumps(found, indent=None if asked.json else 1))
 
 
 if __name__ == "__main__":

@@ -53,6 +53,25 @@ SCRIPTS: dict[str, tuple[str, tuple[tuple[str, str, float | None, bool], ...]]] 
             ("train_bytes", "train: bytes a row between them", None, True),
         ),
     ),
+    "dialect_speed": (
+        "12,096 dialect prompts over the traits by the probe, against one plain forward a prompt of the same model, "
+        "which is timed on 200 of them.",
+        (
+            ("times_faster", "speed over row by row", 5, False),
+            ("seconds", "seconds of the whole probe's traits", None, True),
+            ("peak_memory_bytes", "peak bytes", None, True),
+            ("largest_difference_nats", "largest difference of a log-probability", 1e-3, True),
+        ),
+    ),
+    "quick_probes": (
+        "The probes that every `tune` of a chat model asks of base and of tuned, in their quick form, SmolLM2.",
+        (
+            ("together", "seconds a model, all of them", 60, True),
+            ("safety", "seconds, safety", None, True),
+            ("dialect", "seconds, dialect", None, True),
+            ("retention", "seconds, retention", None, True),
+        ),
+    ),
     "audit": (
         "Audits of handwritten digits, 20 seeds a kind of run: controls without privacy by 1,200 canaries, private "
         "runs by 200; faults are planted where training is blind.",
