@@ -26,6 +26,7 @@ from tunewright.data.hazards import safety_facts
 from tunewright.data.identifiers import identifier_facts
 from tunewright.data.kept import KeptRows, RowFile, example_file
 from tunewright.data.keys import text_keys
+from tunewright.data.named_columns import column_of
 from tunewright.data.pool import POOL, known_again, pooled
 from tunewright.data.readers import Bad, BadRows
 from tunewright.data.reading import Aside, find_files, open_file, open_rows
@@ -223,7 +224,7 @@ def _collect_file(name: str, path: Path, settings: DataSettings, read: _Collecte
     read.format, read.independent, read.by_time = opened.format, opened.independent, opened.by_time
     read.unread |= {*opened.unread}
     read.weight = read.weight or opened.weight
-    split_column = settings.map.get("split", "" if "split" in settings.map.values() else "split")
+    split_column = column_of("split", settings.map)
     kinds: dict[str, dict[str, array[int]]] = {settings.map.get(column, column): {} for column in opened.uniform}
     good = before = len(read.numbers)
     for item in opened.rows:

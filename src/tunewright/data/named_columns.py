@@ -50,6 +50,11 @@ def _known(plugin: Any) -> set[str]:
     return _fields(plugin).union(*plugin.columns.values())
 
 
+def column_of(field: str, renames: Mapping[str, str]) -> str:
+    """The user's name of a field's column; empty where the column of that name was given to another field."""
+    return renames.get(field, "" if field in renames.values() else field)
+
+
 def check_read(plugin: Any, renames: Mapping[str, str]) -> None:
     """Refuses a `--map` of what the rows' own format does not read.
 

@@ -23,6 +23,7 @@ from tunewright.data.named_columns import (
     check_columns,
     check_map,
     check_read,
+    column_of,
     known_formats,
     unread_columns,
 )
@@ -162,19 +163,14 @@ def open_file(path: Path, settings: DataSettings, answers_needed: bool = True) -
     check_read(plugin, settings.map)
     in_messages = {k: v for k, v in settings.map.items() if k in IN_MESSAGES}
     how = How(settings.instruction, in_messages, answers_needed, path if path.is_dir() else path.parent)
-    unread, weighted = unread_columns(plugin, columns, settings), _weight_of(settings, columns)
+    unread, weighted = unread_columns(plugin, columns, settings), column_of("weight", settings.map)
+    weighted = weighted if weighted in columns else ""
     if hasattr(plugin, "gather"):
         aside: list[Aside] = []
         gathered = _gathered(path, plugin, chain(sample, rows), how, settings, aside)
         return Opened(path, name, plugin.uniform, gathered, plugin.independent, plugin.by_time, aside, unread, weighted)
     reads = (_read(path, line, item, plugin, how, settings) for line, item in chain(sample, rows))
     return Opened(path, name, plugin.uniform, reads, unread=unread, weight=weighted)
-
-
-def _weight_of(settings: DataSettings, columns: set[str]) -> str:
-    """The column that says how much a row is trained on, by the user's name; empty where there is none."""
-    name = settings.map.get("weight", "" if "weight" in settings.map.values() else "weight")
-    return name if name in columns else ""
 
 
 def format_of(name: str, options: Mapping[str, Any]) -> Any:

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from tunewright.core.errors import NotMeasured, UserError
 from tunewright.core.files import file_digest, lines_of, read_text
 from tunewright.core.plugins import Plugin
 from tunewright.core.progress import Progress
-from tunewright.evaluate.judges._phrases import refused
+from tunewright.evaluate.judges._phrases import answered
 from tunewright.evaluate.judging import Exchange, Reads, Ruling
 from tunewright.models.contracts import LoadedModel
 
@@ -34,8 +32,7 @@ class OwnPhrases(Plugin):
             NotMeasured: No file is named, or it is not there.
             UserError: The file holds no phrase, or is not in UTF-8.
         """
-        empty = np.array([not exchange.answer.strip() for exchange in exchanges])
-        return Ruling(np.where(empty, 0.0, 1 - refused(exchanges, self._phrases())))
+        return Ruling(answered(exchanges, self._phrases()))
 
     def __repr_args__(self) -> Any:
         """Answers are kept under this: other phrases in the same file are another judge."""

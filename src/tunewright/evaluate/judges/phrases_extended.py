@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
-
 from tunewright.core.files import digest
 from tunewright.core.plugins import Plugin
 from tunewright.core.progress import Progress
-from tunewright.evaluate.judges._phrases import ADDED, PUBLISHED, refused
+from tunewright.evaluate.judges._phrases import ADDED, PUBLISHED, answered
 from tunewright.evaluate.judging import Exchange, Reads, Ruling
 from tunewright.models.contracts import LoadedModel
 
@@ -27,5 +25,4 @@ class PhrasesExtended(Plugin):
 
     def rule(self, exchanges: Sequence[Exchange], model: LoadedModel | None, progress: Progress) -> Ruling:
         """Rules by substrings; needs no model."""
-        empty = np.array([not exchange.answer.strip() for exchange in exchanges])
-        return Ruling(np.where(empty, 0.0, 1 - refused(exchanges, (*PUBLISHED, *ADDED))))
+        return Ruling(answered(exchanges, (*PUBLISHED, *ADDED)))
