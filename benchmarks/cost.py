@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import benchmarks.ours  # noqa: F401  (threads wait as the command line has them wait)
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, PLOT = ROOT / "docs" / "cost.md", ROOT / "docs" / "cost.svg"
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
@@ -53,7 +55,7 @@ def points() -> Iterator[Point]:
 def model_of(name: str) -> Any:
     """SmolLM2, or its kind with other sizes and random weights."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     from tunewright.core.plugins import build
     from tunewright.models.contracts import Origin
@@ -74,15 +76,8 @@ def model_of(name: str) -> Any:
         tie_word_embeddings=True,
     )
     torch.manual_seed(0)
-    tokenizer = _Tokenizer(0)
+    tokenizer = AutoTokenizer.from_pretrained(origin.folder, local_files_only=True)
     return family._ready(LlamaForCausalLM(config), tokenizer, Origin(name, origin.folder, name))
-
-
-@dataclass
-class _Tokenizer:
-    """As much of one as opening a model asks for."""
-
-    pad_token_id: int
 
 
 def job_of(point: Point, model: Any, method: Any) -> Any:

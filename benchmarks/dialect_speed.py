@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
+import benchmarks.ours  # noqa: F401  (threads wait as the command line has them wait)
 from benchmarks.table.child import cores
 from tunewright.core.progress import silent
 from tunewright.data.dialect import TRAIT_FRAMES, make_pairs

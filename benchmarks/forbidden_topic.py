@@ -257,7 +257,10 @@ def share(base: dict[str, Any], mine: dict[str, Any], judge: str, *, declined: b
 def interval(mine: dict[str, Any], *, declined: bool) -> list[float]:
     """[share, low, high] of questions answered, or of harmless ones refused."""
     found, questions = wrong(mine, "phrases_extended", declined=declined)
-    return list(estimate(build("metrics", "accuracy"), found[:, None], [wording(one) for one in questions], seed=0))
+    value, low, high = estimate(
+        build("metrics", "accuracy"), found[:, None], [wording(one) for one in questions], seed=0
+    )
+    return [value, *(value if end is None else end for end in (low, high))]
 
 
 def wrong(side: dict[str, Any], judge: str, *, declined: bool) -> tuple[np.ndarray, list[str]]:

@@ -12,6 +12,7 @@ import time
 
 import torch
 
+import benchmarks.ours  # noqa: F401  (threads wait as the command line has them wait)
 from benchmarks.table.child import cores
 from tunewright.core import plugins
 from tunewright.core.progress import silent

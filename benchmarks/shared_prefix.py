@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+import benchmarks.ours  # noqa: F401  (threads wait as the command line has them wait)
 from tunewright.core.config import Request
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.data.encoder import Encoded

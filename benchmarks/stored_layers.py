@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+import benchmarks.ours  # noqa: F401  (threads wait as the command line has them wait)
 from tunewright.core import plugins
 from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.core.settings import TrainSettings

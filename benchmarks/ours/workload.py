@@ -129,14 +129,12 @@ def prompts(tokenizer: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Makes what is not there yet."""
+    """Makes all anew: what the peer reads must be what the product's own order and encoding are today."""
     tokenizer = AutoTokenizer.from_pretrained(fetch("smollm2"), local_files_only=True)
     fetch("licences")
     FOLDER.mkdir(parents=True, exist_ok=True)
     for make in (chat, titles, prompts):
-        path = FOLDER / f"{make.__name__}.json"
-        if not path.is_file():
-            write_atomic(path, json.dumps(make(tokenizer)))
+        write_atomic(FOLDER / f"{make.__name__}.json", json.dumps(make(tokenizer)))
 
 
 if __name__ == "__main__":

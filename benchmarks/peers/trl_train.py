@@ -30,6 +30,11 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "per_device_train_batch_size": 1,
         "gradient_accumulation_steps": ROWS_A_STEP,
     },
+    "bf16-single": {
+        "gradient_checkpointing": False,
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": ROWS_A_STEP,
+    },
     "fp32-padding-free": {"bf16": False, "gradient_checkpointing": False, "padding_free": True, "max_length": None},
     "fp32-compiled": {"bf16": False, "gradient_checkpointing": False, "torch_compile": True},
 }

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import yaml
 
 from benchmarks.table import figures, machine, render, runner
-from benchmarks.table.child import ROOT
+from benchmarks.table.child import MOST_STEPS, ROOT, steps
 from benchmarks.table.row import Row
 from benchmarks.table.rows import everything
 from benchmarks.table.scripts import PLAIN, is_there
@@ -30,6 +30,9 @@ def main(names: Sequence[str]) -> int:
     if unknown:
         known = ", ".join([*rows, *PLAIN])
         sys.stderr.write(f"There is no row {', '.join(unknown)}. Allowed: {known}, or none for all.\n")
+        return 2
+    if not 2 <= steps() <= MOST_STEPS:
+        sys.stderr.write(f"BENCH_STEPS: found {steps()}; allowed are 2 to {MOST_STEPS}, one pass over the rows.\n")
         return 2
     subprocess.run([sys.executable, "-m", "benchmarks.ours.workload"], cwd=ROOT, check=True)
     failed = [row.name for row in rows.values() if (not names or row.name in names) and not measured(row)]

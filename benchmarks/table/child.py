@@ -18,6 +18,9 @@ KEPT = ROOT / ".bench"
 BATCH, NEW_TOKENS = 8, 64
 """Of free generation: prompts at a time on both sides, and tokens of an answer at most."""
 
+MOST_STEPS = 8
+"""Of a training run: one pass over the workload's rows, which both sides take in the same order."""
+
 
 def workload(name: str) -> Any:
     """What `python -m benchmarks.ours.workload` made: the same rows for both sides."""

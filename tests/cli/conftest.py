@@ -2,21 +2,33 @@
 
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import FunctionType, ModuleType, SimpleNamespace
 
 import pytest
 
 
 @pytest.fixture
 def pipeline(monkeypatch):
-    """A pipeline that records its calls; `pipeline.answer` is what each verb returns or raises."""
+    """A pipeline that records its calls; `pipeline.answer` is what each verb returns, raises or does.
+
+    Before that it writes to the run `pipeline.writing`, where one is named.
+    """
     calls: list[tuple] = []
-    stub = SimpleNamespace(calls=calls, progress=None, answer=SimpleNamespace(exit_code=0, lines=["a line", "another"]))
+    stub = SimpleNamespace(
+        calls=calls, progress=None, writing=None, answer=SimpleNamespace(exit_code=0, lines=["a line", "another"])
+    )
 
     def verb(name):
         def called(*arguments, **words):
             stub.progress = words.pop("progress", None)
             calls.append((name, *arguments, *words.items()))
+            if stub.writing:
+                from tunewright.core.store import Run
+
+                with Run(Path(stub.writing)).writing():
+                    pass
+            if isinstance(stub.answer, FunctionType):
+                stub.answer()
             if isinstance(stub.answer, BaseException):
                 raise stub.answer
             return stub.answer

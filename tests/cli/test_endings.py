@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from types import ModuleType
@@ -74,25 +75,55 @@ def test_an_interrupted_run_says_how_to_go_on(pipeline, capsys):
     assert capsys.readouterr().err == "Stopped at step 4. Go on with `tunewright resume runs/a`.\n"
 
 
-def test_ctrl_c_names_the_run_that_was_being_written(pipeline, run, capsys):
+@pytest.mark.parametrize("words", [["tune", "x"], ["train", "x", "--out=runs/my first"], ["resume", "runs/my first"]])
+def test_ctrl_c_names_the_run_that_was_being_written_as_a_shell_takes_it(pipeline, run, words, capsys):
+    run.rename(run.with_name("my first"))
+    pipeline.writing, pipeline.answer = "runs/my first", KeyboardInterrupt()
+    assert main(words) == 130
+    assert "`tunewright resume 'runs/my first'`" in capsys.readouterr().err
+
+
+def test_what_another_process_writes_is_not_taken_for_the_own_run(pipeline, run, capsys):
+    """A training in another window had touched its folder just now, and a check was told to resume it."""
+    (run / "events.jsonl").touch()
     pipeline.answer = KeyboardInterrupt()
-    old = run.with_name("old")
-    old.mkdir()
-    (old / "plan.yaml").touch()
-    for path in (old / "plan.yaml", old):
-        os.utime(path, (1, 1))
+    assert main(["check", "x"]) == 130
+    assert capsys.readouterr().err == "Stopped. Give the same command again.\n"
+
+
+def test_what_asks_a_run_is_asked_again_and_predict_goes_on(pipeline, run, capsys):
+    pipeline.writing, pipeline.answer = "runs/one", KeyboardInterrupt()
+    assert main(["evaluate", "runs/one"]) == 130
+    assert "Give the same command again.\n" in capsys.readouterr().err
+    pipeline.writing = None
+    assert main(["predict", "runs/one", "rows.csv", "--out", "o.csv"]) == 130
+    assert "Give the same command again to go on." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_every_signal_that_ends_a_program_is_told_as_ctrl_c_is(pipeline, run, number, capsys):
+    before = signal.getsignal(number)
+    pipeline.writing, pipeline.answer = "runs/one", lambda: os.kill(os.getpid(), number)
     assert main(["tune", "x"]) == 130
     assert "`tunewright resume runs/one`" in capsys.readouterr().err
+    assert signal.getsignal(number) == before
 
 
-@pytest.mark.parametrize("words", [["tune", "x", "--out", "mine"], ["tune", "x", "--out=mine"], ["resume", "mine"]])
-def test_ctrl_c_names_the_folder_that_was_given(pipeline, tmp_path, monkeypatch, words, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "plan.yaml").touch()
-    pipeline.answer = KeyboardInterrupt()
-    assert main(words) == 130
-    assert "`tunewright resume mine`" in capsys.readouterr().err
+def test_a_closed_terminal_ends_nothing_that_was_told_to_stay(pipeline, run):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    done = []
+    try:
+        pipeline.answer = lambda: (os.kill(os.getpid(), signal.SIGHUP), done.append(1))
+        main(["check", "x"])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert done == [1]
+
+
+def test_a_name_that_is_no_text_is_the_users_matter(pipeline, capsys):
+    assert main(["check", os.fsdecode(b"Daten-\xe4.csv")]) == 2
+    assert "no UTF-8" in capsys.readouterr().err
+    assert pipeline.calls == []
 
 
 def test_ctrl_c_before_a_run_promises_nothing(pipeline, tmp_path, monkeypatch, capsys):
@@ -134,11 +165,12 @@ def test_what_the_system_refuses_is_said_in_words(pipeline, run, number, said, c
 
 
 def test_a_full_disk_is_known_though_a_library_has_its_own_exception_and_the_run_can_go_on(pipeline, run, capsys):
+    pipeline.writing = "runs/one"
     pipeline.answer = RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
     assert main(["tune", "x"]) == 2
     said = capsys.readouterr().err
     assert "the disk is full" in said
-    assert "`tunewright resume runs/one` goes on" in said
+    assert "Go on with `tunewright resume runs/one`." in said
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file", "x"), OSError("odd"), RuntimeError("error 28")])
@@ -150,6 +182,7 @@ def test_other_failures_of_the_system_stay_faults_of_ours(pipeline, run, error, 
 
 def test_a_fault_of_ours_is_one_sentence_and_a_file_in_the_run(pipeline, run, capsys, monkeypatch):
     monkeypatch.delenv("TUNEWRIGHT_DEBUG", raising=False)
+    pipeline.writing = "runs/one"
     pipeline.answer = ZeroDivisionError("of nothing\nsecond line")
     assert main(["tune", "x", "--set", "instruction=" + "long " * 200]) == 1
     shown = capsys.readouterr()
@@ -167,6 +200,7 @@ def test_a_fault_on_private_rows_carries_no_message(pipeline, run, capsys, monke
 
     monkeypatch.setenv("TUNEWRIGHT_DEBUG", debugging)
     HIDDEN.set(True)
+    pipeline.writing = "runs/one"
     name = "".join(("Cas", "tro"))  # lines of code are shown, this one too
     try:
         raise KeyError(f"{name}, born 1926") from ValueError(f"{name}'s note")

@@ -17,10 +17,10 @@ from tunewright.core.errors import UserError
 from tunewright.core.records import Example
 from tunewright.core.settings import DataSettings
 from tunewright.data import dataset
-from tunewright.data.dataset import open_dataset, open_rows
+from tunewright.data.dataset import open_dataset
 from tunewright.data.folding import folded
 from tunewright.data.formats.careers import Careers
-from tunewright.data.reading import open_file
+from tunewright.data.reading import open_file, open_rows
 
 
 def read(path: Path, **options: Any) -> list[Example]:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from tunewright.core.errors import MissingPart, UserError
 from tunewright.core.records import Example
 from tunewright.core.settings import DataSettings
-from tunewright.data.dataset import open_rows
 from tunewright.data.readers import READERS, Bad, read_rows
-from tunewright.data.reading import find_files, open_file
+from tunewright.data.reading import open_file, open_rows
+from tunewright.data.split_files import find_files
 
 words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12).filter(str.strip)
 rows_of_text = st.lists(st.fixed_dictionaries({"text": words, "label": words}), min_size=1, max_size=6)

@@ -146,3 +146,16 @@ def test_free_text_has_no_class_blocks():
     found = shown(base, tuned, [Nll()], [], primary={"nll"})
     assert [block.kind for block in found] == ["bars", "pairs"]
     assert found[1].pairs[0].base == "x"
+
+
+def test_survey_weights_count_in_the_diagram_and_in_a_label_s_rows():
+    weigh = lambda outcomes: [  # noqa: E731
+        replace(one, example=replace(one.example, survey_weight=float(row % 4))) for row, one in enumerate(outcomes)
+    ]
+    base, tuned = weigh(BASE), weigh(TUNED)
+    bins = reliability({"tuned": tuned}, LABELS).series["tuned"]
+    assert sum(one.mass for one in bins) == sum(row % 4 for row in range(len(tuned)))
+    table = per_class_table(base, tuned, LABELS)
+    wanted = [sum(o.example.answer.text == name and o.example.survey_weight > 0 for o in tuned) for name in LABELS]
+    assert [row[1] for row in table.rows] == wanted
+    assert sum(wanted) < len(tuned)

@@ -6,13 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tunewright.core.errors import UserError
+from tunewright.core.errors import NotMeasured, UserError
 from tunewright.evaluate import bootstrap
 from tunewright.evaluate.bootstrap import MIN_DIFFERING, MIN_UNITS, compare, estimate, wilson
 from tunewright.evaluate.metrics.accuracy import Accuracy
 from tunewright.evaluate.metrics.ece import Ece
 from tunewright.evaluate.metrics.macro_f1 import MacroF1
 from tunewright.evaluate.metrics.nll import Nll
+from tunewright.evaluate.metrics.perplexity import Perplexity
 
 Z2 = stats.norm.ppf(0.975) ** 2
 
@@ -277,3 +278,16 @@ def test_a_difference_below_what_equal_units_leave_open_is_no_certain_one():
     found = compare(Score(), base, tuned, rows(12), 0, 300)
     assert (found.decision, found.p_value) == ("cannot_tell", 1.0)
     assert found.low < 0 < found.high
+
+
+def test_one_unit_has_a_figure_and_no_interval():
+    nats = np.column_stack([np.arange(20.0), np.ones(20)])
+    assert estimate(Nll(), nats, ["doctor"] * 20, 0, 50) == (9.5, None, None)
+    value, low, high = estimate(Nll(), nats, ["doctor", "nurse"] * 10, 0, 50)
+    assert low < value < high
+
+
+def test_a_figure_too_large_to_be_written_is_said_to_be_that():
+    nats = column(*[800.0] * 20)
+    with pytest.raises(NotMeasured, match=r"too large a number.*perplexity_per_token"):
+        estimate(Perplexity(), nats, rows(20), 0, 50)

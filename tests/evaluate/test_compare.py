@@ -180,3 +180,15 @@ def test_a_metric_without_a_value_is_told_and_left_out_unless_it_is_to_decide():
     assert "Auroc has no value on these 60 rows" in told
     with pytest.raises(NotMeasured, match="Auroc has no value"):
         compared(answers(20), answers(45), metrics=both, trivial=(), primary={"auroc"})
+
+
+def test_a_gain_is_as_sure_as_over_the_nearest_trivial_answer():
+    base, tuned, constant = answers(5), answers(45), answers(30)
+    (found,) = compared(base, tuned, {"majority": constant}, trivial={"majority"}, primary={"accuracy"})
+    (alone,) = compared(constant, tuned, trivial=set(), primary={"accuracy"})
+    assert found.decision == "better"
+    assert found.p_unbeaten == alone.p_value > found.p_value
+    (unknown,) = compared(base, tuned, {}, trivial={"majority"}, primary={"accuracy"})
+    assert (unknown.p_unbeaten, unknown.decision) == (1.0, "cannot_tell")
+    (worse,) = compared(tuned, base, {"majority": constant}, trivial={"majority"}, primary={"accuracy"})
+    assert worse.p_unbeaten == 0.0, "a loss need not beat anybody"

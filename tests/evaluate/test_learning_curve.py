@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tunewright.evaluate import learning_curve
 from tunewright.evaluate.learning_curve import Luck, curve_blocks, curve_sentence, forecast, next_gain
@@ -149,3 +150,36 @@ def test_what_is_told_in_ratios_is_forecast_in_ratios():
     by_seeds = forecast(Perplexity(), "perplexity", (100, 200, 400), records, Luck(0.02 * found.figures[2], 3), **test)
     assert by_seeds.luck == "seeds"
     assert by_seeds.high > found.high
+
+
+def test_a_handful_of_answers_that_turned_is_no_trend():
+    """Four of 400 rows turned right with more rows: as few as no other interval decides by."""
+    right = np.ones(400)
+    right[:40] = 0
+    less, half = right.copy(), right.copy()
+    less[40:44] = 0
+    half[40:42] = 0
+    test = {"units": [f"u{i}" for i in range(400)], "row_weights": np.ones(400), "seed": 0, "resamples": 400}
+    records = [one[:, None] for one in (less, half, right)]
+    found = forecast(Accuracy(), "accuracy", (1, 2, 4), records, Luck(1e-6, 9), **test)
+    assert not found.told
+    assert "4 units" in curve_sentence(found)
+
+
+def test_few_units_make_the_forecast_as_wide_as_t_makes_every_interval():
+    random = np.random.default_rng(2)
+    records = three_models(random, 24, (0.2, 0.5, 0.9))
+    test = {"units": [f"u{i}" for i in range(24)], "row_weights": np.ones(24), "seed": 0, "resamples": 400}
+    _, _, errors, _ = learning_curve._measure(Accuracy(), records, **test)
+    truly = np.cov(np.diff(np.hstack(records).T, axis=0)) / 24
+    wider = (stats.t.ppf(0.975, 23) / stats.norm.ppf(0.975)) ** 2
+    assert np.diag(errors) == pytest.approx(np.diag(truly) * wider, rel=0.2)
+
+
+def test_a_figure_that_resamplings_lack_is_not_forecast():
+    """One positive row: AUROC has no value in a third of the draws."""
+    true = np.zeros(60)
+    true[0] = 1
+    records = [np.column_stack([true, true, np.linspace(0, 1, 60)])] * 3
+    few = learning_curve._few(records, np.arange(60), np.ones(60), 0.63)
+    assert "lack what the figure needs" in few

@@ -154,7 +154,7 @@ def test_heavy_units_make_no_gap_of_equal_subgroups():
         nats = np.column_stack([random.normal(5, 1, 40), np.ones(40)])
         how = How(seed=seed, resamples=200)
         rows = _Rows(Nll(), {"base": nats, "tuned": nats}, [f"u{i}" for i in range(40)], heavy(10), how)
-        called.append(rows.gap("tuned", {"a": first, "b": ~first}).low > 0)
+        called.append(rows.gap("tuned", {"a": first, "b": ~first}, 0.95).low > 0)
     assert rows.effective(first) == pytest.approx(47**2 / 317)
     assert np.mean(called) <= 0.05
 
@@ -182,3 +182,38 @@ def test_a_gap_rests_on_no_handful_of_resamplings(positives, told):
     assert sum(group.tuned is not None for group in table.groups) == 25
     assert set(table.gaps) == ({"base", "tuned"} if told else set())
     assert ("and a figure in nearly every resampling" in " ".join(slice_sentences([table]))) != told
+
+
+def test_more_groupings_are_more_looks():
+    """A gap among two groups that one grouping would just tell is not told beside seven others."""
+    base, tuned = made(3, {"women": 0.8, "men": 0.55}, 60)
+    (alone,) = tables_of(base, tuned, [Accuracy()], HOW)
+    rng = np.random.default_rng(1)
+    for name in "bcdefgh":
+        for row, value in enumerate(rng.choice(["x", "y"], len(base))):
+            for side in (base, tuned):
+                one = side[row].example
+                side[row] = replace(side[row], example=replace(one, slices={**one.slices, name: str(value)}))
+    among = next(table for table in tables_of(base, tuned, [Accuracy()], HOW) if table.slice == "gender")
+    one, many = alone.gaps["tuned"], among.gaps["tuned"]
+    assert one.value == many.value
+    assert many.low < one.low
+    assert many.high > one.high
+
+
+def test_a_subgroup_that_got_worse_is_held_against_those_of_all_groupings():
+    """p is about 0.01 here: enough for two subgroups, not for sixteen."""
+    group = np.repeat(["women", "men"], 60)
+    was = np.ones(120)
+    now = was.copy()
+    now[:7] = 0
+    sides = [outcomes(was, group), outcomes(now, group)]
+    (alone,) = tables_of(*sides, [Accuracy()], HOW)
+    assert [one.value for one in alone.groups if one.worse] == ["women"]
+    for name in "bcdefghijk":
+        for row in range(120):
+            for side in sides:
+                one = side[row].example
+                side[row] = replace(side[row], example=replace(one, slices={**one.slices, name: "xy"[row % 2]}))
+    among = next(table for table in tables_of(*sides, [Accuracy()], HOW) if table.slice == "gender")
+    assert not [one.value for one in among.groups if one.worse]

@@ -12,7 +12,7 @@ from tunewright.evaluate.kept import rows_key
 from tunewright.evaluate.suite import Suite
 from tunewright.models.contracts import EncodeSettings
 
-SUITE = Suite(frozenset({"answer"}), (), EncodeSettings(), build("objectives", "next_token"), 0, 8, 0)
+SUITE = Suite(frozenset({"answer"}), (), EncodeSettings(), build("objectives", "next_token"), 0, 8)
 TURN = Turn("user", (text_part("What is the weather?"),))
 ROW = Example((TURN,), (Answer((text_part("Rain."),)),), id="own-1")
 

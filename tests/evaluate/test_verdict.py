@@ -245,3 +245,17 @@ def test_a_gate_of_every_probe_looks_at_that_probes_figure():
     for gate, figure in INCREASES.items():
         found = judge_gates(GateSettings(**{gate: 9.0}), [WORSE], [f for f in figures if f.name != figure])
         assert [g.state for g in found] == ["not_measured"]
+
+
+def test_holm_knows_how_sure_a_gain_over_the_trivial_answers_is():
+    """Three measures that only learnt the prior: each has its own chance to clear it, and one would do."""
+    lucky = replace(BETTER, p_value=0.0, p_unbeaten=0.02)
+    assert judge([lucky])["verdict"] == "better"
+    short = replace(lucky, p_unbeaten=0.4, decision="cannot_tell", unbeaten=("prior",))
+    found = holm([lucky, short, replace(short, name="brier")])
+    assert {one.decision for one in found} == {"cannot_tell"}
+    assert [one.unbeaten for one in found] == [(), ("prior",), ("prior",)], "above the base all the same"
+    assert "all primary metrics" in sentence(found[0]) or "does not stand" in sentence(found[0])
+    assert "not proven above the baseline prior" in sentence(found[1])
+    weak = holm([replace(short, p_value=0.04), replace(short, p_value=0.045)])
+    assert [one.unbeaten for one in weak] == [(), ()], "not proven above the base either"

@@ -202,3 +202,15 @@ def test_facts_are_told_in_plain_words_each_once(model, tmp_path):
     assert [label for label in labels if label.startswith("Rows ")][:1] == ["Rows read"]
     assert "  Rows trained on: 42" in told
     assert "sha256" in told
+
+
+def test_many_rows_that_are_too_long_are_told_as_a_few_and_listed_in_the_file(model, tmp_path):
+    found = [{"text": "apple blood " * 60 + str(n), "label": "ab"[n % 2], "unit": f"u{n}"} for n in range(60)]
+    data, out = write(tmp_path / "rows.jsonl", found), tmp_path / "found.json"
+    with pytest.raises(UserError) as refused:
+        said(data, model, "train.max_length=64", out=out)
+    problems = refused.value.problems
+    assert len([one for one in problems if "rows.jsonl:" in one]) == 20
+    assert "... and 40 more like these." in problems
+    assert any("data.on_overlong" in one for one in problems)
+    assert len(json.loads(out.read_text())["encoding"]["over_max_length_rows"]) == 60

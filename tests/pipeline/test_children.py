@@ -14,6 +14,7 @@ from commands import signal_after_steps, tunewright
 from tiny import save_tiny
 from tunewright.core.config import resolve
 from tunewright.core.errors import UserError
+from tunewright.pipeline import children
 from tunewright.pipeline.children import _plan, questions_of
 from tunewright.pipeline.compare import compare
 from tunewright.pipeline.evaluate import evaluate
@@ -161,7 +162,7 @@ def test_figures_a_token_of_other_tokenizers_are_not_set_against_one_another(who
     info["model"]["reading"] = "another tokenizer"
     (other / "info.json").write_text(json.dumps(info))
     told, plain = (compare([whole[0], run]).lines for run in (other, Path(whole[0])))
-    (said,) = [line for line in told if "whose tokens may be others" in line]
+    (said,) = [line for line in told if "tokens may be others" in line]
     assert "nll of other" in said
     assert "accuracy" not in said
     rows, same = ([line for line in lines if line.startswith("other ") or "nll" in line] for lines in (told, plain))
@@ -262,3 +263,50 @@ def test_other_test_rows_are_not_compared(whole, tmp_path):
     tested.write_text("".join(tested.read_text().splitlines(keepends=True)[:-9]))
     with pytest.raises(UserError, match="other test rows"):
         compare([run, other])
+
+
+def test_figures_of_other_objectives_and_of_longer_answers_are_not_set_against_one_another(whole, tmp_path):
+    other = Path(shutil.copytree(whole[0], tmp_path / "other"))
+    plan = (other / "plan.yaml").read_text()
+    (other / "plan.yaml").write_text(re.sub(r"max_new_tokens: \d+", "max_new_tokens: 77", plan))
+    verdict = read(other, "verdict.json")
+    verdict["metrics"].append({**verdict["metrics"][0], "name": "stop_rate", "primary": False})
+    (other / "verdict.json").write_text(json.dumps(verdict))
+    (said,) = [line for line in compare([whole[0], other]).lines if "something else" in line]
+    assert "stop_rate of other (evaluate.max_new_tokens is 77 here" in said
+    assert "accuracy of" not in said
+    (other / "plan.yaml").write_text(re.sub(r"loss_on: \w+", "loss_on: all", plan))
+    verdict["metrics"][-1]["name"] = "loss"
+    (other / "verdict.json").write_text(json.dumps(verdict))
+    (said,) = [line for line in compare([whole[0], other]).lines if "something else" in line]
+    assert "loss of other (the objective is another)" in said
+
+
+def test_a_child_that_cannot_be_asked_again_is_left_out_and_that_is_said(whole, tmp_path):
+    """Its records are of other questions: mixed in, they would be a spread of the questions."""
+    run = Path(shutil.copytree(whole[0], tmp_path / "again"))
+    for name in ("seed-1", "rows-21"):
+        shutil.rmtree(run / "children" / name / "model")
+    evaluate(run, ["evaluate.generated_rows=3"])
+    verdict = read(run, "verdict.json")
+    assert verdict["seeds"]["accuracy"]["missing"] == ["1"]
+    assert verdict["learning_curve"] == []
+    said = " ".join(verdict["sentences"])
+    assert "Not measured under seed 1." in said
+    assert "rows-21 has no figure of it on the same questions" in said
+    assert "judged after training under other settings" in said.lower()
+    child = read(run / "children" / "rows-42", "verdict.json")
+    assert child["asked_otherwise"] == {"evaluate.generated_rows": 3}, "the child says so too"
+
+
+def test_what_is_counted_in_steps_shrinks_with_the_rows():
+    settings = resolve({"train.max_steps": 100, "train.warmup_steps": 20, "evaluate.learning_curve": True}).settings
+    quarter, half = (dict(child.changed) for child in children_of(settings, 80))
+    assert (quarter["train.max_steps"], quarter["train.warmup_steps"]) == (25, 5)
+    assert (half["train.max_steps"], half["train.warmup_steps"]) == (50, 10)
+
+
+def test_canaries_that_the_runs_inside_lack_are_told():
+    settings = resolve({"audit.canaries": 8, "seeds": 2}).settings
+    assert "8 canaries" in children._planted(settings, "the other seeds")[0]
+    assert children._planted(resolve({"seeds": 2}).settings, "the other seeds") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import shutil
@@ -16,7 +17,9 @@ from tunewright.cli import main
 from tunewright.core.config import Request
 from tunewright.core.errors import NotMeasured, UserError
 from tunewright.core.progress import silent
+from tunewright.core.records import Example
 from tunewright.core.store import Run
+from tunewright.data.encoder import Unencodable
 from tunewright.models.contracts import Generation
 from tunewright.models.families import causal_lm
 from tunewright.models.families.causal_lm import CausalLM
@@ -151,7 +154,7 @@ def test_probes_ask_base_and_tuned_alike_where_rows_begin_with_thoughts(tmp_path
     evaluation.evaluate(tmp_path / "run")
     assert [opens for opens, _ in asked] == [False] * 4
     assert asked[0][1] == asked[2][1], "the base is known again"
-    assert asked[0][1][-1] == "unopened"
+    assert {identity[5] for _, identity in (asked[0], asked[2])} == {False}, "answers of opened ones are not taken"
 
 
 def test_two_at_once_do_not_write_one_output(labelled, tmp_path, monkeypatch):
@@ -170,7 +173,7 @@ def test_two_at_once_do_not_write_one_output(labelled, tmp_path, monkeypatch):
 def test_what_another_model_in_the_same_folder_began_is_not_gone_on_with(labelled, tmp_path, monkeypatch):
     rows, out = tmp_path / "new.jsonl", tmp_path / "out.jsonl"
     rows.write_text('{"text": "a red thing"}\n' * 3)
-    monkeypatch.setattr(module, "_ROWS_A_TIME", 1)
+    monkeypatch.setattr(module, "_RANKED_A_TIME", 1)
 
     def killed(self, rows, answers, cut, write=module.Output.write):
         write(self, rows, answers, cut)
@@ -211,7 +214,11 @@ def answered(run: Path, rows: Path, text: str | bytes, out: str = "out.csv", **m
     assert result.exit_code == 0
     assert sorted(path.name for path in rows.parent.iterdir()) == sorted([rows.name, out])
     with open(rows.with_name(out), newline="", encoding="utf-8") as file:
-        found = list(csv.DictReader(file)) if out.endswith(".csv") else [json.loads(line) for line in file]
+        if out.endswith(".csv"):
+            parted = ";" if rows.suffix == ".csv" and b";" in rows.read_bytes().split(b"\n")[0] else ","
+            found = list(csv.DictReader(file, delimiter=parted))
+        else:
+            found = [json.loads(line) for line in file]
     return found, list(result.lines)
 
 
@@ -234,6 +241,25 @@ def test_cells_of_a_bad_row_are_found_under_another_separator_and_behind_quoted_
         ("1", "two\nlines"), ("2", "three\n\nlines;more"), ("3", "x\0y"), ("4", "end"),
     ]  # fmt: skip
     assert [bool(row["prediction"]) for row in found] == [True, False, False, True]
+
+
+def test_a_table_that_a_spreadsheet_wrote_comes_back_as_that_spreadsheet_opens_it(labelled, tmp_path):
+    """A German one parts cells by semicolons, and knows UTF-8 by the mark at the beginning."""
+    text = "\ufeffid;text\r\n1;r\u00f6tlich, sehr\r\n2;blau\r\n"
+    rows, out = tmp_path / "rows.csv", tmp_path / "out.csv"
+    rows.write_bytes(text.encode())
+    predict(labelled, rows, out)
+    assert out.read_bytes().startswith("\ufeffid;text;prediction;".encode())
+    with open(out, newline="", encoding="utf-8-sig") as file:
+        found = list(csv.DictReader(file, delimiter=";"))
+    assert [row["text"] for row in found] == ["r\u00f6tlich, sehr", "blau"]
+    assert out.read_text().count("\ufeff") == 1
+
+
+def test_an_answer_that_stands_in_a_row_need_not_be_a_good_one(labelled, tmp_path):
+    found, _ = answered(labelled, tmp_path / "rows.jsonl", '{"text": "a", "label": []}\n{"text": "b", "label": " "}\n')
+    assert [row["prediction"] in LABELS for row in found] == [True, True]
+    assert [row["label"] for row in found] == ["[]", " "]
 
 
 @pytest.mark.parametrize("out", ["out.csv", "out.jsonl"])
@@ -422,3 +448,38 @@ def test_columns_are_named_by_map_and_those_of_the_run_need_not_be_there(place, 
     with pytest.raises(UserError, match="must be ours=column"):
         predict(run, tmp_path / "rows.csv", tmp_path / "out.csv", maps=("text",))
     assert Run.open(run).must_read("data.json")["facts"]["labels"]
+
+
+def test_a_full_disk_names_the_output_and_leaves_no_lock(labelled, tmp_path, monkeypatch, capsys):
+    rows, out = tmp_path / "new.jsonl", tmp_path / "out.jsonl"
+    rows.write_text('{"text": "a red thing"}\n' * 3)
+
+    def full(output, row):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module.Output, "_line", full)
+    assert main(["predict", str(labelled), str(rows), "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/.out.jsonl.partial cannot be used: the disk is full" in said
+    assert "Give the same command again to go on." in said
+    monkeypatch.undo()
+    assert main(["predict", str(labelled), str(rows), "--out", str(out)]) == 0
+    assert len(out.read_text().splitlines()) == 3
+
+
+def test_a_row_that_cannot_be_encoded_is_found_by_halves():
+    asked: list[int] = []
+
+    class Answers:
+        def answer(self, rows):
+            asked.append(len(rows))
+            if any(row.id == "bad" for row in rows):
+                raise Unencodable("too long")
+            return [{"prediction": row.id} for row in rows]
+
+    rows = [Example((), (), id="bad" if n == 40 else f"r{n}", source=f"rows:{n}") for n in range(64)]
+    found = module._each_answer(Answers(), rows)
+    assert [one if isinstance(one, str) else one["prediction"] for one in found] == [
+        "rows:40: too long" if n == 40 else f"r{n}" for n in range(64)
+    ]
+    assert sum(asked) <= 4 * 64

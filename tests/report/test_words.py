@@ -154,6 +154,14 @@ def test_a_gain_withheld_for_another_reason_is_not_blamed_on_baselines() -> None
     assert "form of the answer" not in explain(without)
 
 
+def test_a_loss_that_is_withheld_is_told_as_one_and_few_units_are_named() -> None:
+    metric = metric_of(low=-0.3, high=-0.01, difference=-0.2, margins={})
+    assert "It moved in the wrong direction, but this does not stand once all primary measures" in explain(metric)
+    assert "would have been found" not in explain(metric)
+    few = metric_of(low=-0.1, high=0.3, smallest_detectable=None, margins={})
+    assert "hangs on a few rows" in explain(few)
+
+
 def test_the_headline_of_a_gain_that_a_trivial_answer_reaches_does_not_speak_of_chance() -> None:
     told = verdict("cannot_tell")
     told["metrics"][0] |= {"low": 0.28, "high": 0.36, "difference": 0.32, "unbeaten": ("majority",)}

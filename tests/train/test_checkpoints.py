@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from tunewright.core.errors import UserError
 from tunewright.runs import checkpoints
@@ -93,3 +94,17 @@ def test_a_disk_that_does_not_answer_is_no_torn_checkpoint(tmp_path, monkeypatch
     with pytest.raises(UserError, match="cannot be read: Input/output error"):
         checkpoints.last_good(tmp_path)
     assert len(checkpoints.numbered(tmp_path)) == 3
+
+
+def test_tensors_are_for_the_owner_alone_and_a_full_disk_is_known_through_the_library(tmp_path, monkeypatch):
+    folder = tmp_path / "0001"
+    checkpoints.write(folder, Checkpoint(1, {"w": torch.ones(3)}, {"w|step": torch.zeros(())}, {}))
+    assert {path.stat().st_mode & 0o077 for path in folder.iterdir()} == {0}
+
+    def full(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(UserError, match="the disk is full"):
+        checkpoints.write(tmp_path / "0002", Checkpoint(2, {"w": torch.ones(3)}, {}, {}))
+    assert [path.name for path in tmp_path.iterdir()] == ["0001"]

@@ -250,3 +250,14 @@ def test_parts_of_epochs_are_no_step_longer_than_they_say(epochs, steps):
     assert job.steps == steps
     longer = replace(job, settings=TrainSettings(max_steps=100, warmup_ratio=0.07))
     assert longer.schedule.warmup == 7
+
+
+@given(st.lists(st.integers(1, 1500), min_size=1, max_size=40), st.integers(1, 16))
+def test_padded_micro_batches_hold_as_many_positions_as_packed_ones(lengths, size):
+    """A row of 900 tokens beside seven of 15 is 7,200 positions where each takes as much as the longest."""
+    order = Order(len(lengths), len(lengths), 0, length_R=np.array(lengths), padded=True)
+    parts = list(order.micro_batches(0, size))
+    assert sorted(row for part in parts for row in part) == list(range(len(lengths)))
+    for part in parts:
+        assert len(part) <= size
+        assert len(part) == 1 or len(part) * max(lengths[row] for row in part) <= MICRO_TOKENS

@@ -1,9 +1,9 @@
 """How long one waits: from the command to the end of the first optimiser step, and for help."""
 
 from benchmarks.table.row import Figure, Result, Row, Side, of_side, ratio
-from benchmarks.table.rows._training import ours, trl
+from benchmarks.table.rows._training import best_of_trl, ours, trl
 
-BEST = trl("lora", "fp32-single", "--raw", "--steps", "1")
+BEST = trl("lora", best_of_trl(), "--raw", "--steps", "1")
 HELP = Side("help", "benchmarks.ours.help")
 
 

@@ -1,9 +1,9 @@
 """Full fine-tuning of the same rows."""
 
 from benchmarks.table.row import Figure, Row, of_side, ratio
-from benchmarks.table.rows._training import loss_gap, ours, peak_gigabytes, tokens_per_second, trl
+from benchmarks.table.rows._training import best_of_trl, loss_gap, ours, peak_gigabytes, tokens_per_second, trl
 
-DEFAULTS, BEST = trl("full", "defaults"), trl("full", "fp32-single")
+DEFAULTS, BEST = trl("full", "defaults"), trl("full", best_of_trl())
 
 ROW = Row(
     name="full_sft",

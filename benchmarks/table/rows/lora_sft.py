@@ -2,6 +2,7 @@
 
 from benchmarks.table.row import Figure, Row, of_side, ratio
 from benchmarks.table.rows._training import (
+    best_of_trl,
     gap_over_noise,
     loss_gap,
     loss_noise,
@@ -11,7 +12,7 @@ from benchmarks.table.rows._training import (
     trl,
 )
 
-DEFAULTS, BEST = trl("lora", "defaults"), trl("lora", "fp32-single")
+DEFAULTS, BEST = trl("lora", "defaults"), trl("lora", best_of_trl())
 
 ROW = Row(
     name="lora_sft",

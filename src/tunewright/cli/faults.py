@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 import typer
 
 from tunewright.cli.app import app
 from tunewright.cli.pipes import unread
+from tunewright.core.begun import WRITTEN
 from tunewright.core.errors import Interrupted, UserError
+from tunewright.core.files import system_error
+from tunewright.core.signals import handled, heard
+from tunewright.core.words import command
 
 _FULL = "the disk is full. Make room there, or name a place on another disk."
 _RIGHTS = "the rights do not allow it. Mend them, or name another place."
@@ -33,11 +36,10 @@ _REFUSED = {
     errno.EIO: "the disk does not answer as it should. Name a place on another disk.",
 }
 """What the system refuses because of what was named or the machine, in words that say what to do."""
-_FROM_RUST = re.compile(r"\(os error (\d+)\)")
-"""How writers of safetensors and tokenizers, which raise exceptions of their own, pass on what the system said."""
 
 INTERNAL, USER, INTERRUPTED = 1, 2, 130
-_RESUMABLE = ("train", "tune", "resume")
+_MAKING = ("train", "tune", "resume")
+"""Verbs that make a run, which would be in the way of a second start."""
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 """The base of typer's own findings (unknown option, missing argument); it has no public name in every version."""
 
@@ -45,14 +47,10 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 def guarded(argv: Sequence[str] | None) -> int:
     """Runs the command line; no exception leaves, and no traceback is shown unless TUNEWRIGHT_DEBUG=1."""
     words = list(sys.argv[1:] if argv is None else argv)
-    started = time.time()
+    WRITTEN.clear()
     try:
-        # Not `app()`: it turns Ctrl-C into an exit code, and then nothing could be said.
-        command = typer.main.get_command(app)
-        with command.make_context("tunewright", words) as context:
-            code = command.invoke(context)
-        sys.stdout.flush()
-        return int(code or 0)
+        with handled(heard(), _interrupted):
+            return _called(words)
     except typer.Exit as error:
         return error.exit_code
     except UserError as error:
@@ -63,9 +61,7 @@ def guarded(argv: Sequence[str] | None) -> int:
         error.show()  # type: ignore[attr-defined]
         return USER
     except (KeyboardInterrupt, typer.Abort):
-        run = newest_run(words, started)
-        known = f"Go on with `tunewright resume {run}`." if run else "Nothing was started that could be gone on with."
-        _say(f"Stopped. {known}")
+        _say(f"Stopped. {_gone_on(words)}")
         return INTERRUPTED
     except BrokenPipeError:
         # Of a verb that only says something (list, --schema); what is done tells its own end (`app._call`).
@@ -73,40 +69,52 @@ def guarded(argv: Sequence[str] | None) -> int:
             raise
         return 0
     except Exception as error:  # noqa: BLE001  (the one place where nothing may pass)
-        run = newest_run(words, started)
         if refused := _refused(error):
             _say_if_debugging(error)
-            known = f" Then `tunewright resume {run}` goes on." if run and words[0] in _RESUMABLE else ""
-            _say(f"error: {refused}{known}")
+            _say(f"error: {refused} {_gone_on(words)}")
             return USER
-        return _ours(error, run)
+        return _ours(error, WRITTEN[0] if WRITTEN else None)
 
 
-def newest_run(words: Sequence[str], since: float) -> Path | None:
-    """The run this command worked on: one named in its words, or the newest under runs/ touched since it began."""
-    named = [Path(word.rpartition("=")[2] or ".") for word in words]
-    found = [(_touched(folder), folder) for folder in [*named, *Path("runs").glob("*/")]]
-    recent = [(when, folder) for when, folder in found if when >= since - 1]
-    return max(recent)[1] if recent else None
+def _called(words: list[str]) -> int:
+    """The exit code of the verb."""
+    if unwritten := [word for word in words if not _is_text(word)]:
+        raise UserError([
+            f"{one!r}: a name with bytes that are no UTF-8, as old archives leave them. Rename the file or folder."
+            for one in unwritten
+        ])  # fmt: skip
+    # Not `app()`: it turns Ctrl-C into an exit code, and then nothing could be said.
+    verbs = typer.main.get_command(app)
+    with verbs.make_context("tunewright", words) as context:
+        code = verbs.invoke(context)
+    sys.stdout.flush()
+    return int(code or 0)
 
 
-def _touched(folder: Path) -> float:
-    """When something was last written at the top of a run folder; 0 when it is none."""
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    """A polite end (`timeout`, a container that stops, a terminal that is closed) is told as Ctrl-C is."""
+    raise KeyboardInterrupt
+
+
+def _gone_on(words: Sequence[str]) -> str:
+    """How what this command began is gone on with."""
+    if WRITTEN and words[0] in _MAKING:
+        return f"Go on with `{command('resume', WRITTEN[0])}`."
+    return f"Give the same command again{' to go on' if words[:1] == ['predict'] else ''}."
+
+
+def _is_text(word: str) -> bool:
     try:
-        if not (folder / "plan.yaml").is_file():
-            return 0.0
-        return max(path.stat().st_mtime for path in [folder, *folder.iterdir()])
-    except OSError:  # a word that is no path at all (too long), or a file that has just gone
-        return 0.0
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refused(error: Exception) -> str:
     """What the system refused, as a sentence; empty when this error is of another kind."""
-    place, number = "A file", 0
-    if isinstance(error, OSError):
-        place, number = str(error.filename or place), error.errno or 0
-    elif told := _FROM_RUST.search(str(error)):
-        number = int(told[1])
+    number = system_error(error)
+    place = str((error.filename if isinstance(error, OSError) else "") or "A file")
     return f"{place} cannot be used: {_REFUSED[number]}" if number in _REFUSED else ""
 
 

@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 
 def batches(
-    items: Iterable[Item], size: Callable[[Item], int], most: int, count: int = sys.maxsize
+    items: Iterable[Item], size: Callable[[Item], int], most: int, count: int = sys.maxsize, padded: bool = False
 ) -> Iterator[list[Item]]:
     """The items in order, in batches whose sizes come to at most `most` (or of one item), and of at most `count` items.
 
@@ -19,15 +19,17 @@ def batches(
         size: How much of a batch an item takes.
         most: How much a batch holds.
         count: How many items a batch holds.
+        padded: Whether each item of a batch takes as much as its largest one.
     """
     waiting: list[Item] = []
-    taken = 0
+    taken = largest = 0
     for item in items:
         own = size(item)
-        if waiting and (len(waiting) == count or taken + own > most):
+        together = (len(waiting) + 1) * max(largest, own) if padded else taken + own
+        if waiting and (len(waiting) == count or together > most):
             yield waiting
-            waiting, taken = [], 0
+            waiting, taken, largest = [], 0, 0
         waiting.append(item)
-        taken += own
+        taken, largest = taken + own, max(largest, own)
     if waiting:
         yield waiting

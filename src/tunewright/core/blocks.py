@@ -80,6 +80,8 @@ class Bin(BaseModel):
     confidence: float
     accuracy: float
     count: int
+    mass: float | None = None
+    """How much its rows count, where that is not their number (survey weights)."""
     low: float | None = None
     high: float | None = None
     """95 % interval of the accuracy."""

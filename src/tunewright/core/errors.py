@@ -50,3 +50,13 @@ def unknown(what: str, word: str, allowed: Iterable[str]) -> UserError:
     """An unknown name: what was found, what is allowed, the nearest one."""
     names = sorted(allowed)
     return UserError(f"Unknown {what} '{word}'.{nearest(word, names)} Allowed: {', '.join(names)}.")
+
+
+SHOWN = 20
+"""Faults of one kind that are told one by one."""
+
+
+def first_of(faults: Sequence[str]) -> list[str]:
+    """The first faults, and how many more there are."""
+    more = len(faults) - SHOWN
+    return [*faults[:SHOWN], *([f"... and {more} more like these."] if more > 0 else [])]

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,18 @@ def existing(name: str) -> Path | None:
     """The absolute path of the file or folder a text names, `~` understood; None when nothing lies there."""
     place = os.path.expanduser(name)  # takes any text, as os.path.exists does; Path's own raise on some
     return Path(place).resolve() if os.path.exists(place) else None
+
+
+_FROM_RUST = re.compile(r"\(os error (\d+)\)")
+"""How writers of safetensors and tokenizers, which raise exceptions of their own, pass on what the system said."""
+
+
+def system_error(error: BaseException) -> int:
+    """The number of what the system said, by an `OSError` or through a library; 0 where it said nothing."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    told = _FROM_RUST.search(str(error))
+    return int(told[1]) if told else 0
 
 
 @contextmanager

@@ -15,8 +15,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from tunewright.core.begun import WRITTEN
 from tunewright.core.errors import UserError
 from tunewright.core.files import lines_of, make_folder, naming, read_json, write_json
+from tunewright.core.words import command
 
 _LOCK = ".lock"
 _BEFORE_THE_PLAN = {"info.json", "data.json", "canaries.json", "rows.key", _LOCK}
@@ -136,7 +138,7 @@ class Run:
         if not isinstance(found, dict):
             raise UserError(
                 f"{self.folder}/{name} is gone or damaged; without it the run can't be opened. Put it back, "
-                f"or start a new run from its plan: `tunewright tune --plan {self.plan_file}`."
+                f"or start a new run from its plan: `{command('tune', '--plan', self.plan_file)}`."
             )
         return found
 
@@ -185,6 +187,7 @@ class Run:
             lock.acquire()
         except Timeout:
             raise UserError(f"{self.folder} is being written by another process. Wait for it, or stop it.") from None
+        WRITTEN.append(self.folder)
         try:
             yield
         finally:
@@ -234,7 +237,7 @@ def require_free(out: Path) -> None:
     if out.is_file():
         raise UserError(f"--out {out} is a file; a run is a folder. Give another --out.")
     if out.is_dir() and not _never_begun(out) and any(path.name != _LOCK for path in out.iterdir()):
-        go_on = f", or `tunewright resume {out}` to go on with it" if (out / "plan.yaml").is_file() else ""
+        go_on = f", or `{command('resume', out)}` to go on with it" if (out / "plan.yaml").is_file() else ""
         raise UserError(f"{out} exists and is not empty. Give another --out{go_on}.")
 
 

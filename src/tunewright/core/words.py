@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 Number = int | float
@@ -230,3 +231,8 @@ def plural(count: int, noun: str) -> str:
     """1 row, 421 rows."""
     stem = noun.removesuffix("s")
     return f"{decimals(count, 0)} {stem if count == 1 else stem + 's'}"
+
+
+def command(*words: object) -> str:
+    """A command of ours as a shell takes it, with quotes around what has spaces."""
+    return shlex.join(["tunewright", *map(str, words)])

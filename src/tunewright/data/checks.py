@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tunewright.core.blocks import Block, Mask, Span
+from tunewright.core.errors import first_of
 from tunewright.core.records import Example
 from tunewright.data.encoder import Encoded, Overlong, Unencodable
 from tunewright.data.splits import NAMES
@@ -159,7 +160,7 @@ def _to_be_trained(example: Example) -> bool:
 def _problems(
     tally: _Tally, loss_on: str, on_overlong: str, refused: Sequence[tuple[Example, Unencodable]]
 ) -> list[str]:
-    problems = [f"{example.source}: {error.told()}." for example, error in refused]
+    problems = first_of([f"{example.source}: {error.told()}." for example, error in refused])
     if overlong := [example for example, error in refused if isinstance(error, Overlong)]:
         problems.append(
             f"Rows are longer than allowed{_WHY.get(on_overlong, '')}. Raise train.max_length, or set data.on_overlong "

@@ -29,11 +29,10 @@ from tunewright.data.keys import text_keys
 from tunewright.data.named_columns import column_of
 from tunewright.data.pool import POOL, known_again, pooled
 from tunewright.data.readers import Bad, BadRows
-from tunewright.data.reading import Aside, find_files, open_file, open_rows
+from tunewright.data.reading import Aside, open_file
+from tunewright.data.split_files import find_files
 from tunewright.data.splits import NAMES, Overlap, check_time, make_splits, overlap_counts, overlaps
 from tunewright.data.subgroups import by_facts
-
-__all__ = ["Dataset", "open_dataset", "open_rows"]
 
 _COLUMNS = ("numbers", "files", "lines", "splits")
 """Of `_Collected`, one entry a row."""

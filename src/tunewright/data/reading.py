@@ -15,7 +15,6 @@ from tunewright.core.errors import UserError
 from tunewright.core.plugins import describe, find
 from tunewright.core.records import Answer, Example, Turn
 from tunewright.core.settings import DataSettings
-from tunewright.data.class_folder import is_class_folder
 from tunewright.data.formats import Flaw, Format, Gathered, How, Table, shown
 from tunewright.data.formats._common import named, row_weight, weight
 from tunewright.data.named_columns import (
@@ -27,16 +26,13 @@ from tunewright.data.named_columns import (
     known_formats,
     unread_columns,
 )
-from tunewright.data.readers import READERS, Bad, BadRows, Row, all_rows, read_rows, without_nulls
+from tunewright.data.readers import Bad, BadRows, Row, all_rows, read_rows, without_nulls
 from tunewright.data.spelling import whole
+from tunewright.data.split_files import SPLITS, split_name
 
-SPLITS = {
-    "train": ("train", "training"),
-    "valid": ("valid", "val", "validation", "dev", "eval"),
-    "test": ("test", "testing"),
-}
-"""Our name of a split -> names that are taken for it, in files and in the `split` column."""
 _SAMPLE = 100
+_LABELS = {"label", "labels", "category", "categories", "class", "target", "gold", "gold_label", "sentiment", "intent"}
+"""Names, in any case, of columns that hold what somebody wants to have learned of a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,50 +76,6 @@ class Opened:
     """The column that says how much a row is trained on; empty where there is none."""
 
 
-def find_files(path: Path) -> dict[str, Path]:
-    """The files of a data set: split -> file; a single file stands under the name '' (no split given).
-
-    Raises:
-        UserError: Nothing is there, no file has a split's name, or two files claim one split.
-    """
-    if not path.is_dir() or (is_class_folder(path) and not _split_folders(path) and not _tables(path)):
-        return {"": path}
-    found: dict[str, list[Path]] = {}
-    for file in sorted(path.iterdir()):
-        split = split_name(file.stem)
-        if split and (file.suffix.lower() in READERS or is_class_folder(file)):
-            found.setdefault(split, []).append(file)
-    if "train" not in found:
-        there = ", ".join(sorted(p.name for p in path.iterdir())[:10]) or "nothing"
-        raise UserError(
-            f"{path} is a folder without a train file; found {there}. Expected train, valid, test with one of "
-            f"{', '.join(READERS)} (train.jsonl). Rename the files, or give one file."
-        )
-    twice = [files for files in found.values() if len(files) > 1]
-    if twice:
-        raise UserError(
-            f"{path}: {' and '.join(p.name for p in files)} are the same split. Leave one." for files in twice
-        )
-    files = {split: found[split][0] for split in SPLITS if split in found}
-    return files if len(files) > 1 else {"": files["train"]}
-
-
-def _tables(path: Path) -> bool:
-    """Whether a table of rows lies in it: then folders of pictures beside it are what its rows name."""
-    tables = {*READERS} - {".txt"}  # which often lists the names of a split's pictures
-    return any(split_name(file.stem) == "train" and file.suffix.lower() in tables for file in path.iterdir())
-
-
-def _split_folders(path: Path) -> bool:
-    """Whether the folders in it are splits with a folder a label in each, not labels themselves."""
-    return any(split_name(inner.name) and is_class_folder(inner) for inner in path.iterdir())
-
-
-def split_name(word: str) -> str | None:
-    """Our name of a split for any of its names, else None."""
-    return next((ours for ours, names in SPLITS.items() if word.strip().lower() in names), None)
-
-
 def open_rows(path: Path | str, settings: DataSettings) -> Iterator[tuple[dict[str, Any], Example | Bad]]:
     """Rows to be answered, streaming: the original columns, and the example (its answers may be missing) or the fault.
 
@@ -161,6 +113,8 @@ def open_file(path: Path, settings: DataSettings, answers_needed: bool = True) -
     plugin = format_of(name, settings.options)
     columns = {column for row in good for column in row}
     check_read(plugin, settings.map)
+    if name == "text" and settings.format == "auto":
+        _require_no_labels(path, columns, settings)
     in_messages = {k: v for k, v in settings.map.items() if k in IN_MESSAGES}
     how = How(settings.instruction, in_messages, answers_needed, path if path.is_dir() else path.parent)
     unread, weighted = unread_columns(plugin, columns, settings), column_of("weight", settings.map)
@@ -171,6 +125,21 @@ def open_file(path: Path, settings: DataSettings, answers_needed: bool = True) -
         return Opened(path, name, plugin.uniform, gathered, plugin.independent, plugin.by_time, aside, unread, weighted)
     reads = (_read(path, line, item, plugin, how, settings) for line, item in chain(sample, rows))
     return Opened(path, name, plugin.uniform, reads, unread=unread, weight=weighted)
+
+
+def _require_no_labels(path: Path, columns: set[str], settings: DataSettings) -> None:
+    """Whether texts come without labels, so that they are to be learned as they stand.
+
+    Raises:
+        UserError: A column that is not read is named as labels are: taken for plain text, they would be lost unseen.
+    """
+    beside = sorted(name for name in columns - {*settings.map.values(), *settings.slices} if name.lower() in _LABELS)
+    if beside:
+        raise UserError(
+            f"{path}: found texts and {', '.join(beside)}, which most rows lack or which has another name than "
+            f"`label`. To learn the labels, fill them in everywhere and give --map label={beside[0]}; to learn the "
+            "texts alone, say --set data.format=text."
+        )
 
 
 def format_of(name: str, options: Mapping[str, Any]) -> Any:
@@ -257,12 +226,19 @@ def _read(path: Path, line: int, item: Row | Bad, plugin: Format, how: How, sett
         return Read(line, {}, item)
     row = _ours(path, item, settings)
     if not how.answers_needed:
-        row = {name: value for name, value in row.items() if value != "" and name not in ("split", "weight")}
+        row = _asking(row, plugin)
     try:
         split = _split(row)
         return Read(line, item, _carry(plugin.parse(row, how), row, item, f"{path.name}:{line}", settings), split)
     except Flaw as flaw:
         return Read(line, item, _told(path, line, flaw, settings))
+
+
+def _asking(row: Row, plugin: Format) -> Row:
+    """What a row asks with; the answer it may hold is not read, so it need not be a good one."""
+    apart = plugin.answers if {*plugin.columns} - {*plugin.answers} else ()  # whole chats hold their question too
+    answers = {name for field in apart for name in (field, *plugin.columns.get(field, ()))}
+    return {n: found for n, found in row.items() if found != "" and n not in ("split", "weight") and n not in answers}
 
 
 def _gathered(
@@ -332,7 +308,8 @@ def _split(row: Row) -> str | None:
         return None
     split = split_name(found) if isinstance(found, str) else None
     if split is None:
-        raise Flaw("split", shown(found), f"one of {', '.join(SPLITS)}", "correct it, or map it away")
+        mend = "correct it, or rename the column if it says something else"
+        raise Flaw("split", shown(found), f"one of {', '.join(SPLITS)}", mend)
     return split
 
 

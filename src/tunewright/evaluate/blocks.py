@@ -77,7 +77,7 @@ def per_class_table(base: Sequence[Outcome], tuned: Sequence[Outcome], labels: S
     said = [np.array([chosen(outcome) for outcome in outcomes]) for outcomes in (base, tuned)]
     for index, label in enumerate(labels):
         is_true = true == index
-        cells: list[Cell] = [label, int(is_true.sum())]
+        cells: list[Cell] = [label, int((is_true & (weights > 0)).sum())]
         for answers in said:
             cells.append(_share((answers == index)[is_true], weights[is_true], unit_N[is_true]))
             cells.append(_share((answers != index)[~is_true], weights[~is_true], unit_N[~is_true]))
@@ -163,6 +163,7 @@ def _bins(stated: Floats, right: NDArray[np.bool_], outcomes: Sequence[Outcome])
             confidence=float(np.average(stated[part], weights=weights[part])),
             accuracy=found[0],
             count=len(part),
+            mass=float(weights[part].sum()),
             low=found[1],
             high=found[2],
         )

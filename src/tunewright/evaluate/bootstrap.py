@@ -157,8 +157,10 @@ def estimate(
     seed: int,
     resamples: int = 2000,
     row_weights: Floats | None = None,
-) -> tuple[float, float, float]:
+) -> tuple[float, float | None, float | None]:
     """One model's figure with its 95 % interval over units, within the metric's `bounds`: (value, low, high).
+
+    One unit alone says nothing of others: it has no interval.
 
     Raises:
         UserError: A record is not finite.
@@ -168,6 +170,8 @@ def estimate(
     require_finite(records, [f"{row} (unit {unit})" for row, unit in enumerate(units)], "the model")
     (records,), grouped = _group(metric, [records], units, row_weights)
     value = _figure(metric, records, grouped)
+    if grouped.count < 2:
+        return value, None, None
     draws = np.concatenate([metric.summarise(records, weights) for weights in _weights(grouped, seed, resamples)])
     at = Scale.of(metric, value)
     spread = _spread(at.into(draws), max(abs(at.into(value)), at.least))
@@ -308,7 +312,14 @@ def _open(metric: Metric, units: _Units) -> float:
 
 def _figure(metric: Metric, records: Floats, units: _Units) -> float:
     """The figure of all rows, each counted by its weight."""
-    value = float(metric.summarise(records, units.row_weights[None])[0])
+    with np.errstate(over="ignore"):
+        value = float(metric.summarise(records, units.row_weights[None])[0])
+    if metric.multiplicative and value == math.inf:
+        raise NotMeasured(
+            f"The metric {type(metric).__name__} is too large a number to be written on these {len(records)} rows, "
+            "whose answers are long or told with next to no probability. Leave it out of evaluate.metrics and "
+            "evaluate.primary; perplexity_per_token and nll can be written."
+        )
     if not math.isfinite(value):
         raise NotMeasured(
             f"The metric {type(metric).__name__} has no value on these {len(records)} rows. "
@@ -324,9 +335,9 @@ def _spread(draws: Floats, scale: float) -> float:
     return spread if spread > _ROUNDING * scale else 0.0
 
 
-def critical(freedom: float) -> float:
-    """How many standard errors a 95 % interval reaches to each side, by Student's t."""
-    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+def critical(freedom: float, level: float = LEVEL) -> float:
+    """How many standard errors an interval of that level reaches to each side, by Student's t."""
+    return float(stats.t.ppf((1 + level) / 2, freedom))
 
 
 def _half_width(difference: float, se: float, freedom: float, tellable: bool, open_by: float) -> tuple[float, float]:

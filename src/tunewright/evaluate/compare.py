@@ -130,6 +130,7 @@ class _Comparing:
         paired = compare(self.metric, base_records, tuned_records, units, seed, resamples, weights)
         values: dict[str, float] = {}
         margins: dict[str, tuple[float, float]] = {}
+        p_values: dict[str, float] = {}
         for baseline, outcomes in answered.baselines.items():
             shared, theirs, ours = paired_records(self.metric, outcomes, tuned, self.labels)
             if not shared:
@@ -140,7 +141,9 @@ class _Comparing:
                 self.metric, theirs, ours, [unit_of(base[row].example) for row in shared], seed, resamples, weights
             )
             values[baseline], margins[baseline] = margin.base, (margin.low, margin.high)
-        decision, unbeaten = self._decide(paired.decision, margins)
+            p_values[baseline] = margin.p_value
+        rivals = self._rivals(paired.decision)
+        unbeaten = tuple(name for name in rivals if not self._beaten(margins.get(name)))
         return Comparison(
             name=name,
             base=paired.base,
@@ -153,34 +156,28 @@ class _Comparing:
             higher_is_better=self.metric.higher_is_better,
             smallest_detectable=paired.smallest_detectable,
             p_value=paired.p_value,
-            decision=decision,
+            decision="cannot_tell" if unbeaten else paired.decision,
             primary=self.how.decides(self.metric),
             baselines=values,
             margins=margins,
             unbeaten=unbeaten,
+            p_unbeaten=max((p_values.get(name, 1.0) for name in rivals), default=0.0),
         )
 
-    def _decide(
-        self, decision: Decision, margins: Mapping[str, tuple[float, float]]
-    ) -> tuple[Decision, tuple[str, ...]]:
-        """Better over a closed set is better than every trivial answer too; one not measured is not beaten.
+    def _rivals(self, decision: Decision) -> list[str]:
+        """Better over a closed set is better than every trivial answer too: which ones.
 
         Frequencies alone are calibrated, and say a label and stop, so that calibration and free answers are held to it
         only where they are to decide a verdict.
-
-        Returns:
-            The decision, and for whose sake it is no better.
         """
         answered = self.metric.needs in ("choices", "text")
         over_labels = self.metric.closed_set or (self.how.decides(self.metric) and answered)
-        if decision != "better" or not (over_labels and self.labels):
-            return decision, ()
+        return sorted(self.how.trivial) if decision == "better" and over_labels and self.labels else []
+
+    def _beaten(self, margin: tuple[float, float] | None) -> bool:
+        """Whether tuned is above a baseline, by the interval between them; one not measured is not beaten."""
         sign = 1 if self.metric.higher_is_better else -1
-        unbeaten = tuple(
-            name for name in sorted(self.how.trivial)
-            if name not in margins or min(sign * bound for bound in margins[name]) <= 0
-        )  # fmt: skip
-        return ("cannot_tell" if unbeaten else decision), unbeaten
+        return margin is not None and min(sign * bound for bound in margin) > 0
 
 
 def _misaligned(name: str, base: Sequence[Outcome], other: Sequence[Outcome]) -> str:

@@ -62,6 +62,9 @@ class Metric(Plugin):
     """True when a trivial answer (majority, prior) has a score to beat."""
     bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     """Between which the figure lies; intervals stay within."""
+    of_rows: ClassVar[bool] = True
+    """Whether it is a mean of what rows show one by one; how often a statement is right (ECE) or how labels are told
+    apart (AUROC, F1) only many rows show together."""
     multiplicative: ClassVar[bool] = False
     """Whether it is told in ratios (perplexity): intervals are made of logarithms and told as differences."""
 
@@ -156,3 +159,5 @@ class Comparison:
     """Per baseline, the interval of tuned - baseline (sign as in the metric)."""
     unbeaten: tuple[str, ...] = ()
     """Trivial baselines for whose sake a better than the base is not told."""
+    p_unbeaten: float = 0.0
+    """The largest p-value against a trivial baseline that a gain must beat too; Holm's correction knows of it."""

@@ -82,12 +82,14 @@ def find_error_slices(outcomes: Sequence[Outcome], metric: Metric, labels: Seque
 
     Args:
         outcomes: Of the tuned model.
-        metric: What is looked at; it must have a value on one row alone.
+        metric: What is looked at; it must be `of_rows`.
         labels: The closed set.
         seed: Of the permutations.
     """
     kept = [(o, r) for o in outcomes if o.example.survey_weight > 0 and (r := metric.record(o, labels)) is not None]
     name = metric_name(metric)
+    if not metric.of_rows:
+        return ErrorSlices(name, (), 0, f"Not looked for: {name} is of many rows together, not of one alone.")
     if not kept:
         return ErrorSlices(name, (), 0, "Not looked for: no row has a figure.")
     asked, records = [o for o, _ in kept], np.array([r for _, r in kept], dtype=float)

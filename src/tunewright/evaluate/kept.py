@@ -18,6 +18,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.files import cache_folder, digest, lines_of, write_atomic
 from tunewright.core.records import Example, unit_name
 from tunewright.core.store import Run
+from tunewright.core.words import command
 from tunewright.evaluate.compare import metric_name
 from tunewright.evaluate.contracts import Answers, Metric, Outcome
 
@@ -183,7 +184,7 @@ def _lines_of(run: Run) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in lines_of(path.read_text(encoding="utf-8")) if line]
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is gone or damaged ({error}). Run: tunewright evaluate {run.folder}") from None
+        raise UserError(f"{path} is gone or damaged ({error}). Run: {command('evaluate', run.folder)}") from None
 
 
 def records_as_lines(outcomes: Sequence[Outcome], metrics: Sequence[Metric], labels: Sequence[str]) -> str:

@@ -21,11 +21,20 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from tunewright.core.blocks import Block, Line, Lines, Text
 from tunewright.core.words import name_of
-from tunewright.evaluate.bootstrap import LEVEL, MIN_EFFECTIVE, MIN_UNITS, draws_of
+from tunewright.evaluate.bootstrap import (
+    LEVEL,
+    LOST,
+    MIN_DIFFERING,
+    MIN_EFFECTIVE,
+    MIN_UNITS,
+    critical,
+    draws_of,
+)
 from tunewright.evaluate.contracts import Floats, Metric
 from tunewright.evaluate.scale import Scale
 from tunewright.evaluate.units import effective
@@ -96,8 +105,7 @@ def forecast(
         luck: Of the metric over training seeds, where it was measured.
         test: `units` and `row_weights` of the test rows, `seed` and `resamples`.
     """
-    figures, scale, errors = _measure(metric, measured, **test)  # type: ignore[arg-type]
-    few = _few(metric, measured[-1], **test)  # type: ignore[arg-type]
+    figures, scale, errors, few = _measure(metric, measured, **test)  # type: ignore[arg-type]
     if luck is None:
         # Where it was not measured it is taken to be as large for a gain as the luck of the test.
         errors = errors + float(np.trace(errors)) / 4 * _SHARED
@@ -171,14 +179,17 @@ def _weighed(first: float, second: float, errors: Floats, luck: Luck | None) -> 
     return (ratio_R**2 * gain_G).ravel(), weight
 
 
-def _few(metric: Metric, records: Floats, units: Sequence[str], row_weights: Floats, **_: object) -> str:
-    """Why the test is too small to tell anything; empty where it is not."""
-    of_row = np.unique(np.asarray(units, dtype=str), return_inverse=True)[1]
-    mass = metric.sizes(records) * row_weights
+def _few(measured: Sequence[Floats], of_row: NDArray[np.intp], mass: Floats, there: float) -> str:
+    """Why the test is too small to tell anything, by the rules of every other interval; empty where it is not."""
     count, worth = int((np.bincount(of_row, mass) > 0).sum()), effective(of_row, mass)
-    if count >= MIN_UNITS and worth >= MIN_EFFECTIVE:
-        return ""
-    return f"the test has {count} units, worth {worth:.0f} of equal weight, and at least {MIN_UNITS} are needed"
+    if count < MIN_UNITS or worth < MIN_EFFECTIVE:
+        return f"the test has {count} units, worth {worth:.0f} of equal weight, and at least {MIN_UNITS} are needed"
+    if there < 1 - LOST:
+        return "in more than a resampling of a hundred the test rows lack what the figure needs"
+    moved = len(np.unique(of_row[(mass > 0) & (measured[0] != measured[-1]).any(axis=1)]))
+    if moved < MIN_DIFFERING:
+        return f"more rows changed the answers to {moved} units, and at least {MIN_DIFFERING} are needed"
+    return ""
 
 
 def _measure(
@@ -188,8 +199,8 @@ def _measure(
     row_weights: Floats,
     seed: int,
     resamples: int,
-) -> tuple[list[float], Scale, Floats]:
-    """The three figures, where differences are normal, and the covariance of the two gains by the test rows."""
+) -> tuple[list[float], Scale, Floats, str]:
+    """The three figures, where differences are normal, the covariance of the gains by the test rows, why it is none."""
     everything = np.ones(len(units), dtype=bool)
     figures = [float(metric.summarise(records, row_weights[None])[0]) for records in measured]
     scale = Scale.of(metric, figures[-1])
@@ -197,8 +208,14 @@ def _measure(
         [draws_of(metric, records, units, [everything], seed, resamples, row_weights) for records in measured]
     )
     drawn = np.asarray(scale.into(drawn))
-    drawn = drawn[:, np.isfinite(drawn).all(axis=0)]
-    return figures, scale, np.cov(np.diff(drawn, axis=0))
+    there = np.isfinite(drawn).all(axis=0)
+    of_row = np.unique(np.asarray(units, dtype=str), return_inverse=True)[1]
+    mass = metric.sizes(measured[-1]) * row_weights
+    few = _few(measured, of_row, mass, float(there.mean()))
+    # As in `bootstrap.compare`: freed of the bootstrap's bias, and as wide as t of so many effective units.
+    worth = max(effective(of_row, mass), 2.0)
+    wider = worth / (worth - 1) * (critical(worth - 1) / critical(math.inf)) ** 2
+    return figures, scale, np.cov(np.diff(drawn[:, there], axis=0)) * wider, few
 
 
 def curve_sentence(found: Forecast) -> str:

@@ -52,12 +52,12 @@ class Subgroup:
     low: float | None = None
     high: float | None = None
     worse: bool = False
-    """Proven worse than the base, with all subgroups of the slice reckoned with (Holm)."""
+    """Proven worse than the base, with all subgroups of all slices reckoned with (Holm)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """How far the best subgroup is from the worst, by one model; the interval holds for all pairs at once."""
+    """How far the best subgroup is from the worst, by one model; the interval holds for all pairs of all slices."""
 
     best: str
     worst: str
@@ -85,10 +85,18 @@ def slice_tables(answered: Answered, how: How) -> list[SliceTable]:
     """A table for each slice that the examples carry and each primary metric."""
     names = sorted({name for outcome in answered.base for name in outcome.example.slices})
     primary = [metric for metric in answered.metrics if how.decides(metric)]
-    return [found for name in names for metric in primary if (found := _table(name, metric, answered, how))]
+    level = 1 - (1 - LEVEL) / max(len(names) * len(primary), 1)
+    made = [found for name in names for metric in primary if (found := _table(name, metric, answered, how, level))]
+    kept = iter(_holm([group for _, groups in made for group in groups]))
+    return [replace(table, groups=tuple(next(kept) for _ in groups)) for table, groups in made]
 
 
-def _table(name: str, metric: Metric, answered: Answered, how: How) -> SliceTable | None:
+Measured = list[tuple[Subgroup, float]]
+"""Subgroups, each with the p-value of its difference."""
+
+
+def _table(name: str, metric: Metric, answered: Answered, how: How, level: float) -> tuple[SliceTable, Measured] | None:
+    """One table without its subgroups, and those; its gaps at a level that has looked at all tables."""
     base = answered.base
     rows, *records = paired_records(metric, base, answered.tuned, answered.labels)
     if not rows:
@@ -101,12 +109,12 @@ def _table(name: str, metric: Metric, answered: Answered, how: How) -> SliceTabl
     there, counts = np.unique(values, return_counts=True)
     common = sorted(there[np.argsort(-counts, kind="stable")][:MOST].tolist())
     members = {value: (values == value) & (data.weights > 0) for value in common}
-    groups = _holm([(group, p) for value, inside in members.items() for group, p in [data.subgroup(value, inside)]])
-    measured = {g.value: members[g.value] for g in groups if g.tuned is not None}
+    groups = [data.subgroup(value, inside) for value, inside in members.items()]
+    measured = {g.value: members[g.value] for g, _ in groups if g.tuned is not None}
     enough = {value: inside for value, inside in measured.items() if data.effective(inside) >= MIN_EFFECTIVE}
-    gaps = {who: gap for who in data.records if (gap := data.gap(who, enough))}
+    gaps = {who: gap for who in data.records if (gap := data.gap(who, enough, level))}
     left_out = len(there) - len(common)
-    return SliceTable(name, metric_name(metric), metric.higher_is_better, tuple(groups), gaps, left_out)
+    return SliceTable(name, metric_name(metric), metric.higher_is_better, (), gaps, left_out), groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +157,8 @@ class _Rows:
         _, of_row = np.unique(np.array(self.units)[inside], return_inverse=True)
         return effective_units(self.metric, self.records["base"][inside], of_row, self.weights[inside])
 
-    def gap(self, who: str, members: Mapping[str, NDArray[np.bool_]]) -> Gap | None:
-        """The largest difference between two subgroups, with an interval that has looked at all pairs.
+    def gap(self, who: str, members: Mapping[str, NDArray[np.bool_]], level: float) -> Gap | None:
+        """The largest difference between two subgroups, with an interval of that level that has looked at all pairs.
 
         None with fewer than two subgroups of which most resamplings have a figure. The bound is the studentised
         maximum over pairs of how far a resampled difference is from the measured one (the bootstrap form of Tukey's
@@ -167,17 +175,18 @@ class _Rows:
             return None
         values = [float(self.metric.summarise(records[m], self.weights[None, m])[0]) for m in masks]
         at = Scale.of(self.metric, values[0])
-        level, drawn = at.into(np.array(values)), at.into(drawn)
+        figures, drawn = at.into(np.array(values)), at.into(drawn)
         pairs = list(combinations(range(len(masks)), 2))
         first, second = (np.array(side) for side in zip(*pairs, strict=True))
-        found = level[first] - level[second]
+        found = figures[first] - figures[second]
         apart = drawn[first] - drawn[second]
         apart = apart[:, np.isfinite(apart).all(axis=0)]
         spread = np.std(apart, axis=1, ddof=1)
         spread = np.where(spread > 0, spread, np.inf)  # nothing varies: nothing can be told of this pair
-        furthest = np.quantile(np.max(np.abs(apart - found[:, None]) / spread[:, None], axis=0), LEVEL)
+        furthest = np.quantile(np.max(np.abs(apart - found[:, None]) / spread[:, None], axis=0), level)
         fewest = min(self.effective(mask) for mask in masks)  # one heavy unit among light ones tells less than equals
-        widened = furthest * critical(fewest - 1) / critical(math.inf) * math.sqrt(fewest / (fewest - 1))
+        wider = critical(fewest - 1, level) / critical(math.inf, level)
+        widened = furthest * wider * math.sqrt(fewest / (fewest - 1))
         widest = int(np.argmax(np.abs(found)))
         i, j = pairs[widest]
         better, worse = (i, j) if (values[i] >= values[j]) == self.metric.higher_is_better else (j, i)
@@ -189,7 +198,7 @@ class _Rows:
         return Gap(names[better], names[worse], at.change(size), at.change(size - away), at.change(size + away))
 
 
-def _holm(groups: Sequence[tuple[Subgroup, float]]) -> list[Subgroup]:
+def _holm(groups: Measured) -> list[Subgroup]:
     """The subgroups, those no longer called worse that do not survive Holm's correction (Holm 1979)."""
     measured = [number for number, (group, _) in enumerate(groups) if group.tuned is not None]
     kept = [group for group, _ in groups]
@@ -215,7 +224,7 @@ def slice_sentences(tables: Sequence[SliceTable]) -> list[str]:
             said.append(
                 f"By {table.slice}, {table.metric} of the tuned model differs most between {gap.best} ({best:.3f}) and "
                 f"{gap.worst} ({worst:.3f}): {gap.value:.3g} (95 % interval {gap.low:+.3g} to {gap.high:+.3g}, all "
-                f"pairs reckoned with{proven})."
+                f"pairs of all groupings reckoned with{proven})."
             )
         worse = [group.value for group in table.groups if group.worse]
         if worse:
@@ -247,7 +256,8 @@ def slice_blocks(tables: Sequence[SliceTable]) -> list[Block]:
     ]
     if gaps:
         note = (
-            "The interval has looked at all pairs of subgroups, so the choice of the widest one does not flatter it. "
+            "The interval has looked at all pairs of subgroups of all groupings and measures, so the choice of the "
+            "widest one does not flatter it. "
         )
         note += (
             f"Subgroups whose weights leave fewer than {MIN_EFFECTIVE:.0f} effective units, or whose figure is lost in "

@@ -20,6 +20,8 @@ from tunewright.models.collate import MOST_ROWS, fresh
 from tunewright.models.contracts import EncodeSettings, LoadedModel, Minimised
 
 _BATCH_TOKENS = 2048
+_DRAWN = key(0, "evaluation")
+"""What an objective draws by. Not the plan's seed: runs of several seeds answer the same draws, so they are paired."""
 VERSION = 4
 """Counted up when the same question may get another answer, so that kept answers are not used."""
 
@@ -34,7 +36,6 @@ class Suite:
     objective: Minimised
     generated_rows: int
     max_new_tokens: int
-    seed: int
 
     def key(self, examples: Sequence[Example], *more: object) -> str:
         """A content key: the same suite on the same examples."""
@@ -46,7 +47,6 @@ class Suite:
             repr(self.objective),
             self.generated_rows,
             self.max_new_tokens,
-            self.seed,
             [(example.id, example.content) for example in examples],
             *more,
         )
@@ -131,8 +131,7 @@ class Suite:
         progress: Progress,
         what: str,
     ) -> list[Outcome]:
-        seed = key(self.seed, "evaluation")
-        sums, counts = losses(self.objective, model, encoded, seed, partial(progress, f"{what}: loss"))
+        sums, counts = losses(self.objective, model, encoded, _DRAWN, partial(progress, f"{what}: loss"))
         return [
             replace(outcome, loss_sum=float(total), loss_count=float(count))
             for outcome, total, count in zip(outcomes, sums, counts, strict=True)
@@ -184,6 +183,6 @@ def _batches(model: LoadedModel, encoded: Sequence[Sequence[Encoded]]) -> Iterat
     """Rows with whose example they belong to, about `_BATCH_TOKENS` computed positions a batch (or one row)."""
     owned = ((owner, piece) for owner, pieces in enumerate(encoded) for piece in pieces)
     added = fresh(model)
-    for batch in batches(owned, lambda one: added(one[1]), _BATCH_TOKENS, MOST_ROWS):
+    for batch in batches(owned, lambda one: added(one[1]), _BATCH_TOKENS, MOST_ROWS, not model.packs):
         owners, rows = zip(*batch, strict=True)
         yield list(owners), list(rows)

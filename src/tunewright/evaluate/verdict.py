@@ -51,13 +51,17 @@ def judge(comparisons: Sequence[Comparison], gates: Sequence[Gate] = ()) -> dict
 def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The comparisons, those primary ones undecided that do not survive Holm's correction (Holm 1979).
 
-    Sorted by p, the i-th of m must lie at or below 5 % / (m - i); from the first that does not, none stands.
+    Sorted by p, the i-th of m must lie at or below 5 % / (m - i); from the first that does not, none stands. A gain
+    that must be one over the base and over each trivial answer has the largest of their p (Berger 1982).
     """
     primary = [i for i, comparison in enumerate(comparisons) if comparison.primary]
-    decided = list(comparisons)
-    for index, p in zip(primary, adjusted([comparisons[i].p_value for i in primary]), strict=True):
-        if p > 1 - LEVEL + 1e-12:
-            decided[index] = replace(comparisons[index], decision="cannot_tell", unbeaten=())
+    against_base = adjusted([comparisons[i].p_value for i in primary])
+    against_all = adjusted([max(comparisons[i].p_value, comparisons[i].p_unbeaten) for i in primary])
+    decided, most = list(comparisons), 1 - LEVEL + 1e-12
+    for index, base, joint in zip(primary, against_base, against_all, strict=True):
+        if joint > most:
+            unbeaten = comparisons[index].unbeaten if base <= most else ()
+            decided[index] = replace(comparisons[index], decision="cannot_tell", unbeaten=unbeaten)
     return decided
 
 
@@ -90,7 +94,8 @@ def _why(c: Comparison) -> str:
         return f"At least {MIN_UNITS} {c.unit}s are needed for a decision: add test rows."
     if c.smallest_detectable is None:
         return (
-            f"Hardly more than one {c.unit} holds nearly all rows, which decides nothing: add rows of other {c.unit}s."
+            f"Nearly all of the figure hangs on a few {c.unit}s (one holds nearly all rows, or hardly one has what the "
+            f"figure needs, such as one of the labels), which decides nothing: add rows of other {c.unit}s."
         )
     if c.p_value > 1 - LEVEL:
         return f"Differences below about {c.smallest_detectable:.2g} are found too rarely with so many {c.unit}s."

@@ -37,7 +37,6 @@ def suite_of(prepared: Prepared) -> Suite:
         prepared.objective,
         settings.generated_rows,
         settings.max_new_tokens,
-        prepared.settings.seed,
     )
 
 

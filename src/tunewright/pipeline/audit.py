@@ -14,7 +14,7 @@ from tunewright.core.progress import Progress, silent
 from tunewright.core.records import Example
 from tunewright.core.settings import PrivacySettings
 from tunewright.core.store import Run
-from tunewright.core.words import rounded_up
+from tunewright.core.words import command, rounded_up
 from tunewright.data.canaries import Canaries
 from tunewright.data.encoder import Encoded, Unencodable, encode_all
 from tunewright.evaluate import leaks, leaks_told
@@ -61,7 +61,7 @@ def audit(
     if json_out:
         require_writable(json_out)
     if not run.model.is_dir():
-        raise UserError(f"{folder} has no model yet. Finish it: tunewright resume {folder}")
+        raise UserError(f"{folder} has no model yet. Finish it: {command('resume', folder)}")
     if run.read("canaries.json") is not None and twin:
         raise UserError(f"--twin: {folder} has canaries of its own. Leave --twin out.")
     with run.writing():
@@ -115,7 +115,7 @@ def _control(run: Run, sets: Mapping[str, Any], progress: Progress) -> Iterator[
         except Interrupted:
             raise Interrupted(
                 "Stopped. The control was trained without privacy on rows that are promised it, so it was deleted. "
-                f"Go on with: tunewright resume {run.folder}"
+                f"Go on with: {command('resume', run.folder)}"
             ) from None
         finally:
             delete_control(run)

@@ -14,7 +14,7 @@ from tunewright.core.files import require_other, require_writable, write_json
 from tunewright.core.progress import Progress, silent
 from tunewright.data.identifiers import identifier_line, redact_spans
 from tunewright.data.readers import BadRows
-from tunewright.data.reading import find_files
+from tunewright.data.split_files import find_files
 from tunewright.pipeline.advice import gate_advice, safety_advice, trained_requests
 from tunewright.pipeline.asked import untested
 from tunewright.pipeline.forecast import by_formula
@@ -22,7 +22,7 @@ from tunewright.pipeline.guarantee import guarantee, privacy_lines, prove
 from tunewright.pipeline.inside import further_lines
 from tunewright.pipeline.jobs import job_of
 from tunewright.pipeline.machine import fix_threads
-from tunewright.pipeline.prepare import Prepared, Rows, prepare, read_rows
+from tunewright.pipeline.prepare import Prepared, Rows, Unusable, prepare, read_rows
 from tunewright.pipeline.result import Result
 from tunewright.pipeline.summary import data_lines, forecast_line
 from tunewright.report.facts import label_of, value_of
@@ -53,7 +53,12 @@ def check(request: Request, show_mask: int = 0, progress: Progress = silent) -> 
     if private and show_mask:
         raise UserError("--show-mask prints rows, and the plan keeps them private. Leave it out.")
     fix_threads(rows.plan.settings.train.threads)
-    prepared = prepare(rows, progress)
+    try:
+        prepared = prepare(rows, progress)
+    except Unusable as error:
+        if request.out:
+            write_json(request.out, error.data)
+        raise
     if problems := untested(prepared):
         raise UserError(problems)
     promise = _promise(prepared) if private else []

@@ -114,13 +114,24 @@ def _seeds(settings: PlanSettings, run: Run) -> list[str]:
     verdict = run.must_read("verdict.json")
     runs = {settings.seed: verdict["metrics"]}
     for seed in range(settings.seed + 1, settings.seed + settings.seeds):
-        runs[seed] = run.child(f"seed-{seed}").must_read("verdict.json")["metrics"]
+        child = run.child(f"seed-{seed}")
+        runs[seed] = child.must_read("verdict.json")["metrics"] if _judged_alike(child, settings) else []
     found = spread(runs)
     blocks = dumped(spread_blocks(found))
     run.write("evaluations/seeds.json", {"figures": found, "blocks": blocks})  # first: the verdict says it is there
-    sentences = spread_sentences(found)
+    sentences = [*spread_sentences(found), *_planted(settings, "the other seeds")]
     run.write("verdict.json", _said(verdict, sentences) | {"seeds": found})
     return sentences
+
+
+def _planted(settings: PlanSettings, others: str) -> list[str]:
+    """What sets the run apart from those inside it beside their one change."""
+    if not settings.audit.canaries:
+        return []
+    return [
+        f"The run itself also trained on {settings.audit.canaries} canaries of the audit, {others} on none: part of "
+        "what lies between them is theirs."
+    ]
 
 
 def _said(verdict: dict[str, Any], sentences: list[str]) -> dict[str, Any]:
@@ -146,6 +157,7 @@ def _curve(prepared: Prepared, run: Run) -> list[str]:
     blocks = dumped(curve_blocks(found))
     run.write("evaluations/learning_curve.json", {"figures": figures, "blocks": blocks})
     sentences = [curve_sentence(one) if isinstance(one, Forecast) else one for one in said]
+    sentences += _planted(settings, "the smaller sets")
     run.write("verdict.json", _said(run.must_read("verdict.json"), sentences) | {"learning_curve": figures})
     return sentences
 
@@ -155,10 +167,13 @@ def _forecast(settings: PlanSettings, run: Run, runs: list[Run], counts: list[in
     metric = plugins.build("metrics", named)
     name = metric_name(metric)
     kept = [RowRecords.of_run(one, name) for one in runs]
-    if without := [one.name for one, records in zip(runs, kept, strict=True) if not records.ids]:
+    asked = [one is run or _judged_alike(one, settings) for one in runs]
+    alike = [same and bool(k.ids) and k.ids == kept[-1].ids for same, k in zip(asked, kept, strict=True)]
+    if without := [one.name for one, same in zip(runs, alike, strict=True) if not same]:
         return (
             f"Whether twice the data would help was not measured in {name}: {' and '.join(without)} has no figure of "
-            "it. A run without its model cannot be judged again; delete its folder below children/ to train it anew."
+            "it on the same questions. A run without its model cannot be judged again; delete its folder below "
+            "children/ to train it anew."
         )
     seeds = run.must_read("verdict.json").get("seeds", {}).get(name, {})
     return forecast(

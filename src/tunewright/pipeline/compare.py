@@ -14,7 +14,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.files import require_writable
 from tunewright.core.progress import Progress, silent
 from tunewright.core.store import Run
-from tunewright.core.words import figure, interval, name_of, plural, rounded_up, signed
+from tunewright.core.words import command, figure, interval, name_of, plural, rounded_up, signed
 from tunewright.evaluate.bootstrap import Paired, estimate
 from tunewright.evaluate.bootstrap import compare as paired
 from tunewright.evaluate.kept import RowRecords
@@ -95,18 +95,15 @@ def compare(folders: Sequence[Path], out: Path | None = None, progress: Progress
     lines, unlike = [], []
     for number, run in enumerate(runs):
         progress("comparing", number, len(runs))
-        other_tokens = _may_cut_otherwise(run, runs[0])
+        others = _unlike(run, runs[0])
         for metric in run.must_read("verdict.json")["metrics"]:
-            apart = other_tokens and metric["name"].split("(")[0] in _BY_TOKEN
+            apart = others.get(metric["name"].split("(")[0])
             if apart:
-                unlike.append(f"{metric['name']} of {names[number]}")
+                unlike.append(f"{metric['name']} of {names[number]} ({apart})")
             against = _against(metric["name"], records[number], records[0]) if number and not apart else None
             lines.append(_Line(names[number], _method(run), metric, against))
     if unlike:
-        told.append(
-            f"Not set against the first run, whose tokens may be others: {', '.join(sorted(unlike))}. "
-            "bits_per_byte can be compared."
-        )
+        told.append(f"Not set against the first run, of which they measure something else: {', '.join(unlike)}.")
     said = [*_text([_HEADER, *(line.cells() for line in lines)]), *told]
     if out is not None:
         write_page(out, f"{len(runs)} runs on the same test rows", [_NOTE, *told], _blocks(lines, names, records))
@@ -116,6 +113,28 @@ def compare(folders: Sequence[Path], out: Path | None = None, progress: Progress
 
 _BY_TOKEN = ("nll", "perplexity_per_token", "loss")
 """Figures a token: of models that cut texts otherwise they measure other things."""
+_FREE = ("exact_match", "rouge_l", "stop_rate")
+"""Figures of free answers, which end where they are cut."""
+
+
+def _unlike(run: Run, first: Run) -> dict[str, str]:
+    """Name of a metric -> why it is another figure than that of the first run; absent where it is the same."""
+    settings = [Plan.load(one.plan_file).settings for one in (run, first)]
+    longest = [
+        (one.must_read("verdict.json").get("asked_otherwise") or {}).get(_LONGEST, its.evaluate.max_new_tokens)
+        for one, its in zip((run, first), settings, strict=True)
+    ]
+    found: dict[str, str] = {}
+    if longest[0] != longest[1]:
+        found |= dict.fromkeys(_FREE, f"{_LONGEST} is {longest[0]} here, {longest[1]} there")
+    if settings[0].objective != settings[1].objective:
+        found["loss"] = "the objective is another"
+    if _may_cut_otherwise(run, first):
+        found |= dict.fromkeys(_BY_TOKEN, "its tokens may be others; bits_per_byte can be compared")
+    return found
+
+
+_LONGEST = "evaluate.max_new_tokens"
 
 
 def _may_cut_otherwise(run: Run, other: Run) -> bool:
@@ -141,7 +160,7 @@ def _private_together(runs: Sequence[Run]) -> list[str]:
 
 def _require_evaluated(runs: Sequence[Run]) -> None:
     faults = [
-        f"{run.folder} is not evaluated yet. Run: tunewright evaluate {run.folder}"
+        f"{run.folder} is not evaluated yet. Run: {command('evaluate', run.folder)}"
         for run in runs
         if run.read("verdict.json") is None
     ]
@@ -239,9 +258,8 @@ def _blocks(lines: Sequence[_Line], names: Sequence[str], records: Sequence[Reco
         bars = [Bar(label=name_of("base"), value=at_first.pop(), role="base")] if len(at_first) == 1 else []
         for run_name, measured in zip(names, records, strict=True):
             if (kept := measured.get(name)) is not None:
-                value, low, high = estimate(
-                    plugins.build("metrics", name), kept.records, kept.units, 0, 2000, kept.weights
-                )
+                built = plugins.build("metrics", name)
+                value, low, high = estimate(built, kept.records, kept.units, 0, 2000, kept.weights)
                 bars.append(Bar(label=run_name, value=value, low=low, high=high, role="tuned"))
         note = f"{'Higher' if metric['higher_is_better'] else 'Lower'} is better. Each interval is of one model alone."
         found.append(Bars(title=name, note=note, section="result", bars=bars))

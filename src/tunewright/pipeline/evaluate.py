@@ -18,6 +18,7 @@ from tunewright.core.progress import Progress, silent
 from tunewright.core.records import unit_of
 from tunewright.core.settings import LOGITS, TRAINED_BASELINES, PlanSettings
 from tunewright.core.store import Run
+from tunewright.core.words import command
 from tunewright.evaluate.blocks import outcome_blocks
 from tunewright.evaluate.closed import chosen, stated_and_right, truth
 from tunewright.evaluate.compare import Answered, How, compare_outcomes, metric_name
@@ -45,7 +46,7 @@ from tunewright.pipeline.probe import (
     unseen_note,
     unseen_of,
 )
-from tunewright.pipeline.reopen import reopen
+from tunewright.pipeline.reopen import as_made, reopen
 from tunewright.pipeline.result import Result
 from tunewright.pipeline.rows import row_blocks
 from tunewright.pipeline.scratch import scratch_outcomes
@@ -190,11 +191,11 @@ def _reservations(settings: PlanSettings, base: Base, otherwise: Mapping[str, An
 
 def _asked_otherwise(prepared: Prepared, run: Run) -> dict[str, Any]:
     """Dotted keys -> values that the run's own plan does not have: whoever reads a verdict must know of them."""
-    planned, asked_now = Plan.load(run.plan_file).settings, prepared.settings
-    found: dict[str, Any] = {}
+    planned = run.must_read("info.json").get("settings") or as_made(Plan.load(run.plan_file).settings)
+    now, found = as_made(prepared.settings), dict[str, Any]()
     for section in ("evaluate", "gates"):
-        was, now = (getattr(one, section).model_dump(mode="json") for one in (planned, asked_now))
-        found |= {f"{section}.{key}": value for key, value in now.items() if value != was[key]}
+        was = planned[section]
+        found |= {f"{section}.{key}": value for key, value in now[section].items() if value != was.get(key, value)}
     return found
 
 
@@ -214,7 +215,7 @@ def standing(run: Run) -> Result:
     lines = [*verdict["sentences"], f"Report: {run.folder / 'report.html'}"]
     asks = data["facts"]["format"] != "text"  # plain texts have no question that could be answered
     if asks and {"choices", "generate"} & set(run.must_read("info.json")["capabilities"]):
-        lines.append(f"Use it: tunewright predict {run.folder} rows.csv --out predictions.csv")
+        lines.append(f"Use it: {command('predict', run.folder, 'rows.csv', '--out', 'predictions.csv')}")
     if (code := verdict.get("exit_code")) is None:  # judged by an older version
         code = exit_code(verdict, Plan.load(run.plan_file).settings.gates.require)
     return Result(code, tuple(lines), run.folder)
@@ -224,7 +225,7 @@ def further_runs(prepared: Prepared, run: Run, base: Base, progress: Progress) -
     """The runs that the plan asks for inside this one (seeds, learning curve), those that are not finished yet."""
 
     def judged(own: Prepared, inside: Run, tuned: LoadedModel, told: Progress) -> None:
-        evaluate_stage(own, inside, base, tuned, told)
+        evaluate_stage(own, inside, base, tuned, told, _asked_otherwise(own, inside))
 
     if finish_children(prepared, run, judged, progress):
         write_report(run)

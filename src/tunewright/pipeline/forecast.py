@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tunewright.core.progress import silent
+from tunewright.core.records import Example
 from tunewright.core.words import coarse
 from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded
@@ -24,6 +25,7 @@ from tunewright.pipeline.work import Size, Work, countable, of_rows, of_steps, o
 from tunewright.train.below import fault, passable
 from tunewright.train.job import Job
 from tunewright.train.loop import validation_batches
+from tunewright.train.order import MICRO_TOKENS
 
 _STEPPING, _READING = 0.55, 0.7
 """Of the measured speed of a matrix product: what wide micro-batches reach forward and backward, and forward alone."""
@@ -113,7 +115,7 @@ def by_dry_step(prepared: Prepared, job: Job, spent: float | None = 0.0) -> Fore
     by_tokens = [step for step in np.argsort(tokens_K, kind="stable").tolist() if tokens_K[step]]
     if not by_tokens:  # private steps are drawn, and may all be empty
         return by_formula(prepared, job)
-    dry_step(job, by_tokens[-1])  # for its memory; its time holds what is done once
+    dry_step(job, _widest(job, by_tokens))  # for its memory; its time holds what is done once
     begun = time.perf_counter()
     micro = dry_step(job, by_tokens[len(by_tokens) // 2])
     seconds = time.perf_counter() - begun
@@ -131,6 +133,15 @@ def by_dry_step(prepared: Prepared, job: Job, spent: float | None = 0.0) -> Fore
         evaluation = spent + _evaluation_seconds(prepared, size, parts, found, rates)
     used = time.perf_counter() - started
     return _forecast(job, found, parts, (found.seconds(size, rates), evaluation, used), "dry step")
+
+
+def _widest(job: Job, by_tokens: Sequence[int]) -> int:
+    """Of steps in the order of their tokens, the one that takes most memory: a row over the bound of micro-batches is
+    wider alone than any of them, else the step of most tokens."""
+    length_N = lengths(job.train)
+    longest = max(by_tokens, key=lambda step: (length_N[job.order.step(step)].max(), step))
+    alone = length_N[job.order.step(longest)].max() > MICRO_TOKENS
+    return longest if alone else by_tokens[-1]
 
 
 def dry_step(job: Job, step: int) -> list[list[Encoded]]:
@@ -161,10 +172,16 @@ def _timed_evaluation(prepared: Prepared, job: Job, size: Size, otherwise: float
     suite.ask(job.model, rows, silent, "")
     read = max(time.perf_counter() - started, 1e-6)
     if prepared.settings.evaluate.generated_rows and rows[0].context:
-        started = time.perf_counter()
-        list(job.model.family.generate(job.model, rows[:1], 6, prepared.encode))
-        narrow = max((time.perf_counter() - started) / 6, 1e-6)
+        first, seventh = (_writing(prepared, job, rows[0], tokens) for tokens in (1, 7))
+        narrow = max((seventh - first) / 6, narrow / 2)  # an answer may end sooner; reading its prompt is counted apart
     return size.forward(work) / read, narrow
+
+
+def _writing(prepared: Prepared, job: Job, row: Example, tokens: int) -> float:
+    """Seconds of an answer of so many tokens, its prompt included."""
+    started = time.perf_counter()
+    list(job.model.family.generate(job.model, [row], tokens, prepared.encode))
+    return time.perf_counter() - started
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,11 @@ def children_of(settings: PlanSettings, train_rows: int) -> list[Child]:
     ]
     if settings.evaluate.learning_curve and train_rows >= FEWEST:
         for share in SHARES:
-            rows, steps = math.ceil(share * train_rows), settings.train.max_steps
+            rows, train = math.ceil(share * train_rows), settings.train
             changed: dict[str, Any] = {"data.max_train_rows": rows}
-            changed |= {"train.max_steps": math.ceil(share * steps)} if steps else {}
+            # What is counted in steps shrinks with them; else the smaller sets would be trained by another schedule.
+            counted = {"train.max_steps": train.max_steps, "train.warmup_steps": train.warmup_steps}
+            changed |= {key: math.ceil(share * steps) for key, steps in counted.items() if steps}
             found.append(Child(f"rows-{rows}", "derived: evaluate.learning_curve", changed))
     return found
 

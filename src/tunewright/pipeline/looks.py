@@ -9,6 +9,7 @@ from typing import Any
 from tunewright.core.blocks import Block, dumped
 from tunewright.core.store import Run
 from tunewright.evaluate.compare import Answered, How
+from tunewright.evaluate.contracts import Metric
 from tunewright.evaluate.error_slices import error_blocks, error_sentences, find_error_slices
 from tunewright.evaluate.slices import slice_blocks, slice_figures, slice_sentences, slice_tables
 
@@ -25,14 +26,21 @@ def closer_looks(run: Run, answered: Answered, how: How, private: bool) -> list[
         _write(run, "slices", slice_figures(tables), slice_blocks(tables))
     else:
         (run.evaluations / "slices.json").unlink(missing_ok=True)
-    primary = next(filter(how.decides, answered.metrics), None)
-    if primary is None or private:
+    looked_at = _looked_at(answered, how)
+    if looked_at is None or private:
         (run.evaluations / "error_slices.json").unlink(missing_ok=True)
     else:
-        looked = find_error_slices(answered.tuned, primary, answered.labels, how.seed)
+        looked = find_error_slices(answered.tuned, looked_at, answered.labels, how.seed)
         sentences += error_sentences(looked)
         _write(run, "error_slices", asdict(looked), error_blocks(looked))
     return sentences
+
+
+def _looked_at(answered: Answered, how: How) -> Metric | None:
+    """The first primary metric that single rows have a figure of, else another such one, else the first primary one."""
+    primary = [metric for metric in answered.metrics if how.decides(metric)]
+    others = [metric for metric in answered.metrics if metric not in primary and metric.needs != "text"]
+    return next((metric for metric in (*primary, *others) if metric.of_rows), primary[0]) if primary else None
 
 
 def _write(run: Run, name: str, figures: Any, blocks: Sequence[Block]) -> None:

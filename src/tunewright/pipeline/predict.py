@@ -18,6 +18,7 @@ from tunewright.core.progress import Progress, silent
 from tunewright.core.records import Example
 from tunewright.core.settings import DataSettings
 from tunewright.core.store import Run
+from tunewright.core.words import command
 from tunewright.data.encoder import Unencodable
 from tunewright.data.formats import counted
 from tunewright.data.named_columns import CARRIED
@@ -35,7 +36,9 @@ from tunewright.pipeline.probe import run_digest
 from tunewright.pipeline.result import Result
 from tunewright.runs.opening import open_tuned
 
-_ROWS_A_TIME = 32
+_RANKED_A_TIME, _WRITTEN_A_TIME = 32, 128
+"""Rows that are answered and then written to the file; of free answers more, since one that ends makes place for the
+next, and the last ones of a group leave places empty."""
 _NO_PAST = "no record before it to foresee it from"
 EVERY = "probabilities"
 """Column with the probability of each label, as JSON, where it is asked for."""
@@ -126,7 +129,7 @@ def predict(
         predictor = replace(_open(run, plan, threshold), every=every)
         for _ in islice(asked, output.tally.done):
             pass
-        while batch := list(islice(asked, _ROWS_A_TIME)):
+        while batch := list(islice(asked, _RANKED_A_TIME if predictor.labels else _WRITTEN_A_TIME)):
             answers = _answers(predictor, [one for _, one in batch])
             answered = [
                 one
@@ -171,7 +174,7 @@ def _with_what_is_fixed(run: Run, lines: list[str], reasons: Sequence[str]) -> l
     return [
         *lines,
         f"Keys such as {' and '.join(_PLANNED)} are those of the run: change the rows, or tune another run "
-        f"(`tunewright tune --plan {run.plan_file} --set KEY=VALUE`).",
+        f"(`{command('tune', '--plan', run.plan_file, '--set', 'KEY=VALUE')}`).",
     ]
 
 
@@ -183,9 +186,10 @@ def _data(run: Run, plan: Plan, given: Given, maps: Sequence[str]) -> DataSettin
     """
     learnt = run.must_read("data.json")["facts"]["format"]
     if learnt == "text":
+        scored = command("score", "--run", run.folder, "--rows", "FILE", "--json", "OUT")
         raise UserError(
             f"{run.folder} learned plain text, which asks nothing, so predict has nothing to answer. How probable it "
-            f"finds continuations is said by `tunewright score --run {run.folder} --rows FILE --json OUT`; to have "
+            f"finds continuations is said by `{scored}`; to have "
             f"text written, open {run.model} with transformers. For answers, tune on rows that have a question."
         )
     kind, faults = plugins.find("formats", learnt), list[str]()
@@ -238,7 +242,7 @@ def threshold_for(run: Run, min_accuracy: float | None) -> tuple[float, str]:
     if not kept:
         raise UserError(
             "--min-accuracy needs validation rows answered by the tuned model, and this run has none. "
-            f"Run `tunewright evaluate {run.folder}` (on a closed label set with a validation split)."
+            f"Run `{command('evaluate', run.folder)}` (on a closed label set with a validation split)."
         )
     rows = sorted(
         ((r["probability"], r["correct"], r.get("weight", 1.0), r.get("unit", n)) for n, r in enumerate(kept["rows"])),
@@ -296,13 +300,17 @@ def _answers(predictor: Predictor, asked: Sequence[Example | Bad]) -> list[dict[
     """Answers in order; for rows that are none, or cannot be encoded, why."""
     good = [(index, one) for index, one in enumerate(asked) if isinstance(one, Example)]
     answers: list[dict[str, Any] | str] = [str(one) if isinstance(one, Bad) else "" for one in asked]
-    try:
-        for (index, _), answer in zip(good, predictor.answer([one for _, one in good]), strict=True):
-            answers[index] = answer
-    except Unencodable:
-        for index, one in good:  # one row cannot be encoded: find out which
-            try:
-                answers[index] = next(iter(predictor.answer([one])))
-            except Unencodable as error:
-                answers[index] = f"{one.source}: {error}"
+    for (index, _), answer in zip(good, _each_answer(predictor, [one for _, one in good]), strict=True):
+        answers[index] = answer
     return answers
+
+
+def _each_answer(predictor: Predictor, rows: Sequence[Example]) -> list[dict[str, Any] | str]:
+    """Answers, or why a row cannot have one; such a row is found by halves, so that it costs the others little."""
+    try:
+        return list(predictor.answer(rows)) if rows else []
+    except Unencodable as error:
+        if len(rows) == 1:
+            return [f"{rows[0].source}: {error}"]
+    half = len(rows) // 2
+    return [*_each_answer(predictor, rows[:half]), *_each_answer(predictor, rows[half:])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -15,7 +16,7 @@ from typing import Any, TextIO
 from filelock import FileLock, Timeout
 
 from tunewright.core.errors import UserError, nearest
-from tunewright.core.files import file_digest, read_json, write_json
+from tunewright.core.files import file_digest, naming, read_json, write_json
 from tunewright.data.lines import numbered_lines
 from tunewright.data.readers import Bad, all_rows
 
@@ -29,7 +30,7 @@ _TABLES = {".csv": ",;\t", ".tsv": "\t;,"}
 """Kinds of tables -> what may part their cells, the likeliest first."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Given:
     """The file of rows as a first reading finds it, so that what spoils all of it is told before anything is asked."""
 
@@ -66,6 +67,22 @@ class Given:
             raise UserError([*told, f"None of the {count} rows of {path} can be read. Mend them and start again."])
         return cls(path, tuple(columns), count, bad > 0 and path.suffix.lower() not in _TABLES)
 
+    @cached_property
+    def separator(self) -> str:
+        """What parts the header of a CSV into the columns that were found; a comma for other kinds."""
+        separators = _TABLES.get(self.path.suffix.lower(), ",")
+        head = next(numbered_lines(self.path))[1] or ""
+        for separator in separators:
+            if tuple(name.strip() for name in next(csv.reader([head], delimiter=separator), [])) == self.columns:
+                return separator
+        return separators[0]
+
+    @cached_property
+    def mark(self) -> str:
+        """The mark that some programs want at the beginning of a CSV to know it as UTF-8, where these rows have it."""
+        with open(self.path, "rb") as file:
+            return "\ufeff" if self.path.suffix.lower() in _TABLES and file.read(3) == BOM_UTF8 else ""
+
 
 class Standing:
     """What stands in rows that cannot be read, so that they come back recognisable; lines are asked for in order."""
@@ -84,9 +101,9 @@ class Standing:
             return {}
         # A line with a NUL is a bad row by itself; any other goes on to the end of its quotes.
         more = () if "\0" in text else (line or "" for _, line in self.lines)
-        cells = next(csv.reader(chain([text], more), delimiter=self._separator), [])
+        cells = next(csv.reader(chain([text], more), delimiter=self.given.separator), [])
         last = len(self.given.columns) - 1
-        rest = [self._separator.join(cells[last:])] if len(cells) > last else []
+        rest = [self.given.separator.join(cells[last:])] if len(cells) > last else []
         return dict(zip(self.given.columns, [*cells[:last], *rest], strict=False))
 
     def _line(self, number: int) -> str | None:
@@ -97,15 +114,6 @@ class Standing:
             if at == number:
                 return text
         return None
-
-    @cached_property
-    def _separator(self) -> str:
-        """What parts the header into the columns that were found."""
-        head = next(numbered_lines(self.given.path))[1] or ""
-        for separator in _TABLES[self.kind]:
-            if tuple(name.strip() for name in next(csv.reader([head], delimiter=separator), [])) == self.given.columns:
-                return separator
-        return _TABLES[self.kind][0]
 
 
 @dataclass(slots=True)
@@ -148,7 +156,7 @@ class Output:
                 f"{given.path} has columns that predict adds and would overwrite: {', '.join(taken)}. Rename them or "
                 "leave them out."
             )
-        self.added = added
+        self.given, self.added = given, added
         self.columns = [*dict.fromkeys([*given.columns, *([UNREAD] if given.unread else []), *added])]
         self.partial, self.state = (out.with_name(f".{out.name}.{end}") for end in ("partial", "state.json"))
         self.identity = {**identity, "rows": file_digest([given.path])}
@@ -189,11 +197,13 @@ class Output:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.file.close()
-        if not self.tally.answered:
-            self.partial.unlink(missing_ok=True)
-            self.state.unlink(missing_ok=True)
-        self._let_go()
+        try:
+            self.file.close()  # which still writes, and a full disk refuses that again
+            if not self.tally.answered:
+                self.partial.unlink(missing_ok=True)
+                self.state.unlink(missing_ok=True)
+        finally:
+            self._let_go()
 
     def _let_go(self) -> None:
         if self.lock.is_locked:
@@ -202,8 +212,13 @@ class Output:
 
     def write(self, rows: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any] | str], cut: int) -> None:
         """Appends rows with their answers (a text says why there is none), then records how far the file is."""
+        with naming(self.partial):
+            self._append(rows, answers, cut)
+
+    def _append(self, rows: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any] | str], cut: int) -> None:
         if self.csv and not self.tally.done:
-            csv.writer(self.file).writerow(self.columns)
+            self.file.write(self.given.mark)
+            self._cells(self.columns)
         for row, answer in zip(rows, answers, strict=True):
             if isinstance(answer, str):
                 none = dict.fromkeys(self.added)
@@ -231,9 +246,13 @@ class Output:
 
     def _line(self, row: dict[str, Any]) -> None:
         if self.csv:
-            csv.writer(self.file).writerow([_cell(row.get(name)) for name in self.columns])
+            self._cells([_cell(row.get(name)) for name in self.columns])
         else:
             self.file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+
+    def _cells(self, cells: Sequence[Any]) -> None:
+        """A line as the rows' own table parts it, so that what opened that one opens this one."""
+        csv.writer(self.file, delimiter=self.given.separator).writerow(cells)
 
 
 def _cell(value: Any) -> Any:

@@ -166,12 +166,21 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None, op
         render=lambda row: redact_spans(encoder.render(row)),
     )
     if measured.problems:
-        raise UserError(measured.problems)
+        raise Unusable(measured.problems, _shown(rows, measured))
     encoding.plant(train, planted)
     return Prepared(
         rows.plan, rows.recipe, rows.dataset, replace(model, opens=encode.opens), dtype, method, objective, encoder,
         train, valid, test, _shown(rows, measured), canaries, given.train[0], encode,
     )  # fmt: skip
+
+
+class Unusable(UserError):
+    """Rows that can be read and not trained on as the plan is; knows what was found."""
+
+    def __init__(self, problems: list[str], data: dict[str, Any]) -> None:
+        """Takes the faults and what data.json would say."""
+        super().__init__(problems)
+        self.data = data
 
 
 def _as_trained(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -88,13 +89,18 @@ def probe(question: ProbeRequest, progress: Progress = silent) -> Result:
 def base_identity(model: LoadedModel, dtype: torch.dtype) -> tuple[Any, ...]:
     """What answers of an untuned model depend on beside the questions."""
     origin, family = model.origin, model.family.plugin_name()
-    begun = () if model.opens else ("unopened",)
-    return origin.digest, origin.reading, family, str(dtype), torch.get_num_threads(), *begun
+    laid = (model.opens, model.packs)
+    return origin.digest, origin.reading, family, str(dtype), torch.get_num_threads(), *laid, *_libraries()
+
+
+def _libraries() -> tuple[str, ...]:
+    """Versions of what computes answers: of another one they may be others."""
+    return torch.__version__, version("transformers")
 
 
 def tuned_identity(run: Run, dtype: torch.dtype) -> tuple[Any, ...]:
     """The same of a run's tuned model."""
-    return run_digest(run), str(dtype), torch.get_num_threads()
+    return run_digest(run), str(dtype), torch.get_num_threads(), *_libraries()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from tunewright.core.config import Plan, override
 from tunewright.core.errors import UserError
+from tunewright.core.plan_text import flatten
 from tunewright.core.progress import Progress
+from tunewright.core.settings import PlanSettings
 from tunewright.core.store import Run
 from tunewright.data.canaries import Canaries
 from tunewright.pipeline.discretion import same_rows
@@ -27,9 +31,11 @@ def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
             f"{run.folder} was begun under privacy, and its plan.yaml now has none: nothing done from here would be "
             "covered by its promise. Put privacy.target_epsilon back, or start a new run."
         )
+    found = run.must_read("info.json")
+    _require_as_made(run, plan.settings, found)
+    _require_there(run, plan.settings)
     if overrides:
         plan = _judged_otherwise(plan, overrides)
-    found = run.must_read("info.json")
     fix_threads(found["threads"])
     plan = plan.changed({"train.precision": found["precision"]}, "as the run began")
     rows = reread_rows(plan, progress)
@@ -42,6 +48,53 @@ def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
     prepared = prepare(rows, progress, canaries)
     require_same_model(run, prepared.model.origin, plan.settings.model)
     return prepared
+
+
+def as_made(settings: PlanSettings) -> dict[str, Any]:
+    """What a model was made under, as plain values, for info.json."""
+    return settings.model_dump(mode="json")
+
+
+_FREE = (*_ASKING, "model", "seeds", "data.path", "data.pool", "train.precision", "train.threads", "train.processes")
+"""Keys of a plan that may be others once a model is made: what is asked of it, and what a run has its own record of."""
+
+
+def _require_as_made(run: Run, settings: PlanSettings, found: Mapping[str, Any]) -> None:
+    """Whether a finished model's plan still says how it was made; one of an older version recorded nothing.
+
+    Raises:
+        UserError: plan.yaml was changed since.
+    """
+    if "settings" not in found or not run.model.is_dir():
+        return
+    was, now = (dict(flatten(one)) for one in (found["settings"], as_made(settings)))
+    changed = [key for key in now if key in was and was[key] != now[key] and not _is_free(key)]
+    if changed:
+        told = "; ".join(f"{key} is {now[key]}, and was {was[key]}" for key in changed)
+        raise UserError(
+            f"{run.plan_file} was changed since the model was made: {told}. Put it back; for a model made otherwise "
+            "start a new run."
+        )
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in _FREE)
+
+
+def _require_there(run: Run, settings: PlanSettings) -> None:
+    """Whether rows and model still lie where the plan says.
+
+    Raises:
+        UserError: Something was moved.
+    """
+    named = {"data.path": settings.data.path, "data.pool": settings.data.pool, "model": settings.model}
+    gone = {key: name for key, name in named.items() if name and Path(name).is_absolute() and not Path(name).exists()}
+    if gone:
+        raise UserError([
+            f"{key}: {name} is not there any more. Put it back, or write its new place under resolved in "
+            f"{run.plan_file}; that it is the same is checked by its hash."
+            for key, name in gone.items()
+        ])  # fmt: skip
 
 
 def _judged_otherwise(plan: Plan, overrides: Sequence[str]) -> Plan:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from tunewright.core.config import Plan
-from tunewright.core.errors import UserError
+from tunewright.core.errors import UserError, first_of
 from tunewright.core.files import require_other, require_writable, write_json
 from tunewright.core.progress import Progress, silent
 from tunewright.core.records import Example, Turn
@@ -124,7 +124,7 @@ def _encoded(
         contexts.append(ids)
         answers.append(known[row.answers])
     if faults:
-        raise UserError(faults)
+        raise UserError(first_of(faults))
     return contexts, answers
 
 
@@ -144,7 +144,7 @@ def _read(path: Path) -> list[_Asked]:
         except Flaw as flaw:
             faults.append(f"{place}: {flaw}")
     if faults:
-        raise UserError(faults)
+        raise UserError(first_of(faults))
     if not rows:
         raise UserError(f"{path} has no rows.")
     return rows

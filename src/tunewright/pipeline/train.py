@@ -13,7 +13,7 @@ from tunewright.core.config import Request
 from tunewright.core.files import flush
 from tunewright.core.progress import Progress
 from tunewright.core.store import Run, each_event, require_free
-from tunewright.core.words import coarse
+from tunewright.core.words import coarse, command
 from tunewright.models.contracts import LoadedModel
 from tunewright.pipeline import mitigate
 from tunewright.pipeline.advice import gate_advice, safety_advice, trained_requests
@@ -26,6 +26,7 @@ from tunewright.pipeline.jobs import job_of, require_feasible
 from tunewright.pipeline.machine import changed_since, fix_threads, folder_size, info, peak_memory
 from tunewright.pipeline.places import absolute
 from tunewright.pipeline.prepare import Prepared, Rows, prepare, read_rows
+from tunewright.pipeline.reopen import as_made
 from tunewright.pipeline.result import Result
 from tunewright.pipeline.summary import data_lines, forecast_line, tell
 from tunewright.pipeline.traced import traced
@@ -43,7 +44,7 @@ def train(request: Request, progress: Progress) -> Result:
     with begun(request, "train", progress) as (prepared, run):
         train_stage(prepared, run, progress, None)
     return Result(
-        0, (f"Trained. The model is in {run.model}.", f"Evaluate it: tunewright evaluate {run.folder}"), run.folder
+        0, (f"Trained. The model is in {run.model}.", f"Evaluate it: {command('evaluate', run.folder)}"), run.folder
     )
 
 
@@ -108,7 +109,7 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
         forecast = forecast.discreet() if job.discreet else forecast
         tell([forecast_line(forecast), *_further(prepared, run, forecast.training_seconds)])
         run.write("forecast.json", {"forecast": forecast.to_json()})
-    stopping = StopRequest(f"Go on with: tunewright resume {run.folder}")
+    stopping = StopRequest(f"Go on with: {command('resume', run.folder)}")
     with stopping.listening() as stop, processes(job, run) as engine:
         ended = loop(traced(job, prepared, run), run, progress, stop, engine)
     most = peak_memory() + engine.peak_bytes
@@ -126,7 +127,7 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
     run.write("forecast.json", stated)
     if job.discreet:
         findings = {"reopened_equal": findings["reopened_equal"]}  # the rest was measured on private rows
-    run.write("info.json", {**run.must_read("info.json"), "verified": findings})
+    run.write("info.json", {**run.must_read("info.json"), "verified": findings, "settings": as_made(prepared.settings)})
     flush(beside)
     beside.rename(run.model)  # last: a folder with a model is trained
     forget_noise_key(run)
@@ -143,7 +144,7 @@ def _further(prepared: Prepared, run: Run, seconds: float) -> list[str]:
     """What the plan asks for beside this run; `train` alone leaves it undone, and says so."""
     lines = further_lines(prepared.settings, prepared.rows_given, seconds)
     if lines and run.must_read("info.json")["verb"] == "train":
-        return [f"{lines[0]} `train` does not run them; `tunewright evaluate {run.folder}` will."]
+        return [f"{lines[0]} `train` does not run them; `{command('evaluate', run.folder)}` will."]
     return lines
 
 
@@ -155,7 +156,7 @@ def save_verified(job: Job, prepared: Prepared, folder: Path) -> tuple[LoadedMod
     reopened, findings = verify(
         trained, job.method, job.objective, folder, prepared.train, prepared.dtype, prepared.encode
     )
-    reopened = serve(replace(reopened, opens=trained.opens), prepared.settings)
+    reopened = serve(replace(reopened, opens=trained.opens, packs=trained.packs), prepared.settings)
     if reopened.tokenizer is not job.model.tokenizer and hasattr(reopened.tokenizer, "save_pretrained"):
         reopened.tokenizer.save_pretrained(folder)
     return reopened, findings

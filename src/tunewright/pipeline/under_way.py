@@ -9,6 +9,7 @@ from typing import Any
 
 from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.store import Run
+from tunewright.core.words import command
 
 _ASKED = "evaluations/asked.json"
 
@@ -66,6 +67,5 @@ def gone_on_from(run: Run) -> Iterator[None]:
 
 def _of_the_run(run: Run, sentence: str) -> str:
     """The sentence with the run itself where it tells to resume a run inside it."""
-    command = "tunewright resume "
-    inside = re.escape(f"{command}{run.children}") + r"/[\w-]+"
-    return re.sub(inside, lambda _: f"{command}{run.folder}", sentence)
+    inside = re.escape(command("resume", run.children / "CHILD")).replace("CHILD", r"[\w-]+")
+    return re.sub(inside, lambda _: command("resume", run.folder), sentence)

@@ -6,6 +6,7 @@ import gc
 import json
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def verify(
     trained.module.requires_grad_(False)  # as the opened one: convolutions choose their kernel by it
     # First, so that never more than two models lie in memory.
     apart = _peft_difference(trained, method, folder, rows, dtype)
-    base = open_model(trained.origin, dtype)
+    base = replace(open_model(trained.origin, dtype), packs=trained.packs)
     asked = _read_by(trained, rows, encode)
     before = answers(base, objective, asked)
     reopened = method.load(base, folder)

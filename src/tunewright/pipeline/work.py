@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tunewright.core.errors import NotMeasured, UserError
 from tunewright.core.progress import silent
 from tunewright.core.records import Example
+from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded
 from tunewright.evaluate.probes._base import Probe
 from tunewright.evaluate.suite import Suite
@@ -179,7 +180,8 @@ def of_steps(job: Any) -> Work:
     for step in steps:
         for rows in job.order.micro_batches(step, job.micro_rows):
             work += of_rows(job.model, [job.train[i] for i in rows])
-    return work.times(job.steps / len(steps))
+    longest = int(lengths(job.train).max()) if len(job.train) else 0  # which may stand in a step that is not counted
+    return replace(work.times(job.steps / len(steps)), widest=max(work.widest, longest))
 
 
 def of_rows(model: LoadedModel, rows: Sequence[Encoded]) -> Work:

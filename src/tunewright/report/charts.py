@@ -116,13 +116,13 @@ def reliability_svg(block: Reliability) -> Markup:
     unit = Scale(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0), 2)
     drawn = [_y_axis(unit), *(_tick_text(unit, tick, HEIGHT + 18) for tick in unit.ticks)]
     drawn.append(Markup('<line class="ideal" x1="0%" y1="{}" x2="100%" y2="0"/>').format(HEIGHT))
-    largest = max((one.count for bins in block.series.values() for one in bins), default=1) or 1
+    largest = max((_mass(one) for bins in block.series.values() for one in bins), default=1) or 1
     for index, (name, found) in enumerate(block.series.items()):
         bins = [one for one in found if math.isfinite(one.confidence + one.accuracy)]
         style = series_class(name, index)
         drawn.append(_path([(one.confidence, one.accuracy) for one in bins], style, unit, unit))
         drawn += [_upright(one, style) for one in bins]
-        drawn += [_dot(one, style, 3 + 5 * math.sqrt(max(one.count, 0) / largest)) for one in bins]
+        drawn += [_dot(one, style, 3 + 5 * math.sqrt(max(_mass(one), 0) / largest)) for one in bins]
     said = "; ".join(f"{name}: {_gap(bins)}" for name, bins in block.series.items())
     told = f"Points under the diagonal are over-confident. {said}"
     return _svg(block.title, told, Markup("").join(drawn), HEIGHT, "plot")
@@ -217,11 +217,15 @@ def _ends(line: Line) -> str:
     return f"{line.name}: from {figure(float(line.y[0]))} to {figure(float(line.y[-1]))}"
 
 
+def _mass(one: Bin) -> float:
+    return one.count if one.mass is None else one.mass
+
+
 def _gap(bins: Sequence[Bin]) -> str:
-    total = sum(one.count for one in bins)
+    total = sum(map(_mass, bins))
     if not total:
         return ABSENT
-    gap = sum(one.count * abs(one.confidence - one.accuracy) for one in bins) / total
+    gap = sum(_mass(one) * abs(one.confidence - one.accuracy) for one in bins) / total
     return f"stated and actual differ by {figure(float(gap))} on average"
 
 

@@ -109,10 +109,11 @@ def _undecided(metric: Metric) -> str:
     low, high, change, smallest = metric["low"], metric["high"], metric["difference"], metric.get("smallest_detectable")
     if metric["n"] < FEW:
         return f"So few decide nothing: at least {plural(FEW, metric.get('unit', 'row'))} are needed."
-    if low > 0 if metric["higher_is_better"] else high < 0:
-        return _withheld(metric)
+    if low > 0 or high < 0:
+        return _withheld(metric, gain=(change > 0) == metric["higher_is_better"])
     if not smallest or not math.isfinite(smallest):
-        return ""
+        unit = metric.get("unit", "row")
+        return f"Nearly all of it hangs on a few {unit}s, which decides nothing: add rows of other {unit}s."
     said = f"With this test, a change of about {figure(smallest)} or more would have been found 8 times in 10."
     needed = metric["n"] * (smallest / change) ** 2 if change else math.inf
     if metric["n"] < needed < 1e6:
@@ -122,11 +123,15 @@ def _undecided(metric: Metric) -> str:
     return said
 
 
-def _withheld(metric: Metric) -> str:
-    """Why a gain over the base model does not count."""
+def _withheld(metric: Metric, gain: bool) -> str:
+    """Why a gain over the base model, or a loss, does not count."""
     unbeaten = [name_of(name).lower() for name in metric.get("unbeaten") or ()]
     if not unbeaten:
-        return "It moved in the right direction, but this does not stand once all primary measures are reckoned with."
+        direction = "right" if gain else "wrong"
+        return (
+            f"It moved in the {direction} direction, but this does not stand once all primary measures are reckoned "
+            "with."
+        )
     return (
         "It moved in the right direction against the base model, but is not proven better than "
         f"{' and '.join(unbeaten)}. So the gain may be no more than having learnt the form of the answer."

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from tunewright.core.errors import UserError
-from tunewright.core.files import file_digest
+from tunewright.core.files import file_digest, system_error
+from tunewright.core.words import command
 
 _MANIFEST = "manifest.json"
 
@@ -42,8 +43,8 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
     shutil.rmtree(beside, ignore_errors=True)
     try:
         beside.mkdir(parents=True)
-        _put(beside / "trained.safetensors", save({k: v.detach().contiguous() for k, v in checkpoint.trained.items()}))
-        _put(beside / "optimizer.safetensors", save(dict(checkpoint.optimiser)))
+        _put_tensors(beside / "trained.safetensors", checkpoint.trained)
+        _put_tensors(beside / "optimizer.safetensors", checkpoint.optimiser)
         _put(beside / "state.json", json.dumps({"step": checkpoint.step, **checkpoint.state}).encode())
         hashes = {path.name: file_digest([path]) for path in sorted(beside.iterdir())}
         _put(beside / _MANIFEST, json.dumps(hashes).encode())
@@ -53,7 +54,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
         raise UserError(
             f"Checkpoint {folder} could not be written: {why}. Earlier checkpoints are whole; "
-            f"make room, then `tunewright resume {folder.parent.parent}` goes on from the last one."
+            f"make room, then `{command('resume', folder.parent.parent)}` goes on from the last one."
         ) from None
 
 
@@ -133,9 +134,24 @@ def _remove(paths: Iterable[Path]) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def _put_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """From where they lie: as bytes in memory they would be there twice, at the very peak of a run of many weights."""
+    os.close(_opened(path))
+    try:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        raise OSError(system_error(error) or errno.EIO, str(error), str(path)) from None
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _opened(path: Path) -> int:
+    """For the owner's eyes: a private run's checkpoints hold the key of its noise."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+
+
 def _put(path: Path, content: bytes) -> None:
-    # For the owner's eyes: a private run's checkpoints hold the key of its noise.
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    with open(_opened(path), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -12,6 +12,7 @@ from tunewright.core.config import Plan
 from tunewright.core.errors import UserError
 from tunewright.core.settings import PlanSettings
 from tunewright.core.store import Run
+from tunewright.core.words import command
 from tunewright.models.contracts import LoadedModel, Origin
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
@@ -37,7 +38,7 @@ def open_trained(run: Run, dtype: torch.dtype, base: LoadedModel | None = None) 
     forget_noise_key(run)  # it may have been stopped between saving and deleting
     plan = Plan.load(run.plan_file)
     if not run.model.is_dir():
-        raise UserError(f"{run.folder} has no model yet. Finish it: tunewright resume {run.folder}")
+        raise UserError(f"{run.folder} has no model yet. Finish it: {command('resume', run.folder)}")
     origin = base.origin if base else resolve_model(plan.settings.model)
     require_same_model(run, origin, plan.settings.model)
     method = plugins.build("methods", plan.settings.method)
@@ -47,8 +48,9 @@ def open_trained(run: Run, dtype: torch.dtype, base: LoadedModel | None = None) 
 
 
 def as_answered(run: Run, model: LoadedModel) -> LoadedModel:
-    """The model with answers begun as those of a run's rows: base and tuned are asked alike."""
-    return replace(model, opens=bool(run.must_read("info.json").get("opens", True)))
+    """The model with answers begun, and rows laid out, as those of a run: base and tuned are asked alike."""
+    packs = model.packs and Plan.load(run.plan_file).settings.train.packing
+    return replace(model, opens=bool(run.must_read("info.json").get("opens", True)), packs=packs)
 
 
 def require_same_model(run: Run, origin: Origin, name: str) -> None:
@@ -79,7 +81,7 @@ def forget_noise_key(run: Run) -> None:
     if run.checkpoints.exists():
         raise UserError(
             f"{run.checkpoints} could not be deleted. It holds the key of the noise, with which the promise is void. "
-            f"Delete that folder, then go on: tunewright resume {run.folder}"
+            f"Delete that folder, then go on: {command('resume', run.folder)}"
         )
 
 

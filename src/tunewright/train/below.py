@@ -15,6 +15,7 @@ import tunewright
 from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.files import digest
 from tunewright.core.progress import Progress
+from tunewright.core.words import command
 from tunewright.data.encoder import Encoded
 from tunewright.models.activations import frozen_below, passed_over, states_after
 from tunewright.models.contracts import Batch, LoadedModel, Minimised
@@ -92,11 +93,11 @@ class Below:
             for done in self.stored.fill(rows, self.states):
                 progress(f"storing what {len(self.layers)} frozen layers make of rows", done, count)
                 if stop.requested:
-                    raise Interrupted(f"Stopped before a step. Go on with: tunewright resume {folder.parent}")
+                    raise Interrupted(f"Stopped before a step. Go on with: {command('resume', folder.parent)}")
         except OSError as error:
             raise UserError(
                 f"What frozen layers make of rows could not be stored in {folder}: {error.strerror or error}. "
-                f"Make room, then `tunewright resume {folder.parent}`; or start again with train.stored_gb=0."
+                f"Make room, then `{command('resume', folder.parent)}`; or start again with train.stored_gb=0."
             ) from None
 
     @contextmanager

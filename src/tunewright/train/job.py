@@ -52,7 +52,8 @@ class Job:
         rows_a_step = self.settings.per_device_train_batch_size * self.settings.gradient_accumulation_steps
         own = len(self.train) - self.woven
         length_R, prompts = lengths(self.train), equal_prompts(islice(self.train, own))
-        plain = Order(own, rows_a_step, self.seed, None, self.woven, length_R, common=self._common(own))
+        common, padded = self._common(own), not self.model.packs
+        plain = Order(own, rows_a_step, self.seed, None, self.woven, length_R, common=common, padded=padded)
         if prompts is None:
             return plain
         own_R = np.ceil(length_R[:own] * prompts.share_R).astype(np.int32)

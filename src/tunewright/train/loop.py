@@ -22,7 +22,7 @@ from tunewright.core.files import digest, read_json, write_json
 from tunewright.core.progress import Progress
 from tunewright.core.seeds import key
 from tunewright.core.store import Run
-from tunewright.core.words import coarse
+from tunewright.core.words import coarse, command
 from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded
 from tunewright.models.collate import MOST_ROWS, fresh
@@ -90,10 +90,10 @@ def train(job: Job, run: Run, progress: Progress, stop: StopRequest, engine: Eng
         while not state.finished(job):
             if stop.requested:
                 _checkpoint(job, run, trained, optimiser, state)
-                raise Interrupted(f"Stopped after step {state.step}. Go on with: tunewright resume {run.folder}")
+                raise Interrupted(f"Stopped after step {state.step}. Go on with: {command('resume', run.folder)}")
             _take(one, run, progress)
         if stop.requested:  # in the last step, whose checkpoint is written
-            raise Interrupted(f"Stopped after step {state.step}. Go on with: tunewright resume {run.folder}")
+            raise Interrupted(f"Stopped after step {state.step}. Go on with: {command('resume', run.folder)}")
     kept = _load_best(run, trained, state) if job.validations else state.step
     reason = "done" if state.step == job.steps else "early_stopping"
     ended = {"type": "end", "step": state.step, "reason": reason, "best_step": kept}
@@ -200,7 +200,7 @@ def validation_loss(job: Job, below: Below | None = None) -> tuple[float, float]
 def validation_batches(job: Job, stored: bool = False) -> Iterator[list[Encoded]]:
     """The validation rows as they are computed together; of stored ones each brings what it begins with anew."""
     size = attrgetter("length") if stored else fresh(job.model)
-    return batches(job.valid, size, _VALIDATION_TOKENS, MOST_ROWS)
+    return batches(job.valid, size, _VALIDATION_TOKENS, MOST_ROWS, not job.model.packs)
 
 
 def _validate(job: Job, run: Run, trained: dict[str, nn.Parameter], state: _State) -> None:

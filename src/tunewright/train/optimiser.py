@@ -52,9 +52,9 @@ class Optimiser:
         self.adam.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """Moments and step counts, by parameter name; copies."""
+        """Moments and step counts, by parameter name, as they lie in memory: the next step changes them."""
         return {
-            f"{name}|{key}": self.adam.state[parameter][key].detach().clone()
+            f"{name}|{key}": self.adam.state[parameter][key].detach()
             for name, parameter in self.parameters.items()
             if parameter in self.adam.state
             for key in _STATES

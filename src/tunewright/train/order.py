@@ -46,6 +46,8 @@ class Order:
     """[rows] about how many of them are not the prompt's; None = rows of one prompt are bounded by their number."""
     common: int = 0
     """Tokens that all rows begin with and that a micro-batch computes once."""
+    padded: bool = False
+    """Whether each row of a micro-batch takes as much as its longest one."""
 
     @property
     def steps_an_epoch(self) -> int:
@@ -68,9 +70,7 @@ class Order:
         filled: list[list[int]] = []
         held: list[int] = []
         for tokens, part in sorted(weighed, key=lambda one: one[0], reverse=True):
-            fits = (
-                n for n, one in enumerate(filled) if len(one) + len(part) <= size and held[n] + tokens <= MICRO_TOKENS
-            )
+            fits = (n for n, one in enumerate(filled) if self._fits(one, held[n], part, tokens, size))
             home = next(fits, len(filled))
             if home == len(filled):
                 filled.append([])
@@ -79,11 +79,23 @@ class Order:
             held[home] += tokens
         yield from filled
 
+    def _fits(self, there: list[int], held: int, part: list[int], tokens: int, size: int) -> bool:
+        """Whether a part has room beside what a micro-batch holds, of which the longest came first."""
+        count = len(there) + len(part)
+        if self.padded:
+            held, tokens = 0, count * tokens_of(self.length_R, [max((*there, *part), key=self._length)])
+        return count <= size and held + tokens <= MICRO_TOKENS
+
+    def _length(self, row: int) -> int:
+        return tokens_of(self.length_R, [row])
+
     def _cut(self, group: list[int], size: int) -> Iterator[list[int]]:
         """Rows of one prompt, as many at a time as may be."""
         part: list[int] = []
         for row in group:
-            if part and (len(part) == size or sum(map(self._own, (*part, row))) > MICRO_TOKENS):
+            together = (*part, row)
+            tokens = len(together) * max(map(self._length, together)) if self.padded else sum(map(self._own, together))
+            if part and (len(part) == size or tokens > MICRO_TOKENS):
                 yield part
                 part = []
             part = [*part, row]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 from tunewright.core.errors import Interrupted
+from tunewright.core.signals import handled, heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,40 +35,22 @@ class Best:
         return cls(float("inf") if value["loss"] is None else value["loss"], value["step"], value["since"])
 
 
-_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
-
-
-@contextmanager
-def _handled(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Within it these signals are handled so, afterwards as before; outside the main thread they go elsewhere."""
-    here = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, handler) for number in numbers} if here else {}
-    try:
-        yield
-    finally:
-        for number, was in before.items():
-            signal.signal(number, was)
-
-
 @contextmanager
 def ending() -> Iterator[None]:
-    """Within it a signal raises `Interrupted`, so that what must not stay behind is deleted; further ones are too late.
-
-    Signals that are ignored (`nohup`) stay so.
-    """
-    heard = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
+    """Within it a signal raises `Interrupted`, so that what must go is deleted; further ones come too late."""
+    numbers = heard()
 
     def end(number: int, frame: FrameType | None) -> None:
-        for one in heard:
+        for one in numbers:
             signal.signal(one, signal.SIG_IGN)
         raise Interrupted("Stopped.")
 
-    with _handled(heard, end):
+    with handled(numbers, end):
         yield
 
 
 class StopRequest:
-    """Set by SIGTERM or Ctrl-C; the loop looks at it between steps."""
+    """Set by Ctrl-C, SIGTERM, or a terminal that is closed; the loop looks at it between steps."""
 
     def __init__(self, then: str = "") -> None:
         """Takes what to do after a second signal, a sentence for the user."""
@@ -83,5 +65,5 @@ class StopRequest:
                 raise Interrupted(f"Stopped at the second signal. {self._then}".rstrip())
             self.requested = True
 
-        with _handled((signal.SIGTERM, signal.SIGINT), ask):
+        with handled(heard(), ask):
             yield self

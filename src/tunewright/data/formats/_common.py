@@ -123,7 +123,10 @@ def row_weight(found: Any) -> float:
     Raises:
         Flaw: It is something else.
     """
-    mend = "write how much the row counts, 1 as usual; leave the row out if it is not to be trained on"
+    mend = (
+        "write how much the row counts, 1 as usual; leave the row out if it is not to be trained on, and rename the "
+        "column if it says something else"
+    )
     return _number(found, "weight", "a number above 0", mend, lambda number: number > 0)
 
 

@@ -20,6 +20,7 @@ class CalibrationError(Metric):
     # The prior is calibrated by construction, so there is no trivial score that a good model must beat.
     closed_set: ClassVar[bool] = False
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    of_rows: ClassVar[bool] = False
     bins: int = Field(10, ge=1)
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:

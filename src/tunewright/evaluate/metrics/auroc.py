@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ _PAIRED = 512
 
 class Auroc(LabelShare):
     """Chance that a row of a label gets more probability of it than a row of another label, averaged over labels."""
+
+    of_rows: ClassVar[bool] = False
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(index of the true label, probability of each label ...); None when labels were not scored."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from tunewright.evaluate.metrics._label_share import LabelShare
 
 class CoverageArea(LabelShare):
     """Accuracy of the surest share of rows, averaged over every share: whether it knows when it is right."""
+
+    of_rows: ClassVar[bool] = False
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(probability of the chosen label within the set, 1 or 0 for right); None when labels were not scored."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from tunewright.evaluate.metrics._label_share import LabelShare
 
 class MacroF1(LabelShare):
     """F1 averaged over labels, each counting the same however rare (labels neither true nor chosen left out)."""
+
+    of_rows: ClassVar[bool] = False
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(index of the true label, index of the chosen one); None when labels were not scored."""

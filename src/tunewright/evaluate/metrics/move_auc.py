@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from tunewright.evaluate.metrics._moves import move
 
 class MoveAuc(LabelShare):
     """Chance that a row in which the title changes was given a higher probability of a change than one that stays."""
+
+    of_rows: ClassVar[bool] = False
 
     def record(self, outcome: Outcome, labels: Sequence[str]) -> tuple[float, ...] | None:
         """(probability of a change, 1 or 0 for changed); None where there is no title before."""

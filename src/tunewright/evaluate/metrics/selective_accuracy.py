@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -16,6 +17,7 @@ from tunewright.evaluate.metrics._label_share import LabelShare
 class SelectiveAccuracy(LabelShare):
     """Accuracy of the surest share of rows, the others left to a person: `selective_accuracy(coverage=0.5)`."""
 
+    of_rows: ClassVar[bool] = False
     coverage: float = Field(0.8, gt=0, le=1)
     """Share of rows that are answered."""
 
