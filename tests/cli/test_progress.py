@@ -1,11 +1,14 @@
 """How far it is: a live line in a terminal, few plain lines in a file."""
 
+import errno
 import io
+import os
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunewright.cli.pipes import unread
 from tunewright.cli.progress import Progress, duration
 
 
@@ -122,3 +125,21 @@ def test_no_order_of_calls_breaks_it(calls):
     for what, done, total, later in calls:
         progress(what, done, total)
         clock.now += later
+
+
+def test_a_terminal_that_is_closed_ends_what_is_shown_and_nothing_else():
+    """A closed ssh: the step that is running ends, and its checkpoint is written."""
+    master, slave = os.openpty()
+    with os.fdopen(slave, "w") as stream, Progress(stream) as progress:
+        progress("training", 1, 10)
+        os.close(master)
+        for done in range(2, 11):
+            progress("training", done, 10)
+        with unread(stream):
+            stream.write("Stopped after step 10.\n")
+            stream.flush()
+
+
+def test_a_disk_that_fails_under_a_log_is_no_closed_terminal(tmp_path):
+    with open(tmp_path / "log", "w") as stream, pytest.raises(OSError, match="disk"), unread(stream):
+        raise OSError(errno.EIO, "disk")

@@ -341,37 +341,3 @@ def test_rows_of_careers_come_back_in_their_order_whatever_is_broken(tmp_path):
     found = [read.line for read in open_file(path, settings, answers_needed=False).rows]
     assert found == sorted(found)
     assert len(found) == len(lines)
-
-
-@pytest.mark.parametrize("column", ["Label", "category", "labels", "Sentiment"])
-def test_labels_under_another_name_are_not_lost_to_plain_text(tmp_path, column):
-    path = jsonl(tmp_path / "rows.jsonl", *({"text": f"text {n}", column: "a"} for n in range(8)))
-    with pytest.raises(UserError, match=rf"found texts and {column}.*--map label={column}.*data.format=text"):
-        read(path)
-    assert read(path, map={"label": column})[0].format == "label"
-    assert read(path, format="text")[0].format == "text"
-    assert read(path, slices=[column])[0].format == "text", "named for another purpose, it is not overlooked"
-
-
-def test_labels_that_most_rows_lack_are_not_lost_to_plain_text(tmp_path):
-    found = [{"text": f"text {n}", **({"label": "a"} if n < 2 else {})} for n in range(20)]
-    with pytest.raises(UserError, match="found texts and label, which most rows lack"):
-        read(jsonl(tmp_path / "rows.jsonl", *found))
-
-
-@pytest.mark.parametrize("name", ["test.xlsx", "test.csv.gz", "test_final.csv", "Test-2.jsonl", "test/rows.csv"])
-def test_a_test_that_cannot_be_read_is_not_replaced_by_rows_of_train(tmp_path, name):
-    jsonl(tmp_path / "train.jsonl", {"text": "a", "label": "b"})
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text("x")
-    with pytest.raises(UserError, match=r"cannot be read as a split.*test\.csv"):
-        find_files(tmp_path)
-    jsonl(tmp_path / "test.jsonl", {"text": "a", "label": "b"})
-    assert find_files(tmp_path).keys() == {"train", "test"}, "with a test given, another file is a matter of the user's"
-
-
-def test_notes_beside_the_rows_are_no_split(tmp_path):
-    jsonl(tmp_path / "train.jsonl", {"text": "a", "label": "b"})
-    for name in ("test_notes.md", "testimony.csv", "README"):
-        (tmp_path / name).write_text("x")
-    assert find_files(tmp_path).keys() == {""}

@@ -294,16 +294,22 @@ def test_a_child_that_cannot_be_asked_again_is_left_out_and_that_is_said(whole, 
     said = " ".join(verdict["sentences"])
     assert "Not measured under seed 1." in said
     assert "rows-21 has no figure of it on the same questions" in said
-    assert "judged after training under other settings" in said.lower()
+    assert "Judged under other settings than it was trained with" in said
     child = read(run / "children" / "rows-42", "verdict.json")
     assert child["asked_otherwise"] == {"evaluate.generated_rows": 3}, "the child says so too"
 
 
 def test_what_is_counted_in_steps_shrinks_with_the_rows():
-    settings = resolve({"train.max_steps": 100, "train.warmup_steps": 20, "evaluate.learning_curve": True}).settings
-    quarter, half = (dict(child.changed) for child in children_of(settings, 80))
-    assert (quarter["train.max_steps"], quarter["train.warmup_steps"]) == (25, 5)
-    assert (half["train.max_steps"], half["train.warmup_steps"]) == (50, 10)
+    steps = {"train.max_steps": 100, "train.warmup_steps": 20, "train.eval_steps": 30}
+    settings = resolve({**steps, "evaluate.learning_curve": True}).settings
+    quarter, half = ([child.changed[key] for key in steps] for child in children_of(settings, 80))
+    assert (quarter, half) == ([25, 5, 8], [50, 10, 15])
+
+
+def test_a_run_inside_a_run_without_a_network_from_scratch_was_asked_the_same():
+    plan = resolve({"seeds": 2, "evaluate.baselines": ["majority", "scratch"]})
+    (child,) = children_of(plan.settings, 100)
+    assert questions_of(_plan(plan, child, "float32").settings) == questions_of(plan.settings)
 
 
 def test_canaries_that_the_runs_inside_lack_are_told():

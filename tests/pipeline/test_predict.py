@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import json
 import math
 import shutil
@@ -454,10 +453,13 @@ def test_a_full_disk_names_the_output_and_leaves_no_lock(labelled, tmp_path, mon
     rows, out = tmp_path / "new.jsonl", tmp_path / "out.jsonl"
     rows.write_text('{"text": "a red thing"}\n' * 3)
 
-    def full(output, row):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    begun = module.Output._begun
 
-    monkeypatch.setattr(module.Output, "_line", full)
+    def full(output):
+        begun(output).close()
+        return open("/dev/full", "w", encoding="utf-8")  # writes and closing fail, as on a disk that is full
+
+    monkeypatch.setattr(module.Output, "_begun", full)
     assert main(["predict", str(labelled), str(rows), "--out", str(out)]) == 2
     said = capsys.readouterr().err
     assert f"{tmp_path}/.out.jsonl.partial cannot be used: the disk is full" in said

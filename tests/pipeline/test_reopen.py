@@ -54,12 +54,36 @@ def edit(run: Path, section: str, key: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     ("section", "key", "value"),
-    [("data", "instruction", "Which?"), ("train", "learning_rate", 0.5), ("train", "packing", True)],
-)
+    [
+        ("data", "instruction", "Which?"), ("train", "learning_rate", 0.5), ("train", "packing", True),
+        ("data", "map", {"text": "words"}),
+    ],
+)  # fmt: skip
 def test_a_plan_that_was_changed_after_training_is_not_taken_for_how_the_model_was_made(run, section, key, value):
     edit(run, section, key, value)
     with pytest.raises(UserError, match=rf"changed since the model was made: {section}\.{key} is .*, and was"):
         evaluate(run)
+
+
+def test_a_method_named_otherwise_is_another_and_one_written_otherwise_is_not(run):
+    plan = yaml.safe_load((run / "plan.yaml").read_text())
+    method = plan["resolved"]["method"]
+    plan["resolved"]["method"] = "full"
+    (run / "plan.yaml").write_text(yaml.safe_dump(plan))
+    with pytest.raises(UserError, match="method is full, and was lora"):
+        evaluate(run)
+    plan["resolved"]["method"] = {**method, "r": 3}
+    (run / "plan.yaml").write_text(yaml.safe_dump(plan))
+    with pytest.raises(UserError, match=r"method is lora\(.*r=3"):
+        evaluate(run)
+
+
+def test_what_a_report_tells_of_the_rows_may_be_added_later(run):
+    edit(run, "data", "use", "Not for clinical use.")
+    assert evaluate(run).exit_code in (0, 3)
+    page = (run / "report.md").read_text()
+    assert "Not for clinical use." in page
+    assert "Settings · Train" not in page
 
 
 def test_what_is_asked_may_be_changed_in_the_plan_and_the_verdict_says_so(run):

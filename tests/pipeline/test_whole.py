@@ -117,8 +117,8 @@ def test_an_interrupted_evaluation_is_finished_by_resume_as_it_was_asked(learnt,
     otherwise = json.loads((run / "verdict.json").read_text())["asked_otherwise"]
     assert otherwise == {"evaluate.resamples": 300, "evaluate.metrics": ["accuracy", "nll", "macro_f1"]}
     page = re.sub(" +", " ", (run / "report.md").read_text())
-    assert "| evaluate.resamples | 300 | evaluate --set, after training |" in page
-    assert "Judged after training under other settings than the plan's: evaluate.metrics" in page
+    assert "| evaluate.resamples | 300 | changed after training |" in page
+    assert "Judged under other settings than it was trained with: evaluate.metrics" in page
     tunewright("evaluate", run, expect=0)
     assert "asked_otherwise" not in json.loads((run / "verdict.json").read_text())
 

@@ -18,6 +18,7 @@ from tunewright.cli.listing import describe_kind, kinds
 from tunewright.cli.options import Sets, about_data, typed_fields
 from tunewright.cli.pipes import unread
 from tunewright.core.errors import UserError
+from tunewright.core.words import command
 
 if TYPE_CHECKING:
     from tunewright.core.config import Request
@@ -211,7 +212,8 @@ def _agreed(question: str, folder: Path) -> bool:
         if sys.stdin.isatty():  # Ctrl-C
             raise
         raise UserError(
-            f"Nobody is there to answer, so nothing was deleted. To delete it unasked: tunewright delete {folder} --yes"
+            f"Nobody is there to answer, so nothing was deleted. To delete it unasked: "
+            f"{command('delete', folder, '--yes')}"
         ) from None
 
 

@@ -71,7 +71,8 @@ def guarded(argv: Sequence[str] | None) -> int:
     except Exception as error:  # noqa: BLE001  (the one place where nothing may pass)
         if refused := _refused(error):
             _say_if_debugging(error)
-            _say(f"error: {refused} {_gone_on(words)}")
+            known = f" {_gone_on(words)}" if _begun(words) or words[:1] == ["predict"] else ""
+            _say(f"error: {refused}{known}")
             return USER
         return _ours(error, WRITTEN[0] if WRITTEN else None)
 
@@ -98,9 +99,14 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
 
 def _gone_on(words: Sequence[str]) -> str:
     """How what this command began is gone on with."""
-    if WRITTEN and words[0] in _MAKING:
+    if _begun(words):
         return f"Go on with `{command('resume', WRITTEN[0])}`."
     return f"Give the same command again{' to go on' if words[:1] == ['predict'] else ''}."
+
+
+def _begun(words: Sequence[str]) -> bool:
+    """Whether it made a run, or goes on with one, that is there to be gone on with."""
+    return bool(WRITTEN) and words[0] in _MAKING and (WRITTEN[0] / "plan.yaml").is_file()
 
 
 def _is_text(word: str) -> bool:

@@ -49,10 +49,10 @@ class Progress:
             return
         self.said_at, self.said_done = now, done
         line = f"{what}: {self._figures(done, total, now)}" + (f", {detail}" if detail else "")
-        if self.live is not None:
-            self.live.update(line, refresh=True)
-        else:
-            with unread(self.stream):
+        with unread(self.stream):
+            if self.live is not None:
+                self.live.update(line, refresh=True)
+            else:
                 self.stream.write(line + "\n")
                 self.stream.flush()
 
@@ -78,7 +78,8 @@ class Progress:
 
     def _end_line(self) -> None:
         if self.live is not None and self.what:
-            self.live.stop()
+            with unread(self.stream):
+                self.live.stop()
             self.live = _live_line(self.stream)
 
     def __enter__(self) -> Self:
@@ -88,7 +89,8 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Leaves the last line standing and gives the cursor back."""
         if self.live is not None:
-            self.live.stop()
+            with unread(self.stream):
+                self.live.stop()
 
 
 def duration(seconds: float) -> str:

@@ -149,7 +149,7 @@ def read_map(words: Iterable[str], faults: list[str], option: str = "--map") -> 
             ours, equals, column = (part.strip() for part in piece.partition("="))
             if not equals or not ours or not column:
                 first = word.partition("=")[0].strip()
-                comma = f" If its name holds a comma: --set 'data.map.{first}=\"ITS NAME\"'." if "," in word else ""
+                comma = f" If its name holds a comma, in a plan: data.map.{first}: ITS NAME." if "," in word else ""
                 faults.append(f"{option} {word}: must be ours=column[,ours=column], as text=review,label=score.{comma}")
                 break
             pairs.append((f"{_MAP}.{ours}", column))

@@ -31,8 +31,6 @@ from tunewright.data.spelling import whole
 from tunewright.data.split_files import SPLITS, split_name
 
 _SAMPLE = 100
-_LABELS = {"label", "labels", "category", "categories", "class", "target", "gold", "gold_label", "sentiment", "intent"}
-"""Names, in any case, of columns that hold what somebody wants to have learned of a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +111,6 @@ def open_file(path: Path, settings: DataSettings, answers_needed: bool = True) -
     plugin = format_of(name, settings.options)
     columns = {column for row in good for column in row}
     check_read(plugin, settings.map)
-    if name == "text" and settings.format == "auto":
-        _require_no_labels(path, columns, settings)
     in_messages = {k: v for k, v in settings.map.items() if k in IN_MESSAGES}
     how = How(settings.instruction, in_messages, answers_needed, path if path.is_dir() else path.parent)
     unread, weighted = unread_columns(plugin, columns, settings), column_of("weight", settings.map)
@@ -125,21 +121,6 @@ def open_file(path: Path, settings: DataSettings, answers_needed: bool = True) -
         return Opened(path, name, plugin.uniform, gathered, plugin.independent, plugin.by_time, aside, unread, weighted)
     reads = (_read(path, line, item, plugin, how, settings) for line, item in chain(sample, rows))
     return Opened(path, name, plugin.uniform, reads, unread=unread, weight=weighted)
-
-
-def _require_no_labels(path: Path, columns: set[str], settings: DataSettings) -> None:
-    """Whether texts come without labels, so that they are to be learned as they stand.
-
-    Raises:
-        UserError: A column that is not read is named as labels are: taken for plain text, they would be lost unseen.
-    """
-    beside = sorted(name for name in columns - {*settings.map.values(), *settings.slices} if name.lower() in _LABELS)
-    if beside:
-        raise UserError(
-            f"{path}: found texts and {', '.join(beside)}, which most rows lack or which has another name than "
-            f"`label`. To learn the labels, fill them in everywhere and give --map label={beside[0]}; to learn the "
-            "texts alone, say --set data.format=text."
-        )
 
 
 def format_of(name: str, options: Mapping[str, Any]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from tunewright.core.errors import UserError
@@ -41,28 +40,33 @@ def find_files(path: Path) -> dict[str, Path]:
         raise UserError(
             f"{path}: {' and '.join(p.name for p in files)} are the same split. Leave one." for files in twice
         )
-    if overlooked := [file.name for file in sorted(path.iterdir()) if _overlooked(file, {*found})]:
-        raise UserError(
-            f"{path}: {', '.join(overlooked)} cannot be read as a split, and rows of train would be taken in its "
-            f"place. Give valid and test as one file each ({', '.join(READERS)}) of that name, as test.csv, or move "
-            "what is none elsewhere."
-        )
     files = {split: found[split][0] for split in SPLITS if split in found}
     return files if len(files) > 1 else {"": files["train"]}
 
 
-_PACKED = {".xlsx", ".xls", ".ods", ".gz", ".zip", ".bz2", ".xz", ".zst", ".arrow", ".feather", ".sav", ".sas7bdat"}
-"""What tables come in and is not read."""
+def overlooked(path: Path) -> list[Path]:
+    """What has the name of a split that is given no file, and cannot be read as one: test.xlsx, test/ of tables.
+
+    Args:
+        path: Where `find_files` finds files.
+    """
+    if not path.is_dir() or ((files := find_files(path)).keys() == {""} and files[""] == path):
+        return []
+    known = {None, "train", *files}
+    return [file for file in sorted(path.iterdir()) if _named(file, _tables(path)) not in known]
 
 
-def _overlooked(file: Path, known: set[str]) -> bool:
-    """Whether somebody would take it for a split that is given no other file: test.xlsx, test_final.csv, test/."""
-    split = split_name(re.split(r"[^A-Za-z]", file.name, maxsplit=1)[0])
-    if not split or split in known:
-        return False
-    kinds = {*READERS, *_PACKED}
-    inside = file.iterdir() if file.is_dir() else [file]
-    return any(one.suffix.lower() in kinds for one in inside)
+def _named(file: Path, tables: bool) -> str | None:
+    """The split that a file of rows, packed ones too, has the name of, or a folder of such; of pictures beside tables
+    it is the tables' rows that say what is in which."""
+    inside = [*file.iterdir()] if file.is_dir() else [file]
+    if not any(one.suffix.lower() in _ROWS for one in inside) and (tables or not file.is_dir() or not inside):
+        return None
+    return split_name(file.name.partition(".")[0])
+
+
+_ROWS = {*READERS, ".xlsx", ".xls", ".ods", ".gz", ".zip", ".bz2", ".xz", ".zst", ".arrow", ".feather", ".sav"}
+"""What rows come in, read or not."""
 
 
 def _tables(path: Path) -> bool:

@@ -22,7 +22,7 @@ from tunewright.models.contracts import EncodeSettings, LoadedModel, Minimised
 _BATCH_TOKENS = 2048
 _DRAWN = key(0, "evaluation")
 """What an objective draws by. Not the plan's seed: runs of several seeds answer the same draws, so they are paired."""
-VERSION = 4
+VERSION = 5
 """Counted up when the same question may get another answer, so that kept answers are not used."""
 
 

@@ -63,7 +63,8 @@ def pending(run: Run) -> bool:
 def questions_of(settings: PlanSettings) -> str:
     """A hash of what an evaluation measures, and beside what."""
     asked = settings.evaluate
-    return digest([VERSION, asked.metrics, asked.primary, asked.baselines, asked.max_new_tokens, asked.generated_rows])
+    beside = [name for name in asked.baselines or () if name != "scratch"]  # which runs inside a run do without
+    return digest([VERSION, asked.metrics, asked.primary, beside, asked.max_new_tokens, asked.generated_rows])
 
 
 def _finish(prepared: Prepared, run: Run, child: Child, judge: Judge, progress: Progress) -> None:

@@ -185,7 +185,7 @@ def _reservations(settings: PlanSettings, base: Base, otherwise: Mapping[str, An
     said += mitigate.served_note(settings)
     if otherwise:
         keys = ", ".join(f"{key} {value}" for key, value in otherwise.items())
-        said.append(f"Judged after training under other settings than the plan's: {keys}.")
+        said.append(f"Judged under other settings than it was trained with: {keys}.")
     return said
 
 

@@ -38,8 +38,8 @@ def children_of(settings: PlanSettings, train_rows: int) -> list[Child]:
             rows, train = math.ceil(share * train_rows), settings.train
             changed: dict[str, Any] = {"data.max_train_rows": rows}
             # What is counted in steps shrinks with them; else the smaller sets would be trained by another schedule.
-            counted = {"train.max_steps": train.max_steps, "train.warmup_steps": train.warmup_steps}
-            changed |= {key: math.ceil(share * steps) for key, steps in counted.items() if steps}
+            counted = {name: getattr(train, name) for name in ("max_steps", "warmup_steps", "eval_steps")}
+            changed |= {f"train.{name}": math.ceil(share * steps) for name, steps in counted.items() if steps}
             found.append(Child(f"rows-{rows}", "derived: evaluate.learning_curve", changed))
     return found
 

@@ -159,7 +159,9 @@ class Output:
         self.given, self.added = given, added
         self.columns = [*dict.fromkeys([*given.columns, *([UNREAD] if given.unread else []), *added])]
         self.partial, self.state = (out.with_name(f".{out.name}.{end}") for end in ("partial", "state.json"))
-        self.identity = {**identity, "rows": file_digest([given.path])}
+        # As the rows' own table parts cells, so that what opened that one opens this one.
+        self.separator = given.separator if given.path.suffix.lower() == ".csv" else ","
+        self.identity = {**identity, "rows": file_digest([given.path]), "separator": self.separator}
         self.tally = Tally()
         self.lock = FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
         self.file = self._begun()
@@ -198,7 +200,8 @@ class Output:
 
     def __exit__(self, *error: object) -> None:
         try:
-            self.file.close()  # which still writes, and a full disk refuses that again
+            with naming(self.partial):
+                self.file.close()  # which still writes, and a full disk refuses that again
             if not self.tally.answered:
                 self.partial.unlink(missing_ok=True)
                 self.state.unlink(missing_ok=True)
@@ -251,8 +254,7 @@ class Output:
             self.file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
     def _cells(self, cells: Sequence[Any]) -> None:
-        """A line as the rows' own table parts it, so that what opened that one opens this one."""
-        csv.writer(self.file, delimiter=self.given.separator).writerow(cells)
+        csv.writer(self.file, delimiter=self.separator).writerow(cells)
 
 
 def _cell(value: Any) -> Any:

@@ -36,6 +36,7 @@ from tunewright.pipeline import mitigate
 from tunewright.pipeline.discretion import hide, public
 from tunewright.pipeline.example_data import EXAMPLES, example, shipped
 from tunewright.pipeline.obstacles import beyond, counting, learned_twice, shared_out, unlabelled, unreadable
+from tunewright.pipeline.overlooked import require_all_splits_read, require_no_labels_lost
 from tunewright.recipes import Recipe, choose_recipe
 from tunewright.runs.opening import serve
 
@@ -99,7 +100,9 @@ def read_rows(request: Request, progress: Progress) -> Rows:
     first = plan_of(request)
     if first.settings.recipe:  # a named recipe may say how rows are read
         first = plan_of(request, plugins.build("recipes", first.settings.recipe))
+    require_all_splits_read(data_path(first.settings.data.path))
     dataset = _open(first.settings, progress)
+    require_no_labels_lost(dataset, first.settings.data)
     recipe = _recipe(dataset, first.settings.recipe)
     shape = DataShape(len(dataset.train), dataset.labels or ())
     plan = plan_of(request, recipe, shape)

@@ -141,7 +141,7 @@ class _Watcher:
         """So many at a time that their activations, and the gradients of all weights, fit into memory."""
         written = sum(weight.numel() for weight in self.trained.values())
         most = max(1, int(_PART_BYTES / (4 * written)))
-        for chunk in batches(units, attrgetter("length"), MICRO_TOKENS):
+        for chunk in batches(units, attrgetter("length"), MICRO_TOKENS, padded=not self.model.packs):
             yield from (chunk[start : start + most] for start in range(0, len(chunk), most))
 
 

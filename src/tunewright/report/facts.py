@@ -176,7 +176,7 @@ def settings_blocks(plan: Facts, info: Facts | None, otherwise: Facts | None = N
         otherwise: Dotted keys -> values under which the run was judged again.
     """
     judged = otherwise or {}
-    origins: Facts = {**(plan.get("origins") or {}), **dict.fromkeys(judged, "evaluate --set, after training")}
+    origins: Facts = {**(plan.get("origins") or {}), **dict.fromkeys(judged, "changed after training")}
     chosen: list[list[Cell]] = []
     defaults: list[list[Cell]] = []
     planned = {name: value for name, _, value in _flat(plan.get("resolved") or {}, str, ".")}
@@ -195,7 +195,8 @@ def settings_blocks(plan: Facts, info: Facts | None, otherwise: Facts | None = N
         found.append(Table(title="Left at their defaults", section="settings", columns=columns, rows=defaults))
     if info:
         model = {key: value for key, value in (info.get("model") or {}).items() if key != "folder"}  # a private path
-        info = {**info, "model": model} if model else info
+        info = {key: value for key, value in info.items() if key != "settings"}  # the plan, which stands above
+        info |= {"model": model} if model else {}
         note = (
             "The run repeats bit for bit on the CPU of the same machine, with these versions and this thread count, "
             "unless a note of the run says that it went on with others."

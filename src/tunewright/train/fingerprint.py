@@ -26,7 +26,7 @@ def fingerprint(job: Job) -> str:
 
 
 _MAY_DIFFER = {
-    "processes", "threads", "precision", "save_steps", "save_total_limit", "mitigations", "public",
+    "processes", "threads", "precision", "save_steps", "save_total_limit", "stored_gb", "mitigations", "public",
 }  # fmt: skip
 """Settings that change no step, that a run records for itself or tells in a note when they change, or that name files:
 what these bring into training is part of `content`."""

@@ -221,7 +221,7 @@ def _checkpoint(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser:
         return
     where = run.checkpoints / f"{state.step:04d}"
     kept = {"events": run.events_length(), "best": state.best.to_json(), "how": how(job)}
-    kept |= {"reads": state.reads, "processes": job.settings.processes}
+    kept |= {"reads": state.reads, "processes": job.settings.processes, "stored_gb": job.settings.stored_gb}
     if job.private:
         kept |= {"secret": state.secret, "gradients": repr(job.gradients), "seconds": state.seconds}
     checkpoints.write(where, Checkpoint(state.step, trained, optimiser.state(), kept))
@@ -262,6 +262,12 @@ def _resume(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Opt
         run.note(
             f"train.processes was {before} up to step {checkpoint.step} and is {job.settings.processes} from there: "
             "sums are added in another order, so the bits are not those of an uninterrupted run."
+        )
+    now = job.settings.stored_gb
+    if (before := kept.get("stored_gb", now)) != now and passable(job):
+        run.note(
+            f"train.stored_gb was {before:g} up to step {checkpoint.step} and is {now:g} from there: rows are computed "
+            "with other neighbours, so the bits are not those of an uninterrupted run."
         )
     checkpoints.drop_after(run.checkpoints, checkpoint.step)
     run.cut_events(kept["events"])

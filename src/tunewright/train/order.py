@@ -81,20 +81,15 @@ class Order:
 
     def _fits(self, there: list[int], held: int, part: list[int], tokens: int, size: int) -> bool:
         """Whether a part has room beside what a micro-batch holds, of which the longest came first."""
-        count = len(there) + len(part)
-        if self.padded:
-            held, tokens = 0, count * tokens_of(self.length_R, [max((*there, *part), key=self._length)])
-        return count <= size and held + tokens <= MICRO_TOKENS
-
-    def _length(self, row: int) -> int:
-        return tokens_of(self.length_R, [row])
+        together = tokens_of(self.length_R, there + part, padded=True) if self.padded else held + tokens
+        return len(there) + len(part) <= size and together <= MICRO_TOKENS
 
     def _cut(self, group: list[int], size: int) -> Iterator[list[int]]:
         """Rows of one prompt, as many at a time as may be."""
         part: list[int] = []
         for row in group:
-            together = (*part, row)
-            tokens = len(together) * max(map(self._length, together)) if self.padded else sum(map(self._own, together))
+            together = [*part, row]
+            tokens = tokens_of(self.length_R, together, True) if self.padded else sum(map(self._own, together))
             if part and (len(part) == size or tokens > MICRO_TOKENS):
                 yield part
                 part = []
@@ -133,9 +128,11 @@ class Order:
         return _Fillings.of(np.unique(numbers, return_counts=True)[1], self.rows_a_step)
 
 
-def tokens_of(length_R: Numbers | None, rows: list[int]) -> int:
-    """Of some rows together; 0 where lengths are not known."""
-    return 0 if length_R is None else int(length_R[rows].sum())
+def tokens_of(length_R: Numbers | None, rows: list[int], padded: bool = False) -> int:
+    """Of some rows together, each as long as the longest if they are padded; 0 where lengths are not known."""
+    if length_R is None or not rows:
+        return 0
+    return int(len(rows) * length_R[rows].max() if padded else length_R[rows].sum())
 
 
 class Prompts(NamedTuple):

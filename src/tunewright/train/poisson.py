@@ -34,6 +34,8 @@ class Poisson:
     """Keys the coins; empty before training, when only costs are forecast."""
     length_R: NDArray[np.int32] | None = None
     """[rows] tokens of each; None = micro-batches are bounded by their rows alone."""
+    padded: bool = False
+    """Whether each row of a micro-batch takes as much as its longest one."""
 
     @cached_property
     def rows_U(self) -> list[NDArray[np.int64]]:
@@ -71,7 +73,8 @@ class Poisson:
         """
         batch: list[int] = []
         for unit in self._drawn(k):
-            if batch and (len(batch) + len(unit) > size or tokens_of(self.length_R, batch + unit) > MICRO_TOKENS):
+            tokens = tokens_of(self.length_R, batch + unit, self.padded)
+            if batch and (len(batch) + len(unit) > size or tokens > MICRO_TOKENS):
                 yield batch
                 batch = []
             batch = batch + unit
