@@ -52,20 +52,36 @@ def overlooked(path: Path) -> list[Path]:
     """
     if not path.is_dir() or ((files := find_files(path)).keys() == {""} and files[""] == path):
         return []
-    known = {None, "train", *files}
-    return [file for file in sorted(path.iterdir()) if _named(file, _tables(path)) not in known]
+    known, tables = {None, "train", *files}, _tables(path)
+    return [file for file in sorted(path.iterdir()) if _named(file, tables) not in known]
 
 
 def _named(file: Path, tables: bool) -> str | None:
     """The split that a file of rows, packed ones too, has the name of, or a folder of such; of pictures beside tables
     it is the tables' rows that say what is in which."""
-    inside = [*file.iterdir()] if file.is_dir() else [file]
-    if not any(one.suffix.lower() in _ROWS for one in inside) and (tables or not file.is_dir() or not inside):
+    split = split_name(file.name.partition(".")[0])
+    if split is None:
         return None
-    return split_name(file.name.partition(".")[0])
+    inside = [*file.iterdir()] if file.is_dir() else [file]
+    rows = any(one.suffix.lower() in _ROWS for one in inside)
+    return split if rows or (file.is_dir() and inside and not tables) else None
 
 
-_ROWS = {*READERS, ".xlsx", ".xls", ".ods", ".gz", ".zip", ".bz2", ".xz", ".zst", ".arrow", ".feather", ".sav"}
+_ROWS = {
+    *READERS,
+    ".xlsx",
+    ".xls",
+    ".ods",
+    ".gz",
+    ".zip",
+    ".bz2",
+    ".xz",
+    ".zst",
+    ".arrow",
+    ".feather",
+    ".sav",
+    ".sas7bdat",
+}
 """What rows come in, read or not."""
 
 

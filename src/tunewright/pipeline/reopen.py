@@ -57,9 +57,16 @@ def as_made(settings: PlanSettings) -> dict[str, Any]:
 
 
 _FREE = (
-    *_ASKING, "model", "seeds", "data.path", "data.pool", "data.slices", "data.use", "data.licence", "data.source",
-    "data.consent", "train.precision", "train.threads", "train.processes",
-)  # fmt: skip
+    *_ASKING,
+    "model",
+    "seeds",
+    "data.path",
+    "data.pool",
+    "data.use",
+    "train.precision",
+    "train.threads",
+    "train.processes",
+)
 """Keys of a plan that may be others once a model is made: what is asked or told of it, and what a run has its own
 record of."""
 _WHOLE = ("data.map", "data.options")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tunewright.core.config import Request
+from tunewright.core.config import Plan, Request
 from tunewright.core.files import flush
 from tunewright.core.progress import Progress
 from tunewright.core.store import Run, each_event, require_free
@@ -127,7 +127,8 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
     run.write("forecast.json", stated)
     if job.discreet:
         findings = {"reopened_equal": findings["reopened_equal"]}  # the rest was measured on private rows
-    run.write("info.json", {**run.must_read("info.json"), "verified": findings, "settings": as_made(prepared.settings)})
+    planned = as_made(Plan.load(run.plan_file).settings)  # a child's is its own, whatever its run's says by now
+    run.write("info.json", {**run.must_read("info.json"), "verified": findings, "settings": planned})
     flush(beside)
     beside.rename(run.model)  # last: a folder with a model is trained
     forget_noise_key(run)

@@ -263,11 +263,12 @@ def _resume(job: Job, run: Run, trained: dict[str, nn.Parameter], optimiser: Opt
             f"train.processes was {before} up to step {checkpoint.step} and is {job.settings.processes} from there: "
             "sums are added in another order, so the bits are not those of an uninterrupted run."
         )
-    now = job.settings.stored_gb
-    if (before := kept.get("stored_gb", now)) != now and passable(job):
+    before, now = kept.get("stored_gb", job.settings.stored_gb), job.settings.stored_gb
+    if bool(before) != bool(now) and passable(job):  # of more or less room the first decision stands
+        shutil.rmtree(run.stored, ignore_errors=True)
         run.note(
-            f"train.stored_gb was {before:g} up to step {checkpoint.step} and is {now:g} from there: rows are computed "
-            "with other neighbours, so the bits are not those of an uninterrupted run."
+            f"train.stored_gb was {before:g} up to step {checkpoint.step} and is {now:g} from there: frozen layers are "
+            "read with other rows beside, so the bits may not be those of an uninterrupted run."
         )
     checkpoints.drop_after(run.checkpoints, checkpoint.step)
     run.cut_events(kept["events"])

@@ -61,7 +61,7 @@ class StopRequest:
         """Listens for signals; a second one ends the process at once."""
 
         def ask(number: int, frame: FrameType | None) -> None:
-            if self.requested:
+            if self.requested and number != getattr(signal, "SIGHUP", None):  # a shell that goes sends that one twice
                 raise Interrupted(f"Stopped at the second signal. {self._then}".rstrip())
             self.requested = True
 
