@@ -9,6 +9,7 @@ import pytest
 from tunewright.core.config import resolve
 from tunewright.core.errors import Interrupted, UserError
 from tunewright.core.store import Run
+from tunewright.core.words import command
 from tunewright.data.readers import Bad, BadRows
 from tunewright.pipeline import resume as module
 from tunewright.pipeline.result import Result
@@ -53,8 +54,8 @@ def test_rows_that_cannot_be_read_in_a_child_are_told_as_they_are(run):
 def test_a_run_whose_path_has_spaces_is_named_whole(tmp_path):
     run = Run(tmp_path / "my run")
     with pytest.raises(Interrupted) as told, gone_on_from(run):
-        raise Interrupted(f"Stopped. Go on with: tunewright resume {run.children / 'seed-1'}")
-    assert str(told.value) == f"Stopped. Go on with: tunewright resume {run.folder}"
+        raise Interrupted(f"Stopped. Go on with: {command('resume', run.children / 'seed-1')}")
+    assert str(told.value) == f"Stopped. Go on with: tunewright resume '{run.folder}'"
 
 
 def test_what_cannot_be_done_or_is_done_is_asked_no_more(run):

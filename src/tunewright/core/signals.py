@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
-
 
 def heard() -> list[int]:
-    """Signals that end this program; one that is ignored (`nohup`) is to stay so."""
-    return [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
+    """Signals that end this program; a terminal that is closed does not where that is ignored (`nohup`)."""
+    closed = [getattr(signal, name) for name in ("SIGHUP",) if hasattr(signal, name)]  # which Windows does not have
+    return [signal.SIGTERM, signal.SIGINT, *(one for one in closed if signal.getsignal(one) != signal.SIG_IGN)]
 
 
 @contextmanager
