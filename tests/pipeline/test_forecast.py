@@ -189,19 +189,3 @@ def test_operations_are_two_a_weight_and_position_and_twice_that_back(place):
     assert size.forward(work) == 2 * size.body * 10 + 2 * size.head * 3
     assert size.backward(work) == size.forward(work) + 2 * 100 * 10
     assert size.activations(work + Work(widest=50), 0) > size.activations(work + Work(widest=50), 2) > 0
-
-
-def test_rows_that_begin_alike_are_asked_side_by_side_in_whatever_order_they_come(place):
-    """A career's contexts are beginnings of one another; in the order of their content none would stand by its like."""
-    prepared = prepared_of(place, "careers.csv")
-    suite, rows = asked.without_texts(asked.suite_of(prepared)), list(prepared.test)
-    shuffled = random.Random(1).sample(rows, len(rows))
-    with through_the_layers(prepared.model.module) as sorted_first:
-        there = suite.ask(prepared.model, rows, silent, "")
-    with through_the_layers(prepared.model.module) as as_they_came:
-        suite._asked(prepared.model, shuffled, silent, "")
-    again = suite.ask(prepared.model, shuffled, silent, "")
-    assert [outcome.example.id for outcome in again] == [row.id for row in shuffled]
-    by_id = {outcome.example.id: outcome for outcome in there}
-    assert all((one.choices == by_id[one.example.id].choices).all() for one in again), "and bit for bit the same"
-    assert sum(sorted_first) < sum(as_they_came)

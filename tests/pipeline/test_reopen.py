@@ -8,16 +8,19 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from tiny import save_tiny
 from tunewright.core.config import Request
 from tunewright.core.errors import UserError
 from tunewright.core.progress import silent
+from tunewright.core.store import Run
 from tunewright.pipeline import evaluate as evaluation
 from tunewright.pipeline.evaluate import evaluate
 from tunewright.pipeline.resume import resume
 from tunewright.pipeline.tune import tune
+from tunewright.runs.opening import open_tuned
 
 SETS = (
     "train.threads=1",
@@ -63,6 +66,12 @@ def test_a_plan_that_was_changed_after_training_is_not_taken_for_how_the_model_w
     edit(run, section, key, value)
     with pytest.raises(UserError, match=rf"changed since the model was made: {section}\.{key} is .*, and was"):
         evaluate(run)
+
+
+def test_nobody_opens_a_model_under_a_plan_that_was_changed_after_training(run):
+    edit(run, "data", "instruction", "Which?")
+    with pytest.raises(UserError, match=r"changed since the model was made: data\.instruction is Which\?, and was"):
+        open_tuned(Run.open(run), torch.float32)
 
 
 def test_a_method_named_otherwise_is_another_and_one_written_otherwise_is_not(run):

@@ -74,7 +74,7 @@ def guarded(argv: Sequence[str] | None) -> int:
             known = f" {_gone_on(words)}" if _begun(words) or words[:1] == ["predict"] else ""
             _say(f"error: {refused}{known}")
             return USER
-        return _ours(error, WRITTEN[0] if WRITTEN else None)
+        return _ours(error, next((run for run in WRITTEN if run.is_dir()), None))
 
 
 def _called(words: list[str]) -> int:

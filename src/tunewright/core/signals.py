@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+CLOSED: int | None = getattr(signal, "SIGHUP", None)
+"""Of a terminal that is closed, or a shell that goes, which sends it twice; Windows does not have it."""
+
 
 def heard() -> list[int]:
     """Signals that end this program; a terminal that is closed does not where that is ignored (`nohup`)."""
-    closed = [getattr(signal, name) for name in ("SIGHUP",) if hasattr(signal, name)]  # which Windows does not have
-    return [signal.SIGTERM, signal.SIGINT, *(one for one in closed if signal.getsignal(one) != signal.SIG_IGN)]
+    closes = CLOSED is not None and signal.getsignal(CLOSED) != signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, *([CLOSED] if CLOSED is not None and closes else [])]
 
 
 @contextmanager

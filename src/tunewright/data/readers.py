@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tunewright.core.errors import MissingPart, UserError, nearest
+from tunewright.core.errors import SHOWN, MissingPart, UserError, nearest
 from tunewright.data import lines as files
 from tunewright.data._stata import read_stata
 from tunewright.data.class_folder import is_class_folder, pictures_of
@@ -21,7 +21,6 @@ from tunewright.data.lines import check_bytes, numbered_lines
 MAX_JSON = 2**30
 """A `.json` list is held in memory whole; larger ones belong in `.jsonl`."""
 Row = dict[str, Any]
-_SHOWN = 20
 _UNREAD = "correct it; what follows could not be read"
 
 
@@ -56,12 +55,12 @@ class BadRows(UserError):
 
     def __init__(self, bad: list[Bad], beside: Sequence[str] = (), kept: Path | None = None) -> None:
         self.bad, self.beside = bad, beside
-        rest = len(bad) - _SHOWN
+        rest = len(bad) - SHOWN
         place = f"{kept} lists all" if kept else "`tunewright check DATA --out FILE` lists all in FILE"
         more = [f"... and {counted(rest, 'more bad row')}; {place}."] if rest > 0 else []
         skip = "" if any(one.stops for one in bad) else ", or set data.on_bad_row: skip to go on without them"
         end = f"{counted(len(bad), 'bad row')}. Mend them{skip}."
-        super().__init__([*beside, *map(str, bad[:_SHOWN]), *more, end])
+        super().__init__([*beside, *map(str, bad[:SHOWN]), *more, end])
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Row | Bad]]:

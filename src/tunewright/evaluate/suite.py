@@ -52,15 +52,11 @@ class Suite:
         )
 
     def ask(self, model: LoadedModel, examples: Sequence[Example], progress: Progress, what: str) -> list[Outcome]:
-        """One outcome an example, in order; those that begin alike are asked side by side, which computes that once."""
+        """One outcome an example, in order."""
         model.module.eval()
-        order = sorted(range(len(examples)), key=lambda place: examples[place].prompt_text)
-        found = self._asked(model, [examples[place] for place in order], progress, what) if order else []
-        place_of = {place: number for number, place in enumerate(order)}
-        return [found[place_of[place]] for place in range(len(order))]
-
-    def _asked(self, model: LoadedModel, examples: Sequence[Example], progress: Progress, what: str) -> list[Outcome]:
         outcomes = [Outcome(example) for example in examples]
+        if not examples:
+            return outcomes
         encoder = model.family.encoder(model, replace(self.encode, loss_on="said"))
         encoded = [_pieces(found) for found in encode_all(encoder, examples)]
         if "choices" in self.needs and self.labels:

@@ -11,15 +11,12 @@ from numpy.typing import NDArray
 from tunewright.core.batches import batches
 from tunewright.models.attention import Layout, attention, plain_attention
 from tunewright.models.contracts import LoadedModel
-from tunewright.models.scoring import TOKENS_A_BATCH, Ids, Laid, added
+from tunewright.models.scoring import TOKENS_A_BATCH, Ids, Laid
 
 
 def last_hidden(model: LoadedModel, contexts: Sequence[Ids]) -> Iterator[NDArray[np.float32]]:
-    """[width] the last layer's output at the last token of each context, in order.
-
-    Neighbours that begin alike are read together, their beginning once.
-    """
-    for rows in batches(contexts, added() if model.packs else len, TOKENS_A_BATCH):
+    """[width] the last layer's output at the last token of each context, in order."""
+    for rows in batches(contexts, len, TOKENS_A_BATCH):
         yield from _read(model, rows)
 
 

@@ -94,18 +94,6 @@ def _common(one: Ids, other: Ids) -> int:
     return next((place for place in range(limit) if one[place] != other[place]), limit)
 
 
-def added() -> Callable[[Ids], int]:
-    """How many tokens each of the contexts that it is asked of in turn adds to a batch beyond the one before it."""
-    before: Ids = ()
-
-    def size(context: Ids) -> int:
-        nonlocal before
-        alike, before = _common(before, context), context
-        return len(context) - alike if alike >= _WORTH else len(context)
-
-    return size
-
-
 @dataclass(slots=True)
 class Laid:
     """Token sequences laid out as segments, each after its parent."""

@@ -113,8 +113,6 @@ def compare(folders: Sequence[Path], out: Path | None = None, progress: Progress
 
 _BY_TOKEN = ("nll", "perplexity_per_token", "loss")
 """Figures a token: of models that cut texts otherwise they measure other things."""
-_FREE = ("exact_match", "rouge_l", "stop_rate")
-"""Figures of free answers, which end where they are cut."""
 
 
 def _unlike(run: Run, first: Run) -> dict[str, str]:
@@ -126,7 +124,9 @@ def _unlike(run: Run, first: Run) -> dict[str, str]:
     ]
     found: dict[str, str] = {}
     if longest[0] != longest[1]:
-        found |= dict.fromkeys(_FREE, f"{_LONGEST} is {longest[0]} here, {longest[1]} there")
+        # Free answers end where they are cut.
+        free = [metric.plugin_name() for metric in plugins.everything("metrics") if metric.needs == "text"]
+        found |= dict.fromkeys(free, f"{_LONGEST} is {longest[0]} here, {longest[1]} there")
     if settings[0].objective != settings[1].objective:
         found["loss"] = "the objective is another"
     if _may_cut_otherwise(run, first):

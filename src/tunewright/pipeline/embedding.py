@@ -85,12 +85,11 @@ def _features(
 ) -> NDArray[np.float32]:
     encoder = model.family.encoder(model, prepared.encode)
     contexts = [encoder.context_ids(example) for example in rows]  # type: ignore[attr-defined]
-    order = sorted(range(len(rows)), key=contexts.__getitem__)  # what begins alike is read once
-    found: dict[int, NDArray[np.float32]] = {}
-    for place, vector in zip(order, last_hidden(model, [contexts[place] for place in order]), strict=True):
-        found[place] = vector
+    found = []
+    for vector in last_hidden(model, contexts):
+        found.append(vector)
         progress(f"{what}: reading features", len(found), len(rows))
-    return np.array([found[place] for place in range(len(rows))], dtype=np.float32)
+    return np.array(found, dtype=np.float32)
 
 
 def _fitted(features: NDArray[np.float32], indices: NDArray[np.int64], weights: Floats, strength: float) -> Pipeline:

@@ -46,12 +46,13 @@ from tunewright.pipeline.probe import (
     unseen_note,
     unseen_of,
 )
-from tunewright.pipeline.reopen import as_made, reopen
+from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.result import Result
 from tunewright.pipeline.rows import row_blocks
 from tunewright.pipeline.scratch import scratch_outcomes
 from tunewright.pipeline.under_way import under_way
 from tunewright.report import write as write_report
+from tunewright.runs.made import ASKING, as_made
 from tunewright.runs.opening import as_answered, delete_control, open_tuned
 
 
@@ -193,7 +194,7 @@ def _asked_otherwise(prepared: Prepared, run: Run) -> dict[str, Any]:
     """Dotted keys -> values that the run's own plan does not have: whoever reads a verdict must know of them."""
     planned = run.must_read("info.json").get("settings") or as_made(Plan.load(run.plan_file).settings)
     now, found = as_made(prepared.settings), dict[str, Any]()
-    for section in ("evaluate", "gates"):
+    for section in ASKING:
         was = planned[section]
         found |= {f"{section}.{key}": value for key, value in now[section].items() if value != was.get(key, value)}
     return found

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from filelock import FileLock, Timeout
 
-from tunewright.core.errors import UserError, nearest
+from tunewright.core.errors import SHOWN, UserError, nearest
 from tunewright.core.files import file_digest, naming, read_json, write_json
 from tunewright.data.lines import numbered_lines
 from tunewright.data.readers import Bad, all_rows
@@ -24,8 +24,6 @@ ADDED = ("prediction", "probability", "abstain", "prediction_note")
 """What predict adds; the note says why a row has no answer, or that the answer is not finished."""
 UNREAD = "unread"
 """Column of what stood in a row that cannot be read, where there are no cells to keep."""
-SHOWN = 20
-"""Rows that cannot be read or answered and are told one by one."""
 _TABLES = {".csv": ",;\t", ".tsv": "\t;,"}
 """Kinds of tables -> what may part their cells, the likeliest first."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,7 +29,7 @@ from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
 from tunewright.models.precision import resolve as resolve_dtype
 from tunewright.pipeline import mitigate
-from tunewright.pipeline.machine import fix_threads
+from tunewright.pipeline.machine import fix_threads, surroundings
 from tunewright.pipeline.result import Result
 from tunewright.runs.opening import as_answered, open_tuned, require_same_model
 
@@ -95,7 +94,7 @@ def base_identity(model: LoadedModel, dtype: torch.dtype) -> tuple[Any, ...]:
 
 def _libraries() -> tuple[str, ...]:
     """Versions of what computes answers: of another one they may be others."""
-    return torch.__version__, version("transformers")
+    return tuple(f"{name} {version}" for name, version in surroundings()["versions"].items())
 
 
 def tuned_identity(run: Run, dtype: torch.dtype) -> tuple[Any, ...]:

@@ -26,13 +26,13 @@ from tunewright.pipeline.jobs import job_of, require_feasible
 from tunewright.pipeline.machine import changed_since, fix_threads, folder_size, info, peak_memory
 from tunewright.pipeline.places import absolute
 from tunewright.pipeline.prepare import Prepared, Rows, prepare, read_rows
-from tunewright.pipeline.reopen import as_made
 from tunewright.pipeline.result import Result
 from tunewright.pipeline.summary import data_lines, forecast_line, tell
 from tunewright.pipeline.traced import traced
 from tunewright.pipeline.verify import verify
 from tunewright.pipeline.workers import processes
 from tunewright.runs.checkpoints import numbered
+from tunewright.runs.made import as_made
 from tunewright.runs.opening import forget_noise_key, serve
 from tunewright.train.job import Job
 from tunewright.train.loop import train as loop

@@ -31,8 +31,6 @@ NARROW = 32
 """Positions up to which a forward costs the reading of the weights, and hardly more with each position."""
 _LOOKED_AT = 96
 """Rows that are counted; more are taken to be like them."""
-_RUNS = 3
-"""Of neighbours, among those rows."""
 _STEPS = 48
 """Optimiser steps that are counted; the others are taken to be like them."""
 
@@ -130,9 +128,9 @@ def counted(model: LoadedModel) -> Iterator[tuple[LoadedModel, Counter]]:
 def of_suite(model: LoadedModel, suite: Suite, examples: Sequence[Example]) -> Work:
     """What a suite asks of a model; free answers are taken to be as long as they may be.
 
-    Some that begin alike are counted, together, since they share that.
+    The first examples are counted, together, since neighbours share what they begin with.
     """
-    few = neighbours(examples)
+    few = [examples[row] for row in range(min(_LOOKED_AT, len(examples)))]
     if not few:
         return Work()
     with counted(model) as (stand_in, counter):
@@ -144,16 +142,6 @@ def of_suite(model: LoadedModel, suite: Suite, examples: Sequence[Example]) -> W
     with counted(model) as (stand_in, counter):
         replace(suite, needs=frozenset({"text"})).ask(stand_in, few[:asked], silent, "")
         return read + counter.work.times(min(len(examples), suite.generated_rows) / asked)
-
-
-def neighbours(examples: Sequence[Example]) -> list[Example]:
-    """Some runs of examples out of the order in which a suite asks them: by how they begin."""
-    if len(examples) <= _LOOKED_AT:
-        return list(examples)
-    order = sorted(range(len(examples)), key=lambda place: examples[place].prompt_text)
-    run = _LOOKED_AT // _RUNS
-    starts = [(len(order) - run) * number // (_RUNS - 1) for number in range(_RUNS)]
-    return [examples[place] for start in starts for place in order[start : start + run]]
 
 
 def of_probe(model: LoadedModel, probe: Probe) -> Work:

@@ -16,6 +16,7 @@ from tunewright.core.words import command
 from tunewright.models.contracts import LoadedModel, Origin
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
+from tunewright.runs.made import require_as_made
 
 
 def open_tuned(run: Run, dtype: torch.dtype, base: LoadedModel | None = None) -> LoadedModel:
@@ -33,12 +34,13 @@ def open_trained(run: Run, dtype: torch.dtype, base: LoadedModel | None = None) 
 
     Raises:
         UserError: The run has no model yet, its base is another one now, or the key of a private run's noise cannot be
-            deleted.
+            deleted; or plan.yaml was edited since.
     """
     forget_noise_key(run)  # it may have been stopped between saving and deleting
     plan = Plan.load(run.plan_file)
     if not run.model.is_dir():
         raise UserError(f"{run.folder} has no model yet. Finish it: {command('resume', run.folder)}")
+    require_as_made(run, plan.settings)
     origin = base.origin if base else resolve_model(plan.settings.model)
     require_same_model(run, origin, plan.settings.model)
     method = plugins.build("methods", plan.settings.method)

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from tunewright.core.errors import Interrupted
-from tunewright.core.signals import handled, heard
+from tunewright.core.signals import CLOSED, handled, heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class StopRequest:
         """Listens for signals; a second one ends the process at once."""
 
         def ask(number: int, frame: FrameType | None) -> None:
-            if self.requested and number != getattr(signal, "SIGHUP", None):  # a shell that goes sends that one twice
+            if self.requested and number != CLOSED:
                 raise Interrupted(f"Stopped at the second signal. {self._then}".rstrip())
             self.requested = True
 

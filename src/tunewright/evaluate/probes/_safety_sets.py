@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from tunewright.core.errors import NotMeasured, UserError
+from tunewright.core.errors import NotMeasured, UserError, first_of
 from tunewright.core.files import digest, file_digest, lines_of, read_text
 from tunewright.evaluate.agreement import installed
 
@@ -102,7 +102,7 @@ def _read(path: Path, changed: int) -> tuple[Asked, ...]:
                 f"a header with a column {', '.join(_TEXTS)} for the requests, and perhaps {' or '.join(_CATEGORIES)}; "
                 f"without a header, {form} in a file *.txt"
             )
-        raise UserError([f"{path}, {fault}. Expected: {form}." for fault in faults[:20]])
+        raise UserError(first_of([f"{path}, {fault}. Expected: {form}." for fault in faults]))
     return tuple(found)
 
 
