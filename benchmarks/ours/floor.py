@@ -35,9 +35,9 @@ def tensor(dtype: torch.dtype, *shape: int) -> Tensor:
     return torch.randn(shape, dtype=dtype)
 
 
-def mm(rows: int, inner: int, columns: int) -> Product:
-    """A float32 product of two matrices, as the product keeps its adapters."""
-    a, b = tensor(torch.float32, rows, inner), tensor(torch.float32, inner, columns)
+def mm(dtype: torch.dtype, rows: int, inner: int, columns: int) -> Product:
+    """A product of two matrices."""
+    a, b = tensor(dtype, rows, inner), tensor(dtype, inner, columns)
     return lambda: torch.mm(a, b)
 
 
@@ -49,7 +49,7 @@ def projection(weight: Tensor, tokens: int) -> Iterator[Product]:
 
 
 def adapter(weight: Tensor, tokens: int) -> Iterator[Product]:
-    """Two products forward and four backward."""
+    """Two products forward and four backward, in the dtype of the layer beside which they stand."""
     columns, inner = weight.shape
     for rows, between, wide in (
         (tokens, inner, RANK),
@@ -59,7 +59,7 @@ def adapter(weight: Tensor, tokens: int) -> Iterator[Product]:
         (RANK, tokens, columns),
         (RANK, tokens, inner),
     ):
-        yield mm(rows, between, wide)
+        yield mm(weight.dtype, rows, between, wide)
 
 
 def attention(layout: Layout, heads: int, width: int, dtype: torch.dtype) -> Iterator[Product]:

@@ -20,6 +20,7 @@ from tunewright.core.plugins import build
 from tunewright.core.records import Answer, Example, text_part
 from tunewright.data.encoder import Encoded
 from tunewright.gradients.private import Watched
+from tunewright.models import fused
 from tunewright.models.per_unit import Dense, Ghost
 
 EXACT = 1e-5
@@ -85,9 +86,9 @@ def parts_of(part, given, grad) -> Iterator[tuple[nn.Parameter, Tensor, Tensor |
         if part._plain(grad.dtype):
             (name,) = part.active_adapters
             a, b, scale = part.lora_A[name].weight, part.lora_B[name].weight, part.scaling[name]
-            # The two tensors in the middle of the adapter, in the adapter's own precision: they too are what was given.
-            x, back = flat(given).to(a.dtype), flat(grad).to(a.dtype)
-            low, low_grad = x @ a.detach().t(), (back @ b.detach()).mul_(scale)
+            # The two tensors in the middle of the adapter, as the layer rounds them: they too are what was given.
+            x, back = flat(given), flat(grad)
+            low, low_grad = x @ a.detach().to(x.dtype).t(), (back @ b.detach().to(x.dtype)).mul_(scale)
             yield a, low_grad, x
             yield b, back, low * scale
     elif isinstance(part, nn.Linear):
@@ -165,6 +166,7 @@ def close(found, wanted):
 def test_in_bf16_norms_and_clipped_sums_are_those_of_a_loop_over_what_was_captured(
     open_tiny, kind, method, all_bf16, monkeypatch
 ):
+    monkeypatch.setattr(fused, "_adapter", lambda layer, dtype: None)  # so that every layer is called, and can be heard
     rows = make_rows()
     model, trained = opened(open_tiny, kind, method, all_bf16)
     sums, seen, kept, batch = packed(model, trained, rows, monkeypatch)
@@ -180,3 +182,21 @@ def test_in_bf16_norms_and_clipped_sums_are_those_of_a_loop_over_what_was_captur
         close(sums[name], sum(one * factor for one, factor in zip(gradients, factor_U, strict=True)))
     if method == "full":
         assert {Ghost, Dense} <= {rule for rule, _ in seen.values()}
+
+
+def test_in_bf16_a_whole_gated_part_gives_each_unit_what_its_layers_give(open_tiny, monkeypatch):
+    """Both round what lies between the layers in the same places, sums of the input's gradient excepted."""
+    found = []
+    for adapter in (fused._adapter, lambda layer, dtype: None):
+        model, trained = opened(open_tiny, "llama", LORA, False)
+        with monkeypatch.context() as patch:
+            patch.setattr(fused, "_adapter", adapter)
+            sums, seen, kept, _ = packed(model, trained, make_rows(), patch)
+        heard = any(part is layer for part, _, _ in kept for layer in model.module.modules() if hasattr(layer, "watch"))
+        found.append((sums, {name: squares for name, (_, squares) in seen.items()}, len(kept), heard))
+    (sums, squares, calls, _), (by_layer, squares_by_layer, more, heard) = found
+    assert heard
+    assert calls < more, "the gated parts' layers are not called"
+    for name, wanted in by_layer.items():
+        assert float((sums[name] - wanted).norm()) <= 0.02 * float(wanted.norm()), name
+        assert torch.allclose(squares[name], squares_by_layer[name], rtol=0.05), name

@@ -16,8 +16,9 @@ from tunewright.core.records import Answer, Example, Turn, text_part
 from tunewright.models import fused, head
 from tunewright.models.contracts import EncodeSettings
 
-CLOSE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 1e-2}
-"""Largest difference of the whole gradient, as a share of its size."""
+CLOSE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 1.5e-2}
+"""Largest difference of the whole gradient, as a share of its size. In bfloat16 the libraries' own gradient lies 1.05e-2
+from that in float64 (1.24e-2 in their mixed precision), so two that are right are further apart than each is off."""
 ASKED = [("What is bread?", "warm"), ("What is bread?", "cold and old"), ("Which code?", "neutral"), ("a", "b")]
 
 
@@ -32,9 +33,13 @@ def rows_of(model):
     return found
 
 
-def plain_gradients(folder, dtype, rows, method, targets, adapter):
-    """Mean loss of the rows' targets and its gradients, from what transformers and PEFT say of each padded row."""
-    base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
+def plain_gradients(folder, stored, dtype, rows, method, targets, adapter):
+    """Mean loss of the rows' targets and its gradients, from what transformers and PEFT say of each padded row.
+
+    The base is as `stored`, and computes in `dtype`.
+    """
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=stored, attn_implementation="sdpa")
+    base = base if dtype == stored else base.to(dtype)  # which would round the angles of its positions as well
     turned = isinstance(base, GPT2LMHeadModel)  # its linear layers hold their weights the other way round
     config = LoraConfig(r=method.r, lora_alpha=method.lora_alpha, target_modules=targets, fan_in_fan_out=turned)
     module = get_peft_model(base, config)
@@ -88,13 +93,18 @@ def test_adapters_learn_what_the_plain_libraries_say(kind, dtype, open_tiny, mon
     assert bool(used) is (kind == "llama")  # where PEFT's layer is plain
     names = {id(weight): name for name, weight in model.module.named_parameters()}
     adapter = {names[id(weight)]: weight.detach() for weight in trained.values()}
-    wanted_mean, wanted = plain_gradients(model.origin.folder, dtype, rows, method, targets, adapter)
+    wanted_mean, wanted = plain_gradients(model.origin.folder, dtype, dtype, rows, method, targets, adapter)
     assert float(mean.detach()) == pytest.approx(wanted_mean, rel=CLOSE[dtype])
     found = {names[id(weight)]: weight.grad for weight in trained.values()}
     missed = {name: (found[name] - wanted[name]).norm() for name in found}
     assert hypot(*missed.values()) <= CLOSE[dtype] * hypot(*(gradient.norm() for gradient in wanted.values()))
     for name, gradient in wanted.items():
-        assert missed[name] <= 2 * CLOSE[dtype] * gradient.norm(), name  # bf16 rounds single weights up to 1.7 %
+        assert missed[name] <= 2 * CLOSE[dtype] * gradient.norm(), name
+    if dtype == torch.bfloat16:
+        monkeypatch.setattr(LlamaRMSNorm, "forward", exact_norm)
+        _, true = plain_gradients(model.origin.folder, dtype, torch.float64, rows, method, targets, adapter)
+        ours, theirs = (hypot(*((one[name] - true[name]).norm() for name in true)) for one in (found, wanted))
+        assert ours <= 1.25 * theirs, "as far from the truth as the libraries' own rounding"
 
 
 def exact_norm(self, x):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -122,13 +123,23 @@ def test_a_state_space_model_is_found_unable_to_pack(open_tiny):
     assert model.family.collate(model, rows(model)).inputs["input_ids"].shape[0] == len(TEXTS)
 
 
-def test_a_leaking_mask_is_caught_by_the_probe(open_tiny, monkeypatch):
-    model = open_tiny("llama", torch.float32)
-    whole = Layout.of([Segment(0, None, 0, 0, 23)])
-    with attention(model.module, plain_attention(model.module)):
-        assert causal_lm._packs(model.module)
-        monkeypatch.setattr(causal_lm.Layout, "of", lambda segments: whole)
-        assert not causal_lm._packs(model.module)
+def all_in_one(segments):
+    return [Segment(0, None, 0, 0, segments[-1].stop)]
+
+
+def siblings_seen(segments):
+    return [*segments[:-1], replace(segments[-1], parent=len(segments) - 2)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("leak", [all_in_one, siblings_seen])
+@pytest.mark.parametrize("kind", PACKING)
+def test_a_leaking_mask_is_caught_by_the_probe(kind, leak, dtype, open_tiny, monkeypatch):
+    model = open_tiny(kind, dtype)
+    assert model.packs
+    laid_out = Layout.of
+    monkeypatch.setattr(causal_lm.Layout, "of", lambda segments: laid_out(leak(segments)))
+    assert not causal_lm._packs(model.module)
 
 
 @pytest.mark.parametrize("own", [1, 5, 64])

@@ -171,8 +171,8 @@ class _Fused(Linear):  # type: ignore[misc]
         return LoraLinear.apply(x, (own.weight, own.bias), own.a_RI, own.b_OR, how)  # type: ignore[no-untyped-call]
 
     def plain_adapter(self, dtype: torch.dtype) -> Adapter | None:
-        """The layer as a larger fused form can compute it; None where it can't, as beside a bf16 base."""
-        return self._own() if dtype != torch.bfloat16 and self._plain(dtype) else None
+        """The layer as a larger fused form can compute it; None where it can't."""
+        return self._own() if self._plain(dtype) else None
 
     def _own(self) -> Adapter:
         (name,) = self.active_adapters

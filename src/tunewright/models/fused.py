@@ -5,7 +5,9 @@ the matrix products. Each function here keeps its inputs alone. A library's modu
 form answers as the module does, value and gradient (`fuse` tries it), so an architecture with another formula (Gemma's
 norms scale by 1 + weight) keeps its own.
 
-In bfloat16 the sums stay in float32, as the libraries keep them, and what is kept for the gradient is bfloat16.
+In bfloat16 sums over a row stay in float32, as the libraries keep them, and what is kept for the gradient is bfloat16.
+Adapters beside a bfloat16 base stay float32 themselves and are rounded for the products, which add up in float32 inside
+and are then as fast as the base's (torch's own mixed precision does the same).
 """
 
 from __future__ import annotations
@@ -39,24 +41,23 @@ class LoraLinear(torch.autograd.Function):
     ) -> Tensor:
         """[..., out] of x [..., in]; `frozen` is the layer's weight and bias, `how` the scale and who watches."""
         (weight, bias), (scale, watch) = frozen, how
-        x_NI = x.reshape(-1, x.shape[-1])
-        low_NR = x_NI.to(a_RI.dtype) @ a_RI.t()
+        x_NI, a, b = x.reshape(-1, x.shape[-1]), a_RI.to(x.dtype), b_OR.to(x.dtype)
+        low_NR = x_NI @ a.t()
         out = linear(x, weight, bias)
-        out_NO = _added(out.view(-1, out.shape[-1]), low_NR, b_OR.t(), scale)
-        ctx.save_for_backward(x_NI, weight, a_RI, b_OR, low_NR)
+        out_NO = out.view(-1, out.shape[-1]).addmm_(low_NR, b.t(), alpha=scale)
+        ctx.save_for_backward(x_NI, weight, a, b, low_NR)
         ctx.scale, ctx.shape, ctx.watch, ctx.adapters = scale, x.shape, watch, (a_RI, b_OR)
         return out_NO.view(out.shape)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         """Gradients of x and of the adapter's two matrices; weight and bias are frozen."""
-        x_NI, weight, a_RI, b_OR, low_NR = ctx.saved_tensors
-        narrow_NO = grads[0].reshape(-1, grads[0].shape[-1])
-        grad_NO, x_NI = narrow_NO.to(b_OR.dtype), x_NI.to(a_RI.dtype)
-        low_grad_NR = (grad_NO @ b_OR).mul_(ctx.scale)
+        x_NI, weight, a, b, low_NR = ctx.saved_tensors
+        grad_NO = grads[0].reshape(-1, grads[0].shape[-1])
+        low_grad_NR = (grad_NO @ b).mul_(ctx.scale)
         x_grad = None
         if ctx.needs_input_grad[0]:
-            x_grad = _added(narrow_NO @ weight, low_grad_NR, a_RI).view(ctx.shape)
+            x_grad = (grad_NO @ weight).addmm_(low_grad_NR, a).view(ctx.shape)
         if ctx.watch is None:
             return x_grad, None, low_grad_NR.t() @ x_NI, (grad_NO.t() @ low_NR).mul_(ctx.scale), None
         _watched(ctx, ((low_grad_NR, x_NI), (grad_NO, low_NR * ctx.scale)))
@@ -128,6 +129,8 @@ class GatedLora(torch.autograd.Function):
         """[..., out] of x [..., in]; `layers` are the weight, a and b of gate, then of up, then of down; `how` their
         scales, and who watches."""
         scales, watch = how
+        ctx.adapters = tuple(layers[place] for place in (1, 2, 4, 5, 7, 8))
+        layers = tuple(layer.to(x.dtype) for layer in layers)
         gate_w, gate_a, gate_b, up_w, up_a, up_b, down_w, down_a, down_b = layers
         x_NI = x.reshape(-1, x.shape[-1])
         low_NR = x_NI @ torch.cat((gate_a, up_a)).t()
@@ -139,7 +142,6 @@ class GatedLora(torch.autograd.Function):
         out_NO = linear(product_NM, down_w).addmm_(down_low, down_b.t(), alpha=scales[2])
         ctx.save_for_backward(x_NI, low_NR, gate_NM, up_NM, down_low, *layers)
         ctx.scales, ctx.shape, ctx.watch = scales, x.shape, watch
-        ctx.adapters = (gate_a, gate_b, up_a, up_b, down_a, down_b)
         return out_NO.view(*x.shape[:-1], out_NO.shape[-1])
 
     @staticmethod
@@ -178,13 +180,6 @@ class GatedLora(torch.autograd.Function):
             None, up_a_grad, (up_grad.t() @ up_low).mul_(up_scale),
             None, down_a_grad, (grad_NO.t() @ down_low).mul_(down_scale),
         )  # fmt: skip
-
-
-def _added(to_NO: Tensor, low_NR: Tensor, other_RO: Tensor, scale: float = 1.0) -> Tensor:
-    """`to + scale low other`, in place where both are of one dtype; else summed in the wider one and rounded once."""
-    if to_NO.dtype == low_NR.dtype:
-        return to_NO.addmm_(low_NR, other_RO, alpha=scale)
-    return to_NO.to(low_NR.dtype).addmm_(low_NR, other_RO, alpha=scale).to(to_NO.dtype)
 
 
 def _wide(x: Tensor) -> Tensor:
