@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tunewright.cli import settle
 from tunewright.data.formats import HIDDEN
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-settle()  # before torch: threads that wait must not slow the tests of the other worker
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: threads that wait must not slow the other worker
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,8 +17,8 @@ from tunewright.models import fused, head
 from tunewright.models.contracts import EncodeSettings
 
 CLOSE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 1.5e-2}
-"""Largest difference of the whole gradient, as a share of its size. In bfloat16 the libraries' own gradient lies 1.05e-2
-from that in float64 (1.24e-2 in their mixed precision), so two that are right are further apart than each is off."""
+"""Largest difference of the whole gradient, as a share of its size. In bfloat16 the libraries' own gradient lies
+1.05e-2 from that in float64 (1.24e-2 in their mixed precision), so two that are right lie further apart than that."""
 ASKED = [("What is bread?", "warm"), ("What is bread?", "cold and old"), ("Which code?", "neutral"), ("a", "b")]
 
 

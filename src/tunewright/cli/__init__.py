@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-BEFORE_TORCH = {"OMP_WAIT_POLICY": "passive"}
-"""Read by torch's threads when they start. Threads that wait sleep, or a program beside ours slows training many times
-over. No number changes."""
+BEFORE_TORCH = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "100000"}
+"""Read by torch's threads when they start: those that wait spin for about a millisecond, or sleep at once where more
+are managed than there are cores (`pipeline/waiting.py`). No number changes."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,6 +19,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def settle() -> None:
-    """Sets what the user has not set of `BEFORE_TORCH`; too late once torch is imported."""
-    for name, value in BEFORE_TORCH.items():
-        os.environ.setdefault(name, value)
+    """Sets `BEFORE_TORCH` unless the user has set any of it; too late once torch is imported."""
+    if not BEFORE_TORCH.keys() & os.environ.keys():
+        os.environ.update(BEFORE_TORCH)

@@ -95,7 +95,6 @@ def _apart(values_GMD: Tensor, run: slice) -> Tensor:
 
 def _weights(query_GMD: Tensor, key_GKD: Tensor, mask: Tensor | None, run: slice, scale: float) -> Tensor:
     """[kv_heads, queries, keys] of a run; keys end with the run's own last place."""
-    groups, rows, _ = query_GMD.shape
     seen, own = key_GKD.shape[1], run.stop - run.start
     scores_GMK = torch.baddbmm(query_GMD.new_empty(()), query_GMD, key_GKD.transpose(1, 2), beta=0, alpha=scale)
     scores_RCK = scores_GMK.view(-1, own, seen)

@@ -18,6 +18,7 @@ import torch
 
 from tunewright import __version__
 from tunewright.models.contracts import Origin
+from tunewright.pipeline.waiting import look_around
 
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "scipy", "scikit-learn")
@@ -27,6 +28,7 @@ def fix_threads(wanted: int | None) -> int:
     """Sets the thread count (one per core unless wanted otherwise) and returns it."""
     count = wanted or cores()
     torch.set_num_threads(count)
+    look_around()
     return count
 
 
