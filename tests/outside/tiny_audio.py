@@ -66,8 +66,9 @@ class Net(nn.Module):
         self.listen, self.head = nn.Conv1d(1, channels, 9, padding=4), nn.Linear(channels, labels)
 
     def forward(self, sound_BT: Tensor, real_BT: Tensor) -> Tensor:
+        sound_BT, real_BT = (given.to(self.listen.weight.dtype) for given in (sound_BT, real_BT))
         heard_BCT = self.listen(sound_BT[:, None]).relu() * real_BT[:, None]
-        return self.head(heard_BCT.sum(-1) / real_BT.sum(-1, keepdim=True)).log_softmax(-1)
+        return self.head(heard_BCT.sum(-1) / real_BT.sum(-1, keepdim=True)).float().log_softmax(-1)
 
 
 @dataclass(frozen=True, slots=True)

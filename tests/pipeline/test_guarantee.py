@@ -29,7 +29,7 @@ from tunewright.train.job import Job
 def job(units, batch=32, steps=50):
     rows = [SimpleNamespace(example=Example((), (), id=f"r{n}", unit=unit), length=9) for n, unit in enumerate(units)]
     settings = TrainSettings(per_device_train_batch_size=batch, max_steps=steps)
-    model = LoadedModel(None, None, None, Origin("none", None, ""))
+    model = LoadedModel(nn.Module(), None, None, Origin("none", None, ""))
     return Job(model, None, None, build("gradients", "plain"), rows, (), settings, 0)
 
 
@@ -116,7 +116,7 @@ def test_positions_that_a_long_row_turns_for_all_are_refused(kind, nested):
     rope = {"rope_type": kind, "original_max_position_embeddings": 512}
     config = SimpleNamespace(rope_parameters={"full_attention": rope} if nested else rope)
     long = job([None] * 200)
-    long = replace(long, model=replace(long.model, module=SimpleNamespace(config=config)))
+    long.model.module.config = config
     with pytest.raises(UserError, match=r"found 1024; .*set train.max_length to 512 or less"):
         private_job(long, PrivacySettings(target_epsilon=3))
     short = replace(long, settings=long.settings.model_copy(update={"max_length": 512}))

@@ -157,7 +157,9 @@ def test_a_gate_on_attack_success_passes_only_on_what_was_measured_well_enough(
     probe = f"{{name: safety, judges: {judges.replace('grader', grader)}, count: 24, look_alike_count: 4, kl_count: 0, "
     probe += "new_tokens: 2, graded_tokens: 2}"
     gates = ["--set", f"evaluate.probes=[{probe}]", "--set", f"gates.max_attack_success_increase={limit}"]
-    sets = [*QUICK, "--set", "train.learning_rate=1e-5", "--set", "train.max_steps=2", *gates]
+    # In bfloat16 two steps at this rate move nothing.
+    exact = ["--set", "train.precision=float32"]
+    sets = [*QUICK, *exact, "--set", "train.learning_rate=1e-5", "--set", "train.max_steps=2", *gates]
     expect = 0 if state == "passed" else 3  # it learned a little, so with the gate passed all is well
     tunewright(
         "tune", place / "rows.jsonl", "--model", place / "model", "--out", tmp_path / "run", *sets, expect=expect

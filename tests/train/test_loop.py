@@ -19,7 +19,7 @@ from tunewright.runs import checkpoints
 from tunewright.train.job import Job
 from tunewright.train.loop import train
 from tunewright.train.optimiser import Optimiser
-from tunewright.train.order import Order
+from tunewright.train.order import MICRO_TOKENS, Order
 from tunewright.train.schedule import Schedule
 from tunewright.train.stopping import Best, StopRequest
 
@@ -366,3 +366,10 @@ def test_best_counts_validations_without_gain():
     assert (best.loss, best.step, best.since) == (1.0, 2, 2)
     assert Best.from_json(best.to_json()) == best
     assert Best.from_json(Best().to_json()) == Best()
+
+
+@pytest.mark.parametrize(("dtype", "times"), [(torch.float32, 1), (torch.bfloat16, 2)])
+def test_beside_a_bfloat16_model_a_micro_batch_holds_twice_the_tokens_in_the_same_memory(open_tiny, dtype, times):
+    job = make_job(open_tiny, dtype=dtype)
+    assert job.order.micro_tokens == times * MICRO_TOKENS
+    assert make_job(open_tiny, {"name": "full"}, torch.float32).order.micro_tokens == MICRO_TOKENS

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from tunewright.core import seeds
 from tunewright.core.plugins import build
@@ -166,6 +167,12 @@ def test_long_rows_meet_in_micro_batches_of_bounded_tokens():
     assert len(batches) == 4
 
 
+def test_with_room_for_twice_the_tokens_micro_batches_are_half_as_many():
+    lengths = np.full(8, 500, dtype=np.int32)
+    assert [len(batch) for batch in Order(8, 8, 1, length_R=lengths).micro_batches(0, 8)] == [2, 2, 2, 2]
+    assert [len(batch) for batch in Order(8, 8, 1, length_R=lengths, micro_tokens=2000).micro_batches(0, 8)] == [4, 4]
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_the_longest_rows_come_first_so_that_micro_batches_are_few(seed):
     order = Order(4, 4, seed, length_R=np.array([300, 400, 700, 624], dtype=np.int32))
@@ -245,7 +252,7 @@ def test_a_system_prompt_is_computed_once_for_all_rows_of_a_micro_batch(open_tin
 def test_parts_of_epochs_are_no_step_longer_than_they_say(epochs, steps):
     rows = [SimpleNamespace(example=Example((), (), id=f"r{n}"), length=3) for n in range(20)]
     settings = TrainSettings(num_train_epochs=epochs, per_device_train_batch_size=2)
-    model = SimpleNamespace(packs=False)
+    model = SimpleNamespace(packs=False, module=nn.Module())
     job = Job(model, None, None, build("gradients", "plain"), rows, (), settings, 0)
     assert job.steps == steps
     longer = replace(job, settings=TrainSettings(max_steps=100, warmup_ratio=0.07))

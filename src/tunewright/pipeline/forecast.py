@@ -25,7 +25,6 @@ from tunewright.pipeline.work import Size, Work, countable, of_rows, of_steps, o
 from tunewright.train.below import fault, passable
 from tunewright.train.job import Job
 from tunewright.train.loop import validation_batches
-from tunewright.train.order import MICRO_TOKENS
 
 _STEPPING, _READING = 0.55, 0.7
 """Of the measured speed of a matrix product: what wide micro-batches reach forward and backward, and forward alone."""
@@ -140,7 +139,7 @@ def _widest(job: Job, by_tokens: Sequence[int]) -> int:
     wider alone than any of them, else the step of most tokens."""
     length_N = lengths(job.train)
     longest = max(by_tokens, key=lambda step: (length_N[job.order.step(step)].max(), step))
-    alone = length_N[job.order.step(longest)].max() > MICRO_TOKENS
+    alone = length_N[job.order.step(longest)].max() > job.micro_tokens
     return longest if alone else by_tokens[-1]
 
 

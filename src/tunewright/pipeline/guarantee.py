@@ -63,7 +63,8 @@ def private_job(job: Job, privacy: PrivacySettings, held_out: Iterable[Example] 
     _one_rotation(job)
     rows_a_step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     most = privacy.rows_per_unit or settings.per_device_train_batch_size
-    sampler = replace(poisson(job.train, rows_a_step, most), padded=not job.model.packs)
+    drawn = poisson(job.train, rows_a_step, most)
+    sampler = replace(drawn, padded=not job.model.packs, micro_tokens=job.micro_tokens)
     job = replace(job, model=replace(job.model, apart=True), sampler=sampler)
     delta = delta_of(privacy, sampler.units)
     sigma = _sigma(privacy, delta, sampler, job.steps)

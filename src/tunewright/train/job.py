@@ -9,13 +9,14 @@ from functools import cached_property
 from itertools import islice
 
 import numpy as np
+import torch
 
 from tunewright.core.settings import TrainSettings
 from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded
 from tunewright.models.collate import WORTH_SHARING
 from tunewright.models.contracts import Gradients, LoadedModel, Method, Minimised
-from tunewright.train.order import Order, common_beginning, equal_prompts
+from tunewright.train.order import MICRO_TOKENS, Order, common_beginning, equal_prompts
 from tunewright.train.poisson import Poisson
 from tunewright.train.schedule import Schedule
 
@@ -53,7 +54,10 @@ class Job:
         own = len(self.train) - self.woven
         length_R, prompts = lengths(self.train), equal_prompts(islice(self.train, own))
         common, padded = self._common(own), not self.model.packs
-        plain = Order(own, rows_a_step, self.seed, None, self.woven, length_R, common=common, padded=padded)
+        plain = Order(
+            own, rows_a_step, self.seed, None, self.woven, length_R,
+            common=common, padded=padded, micro_tokens=self.micro_tokens,
+        )  # fmt: skip
         if prompts is None:
             return plain
         own_R = np.ceil(length_R[:own] * prompts.share_R).astype(np.int32)
@@ -69,6 +73,11 @@ class Job:
     def micro_rows(self) -> int:
         """Most rows of a micro-batch: a batch of the plan is shared out among the processes."""
         return math.ceil(self.settings.per_device_train_batch_size / self.settings.processes)
+
+    @property
+    def micro_tokens(self) -> int:
+        """Most tokens of a micro-batch; beside a bfloat16 model twice as many, since they take half the memory each."""
+        return MICRO_TOKENS * (2 if any(one.dtype == torch.bfloat16 for one in self.model.module.parameters()) else 1)
 
     @property
     def private(self) -> bool:

@@ -19,7 +19,7 @@ from tunewright.data.keys import Numbers, Same, firsts, text_keys
 from tunewright.data.sequences import evenly
 
 MICRO_TOKENS = 1024
-"""Most tokens of a micro-batch of several prompts: memory follows it, speed hardly (measured: benchmarks/notes.md)."""
+"""Most tokens of a micro-batch of several prompts, unless said otherwise (measured: benchmarks/notes.md)."""
 _LOOKED_AT = 1024
 """Rows on which it is seen how all begin."""
 
@@ -48,6 +48,8 @@ class Order:
     """Tokens that all rows begin with and that a micro-batch computes once."""
     padded: bool = False
     """Whether each row of a micro-batch takes as much as its longest one."""
+    micro_tokens: int = MICRO_TOKENS
+    """Most tokens of a micro-batch of several prompts."""
 
     @property
     def steps_an_epoch(self) -> int:
@@ -59,7 +61,7 @@ class Order:
         return [row for group in self._groups(k) for row in group]
 
     def micro_batches(self, k: int, size: int) -> Iterator[list[int]]:
-        """The rows of step k in micro-batches of at most `size` rows and, if they have several, `MICRO_TOKENS` tokens.
+        """The rows of step k in micro-batches of at most `size` rows and, if they have several, `micro_tokens`.
 
         What is computed once is counted once: what all rows begin with is not counted, and a prompt is cut only if its
         rows have more beyond it. The sums of a step do not depend on the cut. The longest come first, each into the
@@ -82,7 +84,7 @@ class Order:
     def _fits(self, there: list[int], held: int, part: list[int], tokens: int, size: int) -> bool:
         """Whether a part has room beside what a micro-batch holds, of which the longest came first."""
         together = tokens_of(self.length_R, there + part, padded=True) if self.padded else held + tokens
-        return len(there) + len(part) <= size and together <= MICRO_TOKENS
+        return len(there) + len(part) <= size and together <= self.micro_tokens
 
     def _cut(self, group: list[int], size: int) -> Iterator[list[int]]:
         """Rows of one prompt, as many at a time as may be."""
@@ -90,7 +92,7 @@ class Order:
         for row in group:
             together = [*part, row]
             tokens = tokens_of(self.length_R, together, True) if self.padded else sum(map(self._own, together))
-            if part and (len(part) == size or tokens > MICRO_TOKENS):
+            if part and (len(part) == size or tokens > self.micro_tokens):
                 yield part
                 part = []
             part = [*part, row]

@@ -36,6 +36,8 @@ class Poisson:
     """[rows] tokens of each; None = micro-batches are bounded by their rows alone."""
     padded: bool = False
     """Whether each row of a micro-batch takes as much as its longest one."""
+    micro_tokens: int = MICRO_TOKENS
+    """Most tokens of a micro-batch of several units."""
 
     @cached_property
     def rows_U(self) -> list[NDArray[np.int64]]:
@@ -67,14 +69,14 @@ class Poisson:
         return [row for unit in self._drawn(k) for row in unit]
 
     def micro_batches(self, k: int, size: int) -> Iterator[list[int]]:
-        """The rows of step k, at most `size` and `MICRO_TOKENS` tokens at a time; none when it is empty.
+        """The rows of step k, at most `size` and `micro_tokens` tokens at a time; none when it is empty.
 
         A unit's rows are never torn apart, so one that has more than either comes alone.
         """
         batch: list[int] = []
         for unit in self._drawn(k):
             tokens = tokens_of(self.length_R, batch + unit, self.padded)
-            if batch and (len(batch) + len(unit) > size or tokens > MICRO_TOKENS):
+            if batch and (len(batch) + len(unit) > size or tokens > self.micro_tokens):
                 yield batch
                 batch = []
             batch = batch + unit
