@@ -27,7 +27,7 @@ from tunewright.evaluate.dialect.words import read_words
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
-from tunewright.pipeline.machine import peak_memory
+from tunewright.pipeline.machine import fix_threads, peak_memory
 
 
 def clocks() -> np.ndarray:
@@ -52,7 +52,7 @@ def by_row(model: LoadedModel, prompts: Sequence[str], traits: Sequence[str]) ->
 
 def measured(asked: int, rows: int) -> dict[str, object]:
     """Seconds a prompt of both sides, how far they differ, and peak memory after the probe."""
-    torch.set_num_threads(cores())
+    fix_threads(cores())
     model = open_model(resolve_model("smollm2"), torch.float32)
     words = {"trait": read_words(())["trait"]}
     texts = Texts.of(make_pairs(asked // (2 * len(TRAIT_FRAMES))))

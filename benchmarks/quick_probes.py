@@ -20,6 +20,7 @@ from tunewright.evaluate.probes._base import Probe
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
+from tunewright.pipeline.machine import fix_threads
 
 
 def quick_probes() -> list[Probe]:
@@ -40,7 +41,7 @@ def main() -> None:
     words.add_argument("--rounds", type=int, default=3)
     words.add_argument("--json", action="store_true")
     asked = words.parse_args()
-    torch.set_num_threads(cores())
+    fix_threads(cores())
     model = open_model(resolve_model("smollm2"), torch.float32)
     rounds = [{probe.plugin_name(): seconds(probe, model) for probe in quick_probes()} for _ in range(asked.rounds)]
     found = {name: [one[name] for one in rounds] for name in rounds[0]} | {

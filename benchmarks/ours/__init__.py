@@ -1,5 +1,5 @@
 """Our sides. They start as the command line does."""
 
-from tunewright.cli import settle
+from tunewright.core.threads import settle
 
 settle()

@@ -11,10 +11,11 @@ from tunewright.core.records import Example, Turn, text_part
 from tunewright.models import generation
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
+from tunewright.pipeline.machine import fix_threads
 
 
 def main() -> None:
-    torch.set_num_threads(cores())
+    fix_threads(cores())
     generation.MOST = BATCH
     model = open_model(resolve_model("smollm2"), torch.float32)
     contexts = [Example((Turn("user", (text_part(text),)),), ()) for text in workload("prompts")["texts"]]

@@ -12,6 +12,7 @@ from tunewright.models.embedded import resolve_model
 from tunewright.models.families.causal_lm import score_ids
 from tunewright.models.opening import open_model
 from tunewright.models.trie import build
+from tunewright.pipeline.machine import fix_threads
 
 
 def tokens_needed(contexts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> int:
@@ -20,7 +21,7 @@ def tokens_needed(contexts: Sequence[Sequence[int]], answers: Sequence[Sequence[
 
 
 def main() -> None:
-    torch.set_num_threads(cores())
+    fix_threads(cores())
     asked = workload("titles")
     contexts, answers = asked["contexts"], asked["answers"]
     model = open_model(resolve_model("smollm2"), torch.float32)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tunewright.cli import BEFORE_TORCH, settle
+from tunewright.core.threads import BEFORE_TORCH, settle, settled
 
 
 @pytest.fixture
@@ -18,6 +18,7 @@ def test_waiting_threads_spin_a_little_unless_there_are_more_than_cores(unset):
     settle()
     assert os.environ["OMP_WAIT_POLICY"] == BEFORE_TORCH["OMP_WAIT_POLICY"] == "passive"
     assert os.environ["GOMP_SPINCOUNT"] == BEFORE_TORCH["GOMP_SPINCOUNT"]
+    assert settled()
 
 
 @pytest.mark.parametrize("name", BEFORE_TORCH)
@@ -26,3 +27,4 @@ def test_what_the_user_says_of_waiting_threads_stands_alone(unset, name):
     before = dict(os.environ)
     settle()
     assert os.environ == before
+    assert not settled()

@@ -36,7 +36,7 @@ def test_runs_of_queries_are_attention_by_its_definition(queries, before, kv_hea
     torch.manual_seed(queries + before)
     monkeypatch.setattr(chunked, "QUERIES", 8)
     keys = before + queries
-    query, key, value = drawn(6, queries), drawn(kv_heads, keys), drawn(kv_heads, keys)
+    query, key, value = drawn(6, queries), drawn(kv_heads, keys), drawn(kv_heads, keys, width=24 if masked else 16)
     allowed = torch.ones(queries, keys, dtype=torch.bool).tril(before)
     if masked:  # some of what could be seen is not, as between siblings; a query sees itself at least
         allowed &= (torch.rand(queries, keys) < 0.7) | torch.eye(keys, dtype=torch.bool)[before:]
@@ -57,14 +57,22 @@ def test_packed_rows_in_bfloat16_go_by_runs_of_queries_and_others_by_torch(monke
     asked = []
     attended = chunked.attended
     monkeypatch.setattr(chunked, "attended", lambda *given: asked.append(given[0].shape[2]) or attended(*given))
-    segments = [Segment(-1, None, -1, 0, 60), Segment(0, None, 0, 60, 200, 0), Segment(1, None, 1, 200, 330, 0)]
+    segments = [Segment(-1, None, -1, 0, 60), Segment(0, None, 0, 60, 200, 0), Segment(1, None, 1, 200, 300, 0)]
     layout = Layout.of(segments)
-    query, key, value = drawn(6, 330), drawn(2, 330), drawn(2, 330)
+    query, key, value = drawn(6, 300), drawn(2, 300), drawn(2, 300)
     exact = [one.detach().double() for one in (query, key, value)]
     wanted = layout.attend(torch.nn.Module(), *exact, {"scaling": 0.25})
     assert not asked
     assert_close(layout.attend(torch.nn.Module(), query, key, value, {"scaling": 0.25}), wanted)
-    assert sum(asked) == 330, "each query once"
+    assert sum(asked) == 300, "each query once"
+    asked.clear()
+    for each in (query, key, value):
+        each.requires_grad_(False)
+    assert_close(layout.attend(torch.nn.Module(), query, key, value, {"scaling": 0.25}), wanted)
+    assert asked == [200], "short blocks without gradient go by torch's kernel"
+    with chunked.everywhere():
+        layout.attend(torch.nn.Module(), query, key, value, {"scaling": 0.25})
+    assert sum(asked) == 500
     asked.clear()
     layout.attend(torch.nn.Module(), query, key, value, {"scaling": 0.25, "dropout": 0.5})
     layout.attend(torch.nn.Module(), query, key, value, {"scaling": 0.25, "softcap": 5.0})

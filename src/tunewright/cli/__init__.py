@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
-BEFORE_TORCH = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "100000"}
-"""Read by torch's threads when they start: those that wait spin for about a millisecond, or sleep at once where more
-are managed than there are cores (`pipeline/waiting.py`). No number changes."""
+from tunewright.core.threads import settle
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,9 +13,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tunewright.cli.faults import guarded
 
     return guarded(argv)
-
-
-def settle() -> None:
-    """Sets `BEFORE_TORCH` unless the user has set any of it; too late once torch is imported."""
-    if not BEFORE_TORCH.keys() & os.environ.keys():
-        os.environ.update(BEFORE_TORCH)

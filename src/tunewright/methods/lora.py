@@ -33,7 +33,8 @@ class Lora(Method):
     """Trains low-rank adapters beside the model's linear layers; the base stays as it is.
 
     Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models". The adapters are float32 whatever the
-    base is: PEFT casts each layer's input to the adapter's dtype and the sum back to the layer's.
+    base is; beside a bfloat16 base they are rounded for their products (`models/fused.py`), or, with dropout, PEFT
+    casts each layer's input to float32 and the sum back.
     """
 
     r: int = Field(default=16, ge=1)

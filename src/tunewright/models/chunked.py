@@ -10,6 +10,9 @@ Scores are rounded to bfloat16 once, as the library's own `eager` attention has 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -20,9 +23,23 @@ QUERIES = 128
 """In a run (measured: benchmarks/notes.md)."""
 
 
+_EVERYWHERE = ContextVar("everywhere", default=False)
+
+
+@contextmanager
+def everywhere() -> Iterator[None]:
+    """Within it short blocks without gradient go by runs of queries too, as in training: for who must try them."""
+    before = _EVERYWHERE.set(True)
+    try:
+        yield
+    finally:
+        _EVERYWHERE.reset(before)
+
+
 def pays(query: Tensor) -> bool:
     """Whether runs of queries are faster than torch's kernel for [1, heads, Q, head_dim] (measured, as above)."""
-    return query.dtype == torch.bfloat16 and (query.shape[2] >= QUERIES or query.requires_grad)
+    longer = query.shape[2] >= QUERIES or query.requires_grad or _EVERYWHERE.get()
+    return query.dtype == torch.bfloat16 and longer
 
 
 def attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
@@ -36,21 +53,21 @@ class Chunked(Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-        """[1, heads, Q, head_dim].
+        """[1, heads, Q, width].
 
         Args:
             ctx: Keeps what the gradient needs.
             query: [1, heads, Q, head_dim].
             key: [1, kv_heads, K, head_dim], of which the last Q are the queries' own places.
-            value: Like key.
+            value: [1, kv_heads, K, width]; the width need not be the keys'.
             mask: [Q, K] added to the scores; None = plain causal.
             scale: Of the scores.
         """
         ctx.save_for_backward(query, key, value, mask)
         ctx.scale = scale
         key_GKD, value_GKD = key[0].contiguous(), value[0].contiguous()
-        _, heads, queries, width = query.shape
-        out_QHD = query.new_empty(queries, heads, width)
+        _, heads, queries, _ = query.shape
+        out_QHD = query.new_empty(queries, heads, value.shape[3])
         for run in _runs(queries):
             seen = key.shape[2] - queries + run.stop
             weights_GMK = _weights(_grouped(query, run, len(key_GKD)), key_GKD[:, :seen], mask, run, scale)

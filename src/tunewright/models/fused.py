@@ -237,6 +237,14 @@ def _adapter(layer: nn.Module, dtype: torch.dtype) -> Adapter | None:
     return None if found is None else found(dtype)
 
 
+def keeps_half(module: nn.Module) -> bool:
+    """Whether what layers keep for their gradients is bfloat16: weights that are, and no adapter that PEFT computes,
+    which keeps its inputs in float32."""
+    half = any(weight.dtype == torch.bfloat16 for weight in module.parameters())
+    adapted = (part for part in module.modules() if hasattr(part, "lora_A"))
+    return half and all(_adapter(part, torch.bfloat16) is not None for part in adapted)
+
+
 def _norm(self: Any, x: Tensor) -> Tensor:
     eps = self.variance_epsilon if hasattr(self, "variance_epsilon") else self.eps
     normed: Tensor = RmsNorm.apply(x, self.weight, eps)  # type: ignore[no-untyped-call]

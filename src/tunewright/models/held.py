@@ -18,11 +18,11 @@ class Held:
         self.rows, self.length = rows, length
         self._layers: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
-    def of(self, layer: nn.Module, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of a layer, each [rows, kv_heads, length, head_dim]; `like` is [1, kv_heads, N, head_dim]."""
+    def of(self, layer: nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer, each [rows, kv_heads, length, its width], for such as [1, kv_heads, N, width]."""
         if layer not in self._layers:
-            shape = (self.rows, like.shape[1], self.length, like.shape[3])
-            self._layers[layer] = (like.new_zeros(shape), like.new_zeros(shape))
+            keys, values = ((self.rows, one.shape[1], self.length, one.shape[3]) for one in (key, value))
+            self._layers[layer] = (key.new_zeros(keys), value.new_zeros(values))
         return self._layers[layer]
 
     def move(self, source: int, target: int) -> None:
@@ -42,7 +42,7 @@ class Filling:
 
     def attend(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]) -> Tensor:
         """Holds keys and values, then attends within each row."""
-        for held, found in zip(self._held.of(module, key), (key, value), strict=True):
+        for held, found in zip(self._held.of(module, key, value), (key, value), strict=True):
             for row, place_L in enumerate(self._places, self._first):
                 held[row, :, : len(place_L)] = found[0][:, place_L]
         return self._layout.attend(module, query, key, value, options)
@@ -59,7 +59,7 @@ class Continuing:
     def attend(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]) -> Tensor:
         """Adds a column to each sequence, and attends to all of it."""
         tokens, shared, width = len(self._position_B), key.shape[1], key.shape[3]
-        held = self._held.of(module, key)
+        held = self._held.of(module, key, value)
         for whole, found in zip(held, (key, value), strict=True):
             whole[torch.arange(tokens), :, self._position_B] = found[0].transpose(0, 1)
         keys, values = (whole[:tokens, :, : self._columns] for whole in held)

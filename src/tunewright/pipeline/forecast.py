@@ -206,7 +206,8 @@ class _Stored:
 
 
 def _size(job: Job) -> Size:
-    return Size.of(job.model, sum(p.numel() for p in job.method.trained(job.model).values()))
+    size = Size.of(job.model, sum(p.numel() for p in job.method.trained(job.model).values()))
+    return replace(size, number_bytes=job.number_bytes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import resource
@@ -123,6 +124,13 @@ def held_memory() -> int:
     except (OSError, IndexError, ValueError):
         return peak_memory()
     return pages * resource.getpagesize()
+
+
+def release_memory() -> None:
+    """Gives memory that is free but kept for later back to the system, where its C library can; what comes next may be
+    larger blocks that find no place in it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def folder_size(folder: Path) -> int:

@@ -23,7 +23,7 @@ from tunewright.pipeline.forecast import by_dry_step
 from tunewright.pipeline.guarantee import guarantee, privacy_lines, prove
 from tunewright.pipeline.inside import further_lines
 from tunewright.pipeline.jobs import job_of, require_feasible
-from tunewright.pipeline.machine import changed_since, fix_threads, folder_size, info, peak_memory
+from tunewright.pipeline.machine import changed_since, fix_threads, folder_size, info, peak_memory, release_memory
 from tunewright.pipeline.places import absolute
 from tunewright.pipeline.prepare import Prepared, Rows, prepare, read_rows
 from tunewright.pipeline.result import Result
@@ -106,6 +106,7 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
     if run.read("forecast.json") is None:
         progress("dry step on the longest batch", 0, 1)
         forecast = by_dry_step(prepared, job, asked)
+        release_memory()
         forecast = forecast.discreet() if job.discreet else forecast
         tell([forecast_line(forecast), *_further(prepared, run, forecast.training_seconds)])
         run.write("forecast.json", {"forecast": forecast.to_json()})
@@ -113,6 +114,7 @@ def train_stage(prepared: Prepared, run: Run, progress: Progress, asked: float |
     with stopping.listening() as stop, processes(job, run) as engine:
         ended = loop(traced(job, prepared, run), run, progress, stop, engine)
     most = peak_memory() + engine.peak_bytes
+    release_memory()
     mitigate.protect(job, prepared.settings, prepared.dataset.train, run)
     progress("saving, and opening again", 0, 1)
     beside = run.folder / ".model.tmp"

@@ -216,6 +216,8 @@ class Size:
     said: int
     """Numbers a predicted position holds of the head: logits and their log-probabilities, or a slice of both."""
     weight_bytes: int
+    number_bytes: int = 4
+    """Of a number that a layer keeps for its gradient."""
 
     @classmethod
     def of(cls, model: LoadedModel, trained: int) -> Size:
@@ -265,7 +267,8 @@ class Size:
         log-probabilities and their gradient. So many `frozen` layers at the bottom keep nothing.
         """
         a_layer = 14 * self.width + 3.5 * self.feed_forward
-        return 4.0 * (work.widest * (self.layers - frozen) * a_layer + work.most_predicted * self.said)
+        kept = self.number_bytes * work.widest * (self.layers - frozen) * a_layer
+        return kept + 4.0 * work.most_predicted * self.said
 
     def logits(self, work: Work) -> float:
         """Bytes of the most logits that a forward without backward gives, and of their log-probabilities."""

@@ -9,13 +9,13 @@ from functools import cached_property
 from itertools import islice
 
 import numpy as np
-import torch
 
 from tunewright.core.settings import TrainSettings
 from tunewright.data.encoded_rows import lengths
 from tunewright.data.encoder import Encoded
 from tunewright.models.collate import WORTH_SHARING
 from tunewright.models.contracts import Gradients, LoadedModel, Method, Minimised
+from tunewright.models.fused import keeps_half
 from tunewright.train.order import MICRO_TOKENS, Order, common_beginning, equal_prompts
 from tunewright.train.poisson import Poisson
 from tunewright.train.schedule import Schedule
@@ -76,8 +76,13 @@ class Job:
 
     @property
     def micro_tokens(self) -> int:
-        """Most tokens of a micro-batch; beside a bfloat16 model twice as many, since they take half the memory each."""
-        return MICRO_TOKENS * (2 if any(one.dtype == torch.bfloat16 for one in self.model.module.parameters()) else 1)
+        """Most tokens of a micro-batch: twice as many where each takes half the memory."""
+        return MICRO_TOKENS * 4 // self.number_bytes
+
+    @property
+    def number_bytes(self) -> int:
+        """Of a number that a layer keeps for its gradient; a private step keeps float32 of what it is given."""
+        return 2 if keeps_half(self.model.module) and not self.private else 4
 
     @property
     def private(self) -> bool:

@@ -23,7 +23,7 @@ from tunewright.core.plugins import Plugin
 from tunewright.core.records import Example
 from tunewright.core.seeds import key
 from tunewright.data.encoder import Encoded
-from tunewright.models import collate, head, scoring
+from tunewright.models import chunked, collate, head, scoring
 from tunewright.models.attention import NAME, Layout, attention, packed_logits, plain_attention
 from tunewright.models.chat import Chat
 from tunewright.models.contracts import Batch, EncodeSettings, Generation, LoadedModel, Origin, Segment
@@ -368,7 +368,7 @@ def _packs(module: Any) -> bool:
     )
     flat = torch.tensor([[*alone, *root, *left, *right]])
     try:
-        with torch.inference_mode(), attention(module, NAME):
+        with torch.inference_mode(), attention(module, NAME), chunked.everywhere():
             together = _packed_logits(module, flat, segments, torch.arange(29)).float().log_softmax(-1)
     except (NotImplementedError, TypeError, ValueError, RuntimeError, IndexError):
         return False
