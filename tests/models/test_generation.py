@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from transformers import GenerationConfig
 
 from tiny import ALL_KINDS, save_tiny
@@ -15,6 +16,7 @@ from tunewright.models import generation
 from tunewright.models.attention import attention, plain_attention
 from tunewright.models.contracts import EncodeSettings, Origin
 from tunewright.models.generation import greedy
+from tunewright.models.held import Held
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
@@ -109,3 +111,12 @@ def test_a_saved_model_says_that_it_ends_where_it_was_trained_to(open_tiny, tmp_
     build("methods", method).save(attached, tmp_path / "out")
     found = GenerationConfig.from_pretrained(tmp_path / "out").eos_token_id
     assert found == [2, model.tokenizer.convert_tokens_to_ids("<|end|>")]
+
+
+def test_keys_and_values_of_unlike_widths_are_both_held():
+    """As models with latent attention have them."""
+    held = Held(2, 5)
+    layer = nn.Module()
+    keys, values = held.of(layer, torch.zeros(1, 3, 4, 8), torch.zeros(1, 3, 4, 6))
+    assert (keys.shape, values.shape) == ((2, 3, 5, 8), (2, 3, 5, 6))
+    assert held.of(layer, keys, values)[1] is values

@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -63,7 +63,7 @@ class Manners:
     sleep: Callable[[], Callable[[], None]]
     """Makes them sleep, and gives what makes them spin again."""
     _spin: Callable[[], None] | None = None
-    _quiet: int = field(default=0)
+    _quiet: int = 0
 
     @property
     def asleep(self) -> bool:
@@ -136,7 +136,7 @@ class Times:
 
 
 def wanted(before: Times, now: Times, threads: int, cores: int) -> bool:
-    """Whether others took time on the cores that this process's threads need; a clock that stands still tells nothing.
+    """Whether others took time on the cores that this process's threads need.
 
     Raises:
         ValueError: No work was done on cores on which this process worked itself.
