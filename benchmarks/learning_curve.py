@@ -12,7 +12,6 @@ The second takes a minute, so it can be repeated: how many intervals hold what t
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -34,9 +33,9 @@ from tunewright.pipeline.tune import tune
 PLAN = Path(__file__).parents[1] / "examples" / "medical.yaml"
 
 
-def run(rows: Path, out: Path, sets: list[str]) -> dict[str, object]:
+def run(out: Path, sets: list[str]) -> dict[str, object]:
     """One run's verdict."""
-    tune(Request(str(rows), PLAN, tuple(sets), (), out))
+    tune(Request(None, PLAN, tuple(sets), (), out))
     verdict: dict[str, object] = json.loads((out / "verdict.json").read_text(encoding="utf-8"))
     return verdict
 
@@ -45,16 +44,6 @@ def tuned(verdict: dict[str, object], name: str) -> float:
     """The tuned model's figure."""
     metrics: list[dict[str, object]] = verdict["metrics"]  # type: ignore[assignment]
     return float(next(metric["tuned"] for metric in metrics if metric["name"] == name))  # type: ignore[arg-type]
-
-
-def medical_rows(folder: Path) -> Path:
-    """The medical example with 1,600 training rows."""
-    rows = folder / "rows"
-    shutil.copytree(example("icd10"), rows)
-    (rows / "train-1600.csv").replace(rows / "train.csv")
-    for other in rows.glob("train-*.csv"):
-        other.unlink()
-    return rows
 
 
 def drawn(dataset: Dataset, metrics: list[Metric], seed: int) -> list[tuple[Forecast, float]]:
@@ -77,10 +66,9 @@ def drawn(dataset: Dataset, metrics: list[Metric], seed: int) -> list[tuple[Fore
 
 def quick(draws: int = 20) -> None:
     """TF-IDF in the model's place: coverage of the forecast's intervals, and its error."""
-    with tempfile.TemporaryDirectory() as name:
-        dataset = open_dataset(DataSettings(path=str(medical_rows(Path(name)))))
-        metrics: list[Metric] = [Accuracy(), PerplexityRenormalised()]
-        found = [drawn(dataset, metrics, seed) for seed in range(draws)]
+    dataset = open_dataset(DataSettings(path=str(example("icd10"))))
+    metrics: list[Metric] = [Accuracy(), PerplexityRenormalised()]
+    found = [drawn(dataset, metrics, seed) for seed in range(draws)]
     print(
         f"{'figure':26}{'foretold':>10}{'bought':>10}{'inside':>10}{'told':>8}"
         f"   ({draws} draws of {len(dataset.train)} rows)"
@@ -94,11 +82,10 @@ def quick(draws: int = 20) -> None:
 
 def main(count: int = 1600, *sets: str) -> None:
     with tempfile.TemporaryDirectory() as name:
-        rows = medical_rows(Path(name))
         both = ["evaluate.primary=[accuracy, nll]", *sets]
         half = [f"data.max_train_rows={count // 2}", "evaluate.learning_curve=true"]
-        foretold = run(rows, Path(name) / "half", [*both, *half])
-        whole = run(rows, Path(name) / "whole", [*both, f"data.max_train_rows={count}"])
+        foretold = run(Path(name) / "half", [*both, *half])
+        whole = run(Path(name) / "whole", [*both, f"data.max_train_rows={count}"])
     for one in foretold["learning_curve"]:  # type: ignore[attr-defined]
         sign = -1 if one["metric"] == "nll" else 1
         bought = sign * (tuned(whole, one["metric"]) - one["figures"][2])

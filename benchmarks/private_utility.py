@@ -18,6 +18,7 @@ import argparse
 import json
 import logging
 import os
+import shutil
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -25,10 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.medical import cache_apart, longer_rows
+from benchmarks.medical import cache_apart
 from tunewright.core.config import Request
 from tunewright.core.store import Run
 from tunewright.pipeline import digits
+from tunewright.pipeline.example_data import example
 from tunewright.pipeline.tune import tune
 
 COMMON = (
@@ -60,7 +62,7 @@ def _digits(place: Path) -> tuple[Path, str]:
 
 def _medical(place: Path) -> tuple[Path, str]:
     """Without validation rows, which steer nothing under privacy."""
-    folder = longer_rows(place)
+    folder = Path(shutil.copytree(example("icd10"), place / "rows"))
     (folder / "valid.csv").unlink()
     return folder, "smollm2"
 

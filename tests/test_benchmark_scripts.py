@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 
 from tiny import save_tiny
 
@@ -128,17 +129,17 @@ def test_attention_counts_among_the_operations_of_stored_layers():
     assert stored_layers.operations(attend) == (2 + 5) * 2 * 4 * 10 * 10 * 8
 
 
-def test_the_medical_row_takes_the_three_passes_that_it_promises(monkeypatch):
+def test_the_medical_row_tunes_the_shipped_plan_with_the_passes_that_it_promises(monkeypatch):
     ran = []
-    monkeypatch.setattr(medical, "longer_rows", lambda folder: folder)
     monkeypatch.setattr(medical, "cache_apart", lambda folder: folder)
     monkeypatch.setattr(
         medical.subprocess, "run", lambda command, **_: ran.append(command) or SimpleNamespace(returncode=1)
     )
     with pytest.raises(SystemExit):
         medical.main()
-    assert "train.num_train_epochs=3" in ran[0]
-    assert "3 passes" in scripts.SCRIPTS["medical"][0]
+    plan = yaml.safe_load(Path(ran[0][ran[0].index("--plan") + 1]).read_text(encoding="utf-8"))
+    assert "--set" not in ran[0]
+    assert f"{plan['train']['num_train_epochs']} passes" in scripts.SCRIPTS["medical"][0]
 
 
 def test_the_audit_s_row_names_the_canaries_that_the_audit_plants():

@@ -112,7 +112,7 @@ SCRIPTS: dict[str, tuple[str, tuple[tuple[str, str, float | None, bool], ...]]] 
         ),
     ),
     "medical": (
-        "The run of `make run` with 1,600 rows instead of 400 and 3 passes instead of 2, nothing kept from before.",
+        "The tune of `make run`: 1,600 rows, 3 passes, nothing kept from before.",
         (("minutes", "minutes of the whole run", 10, True), ("accuracy", "accuracy on unseen rows", None, False)),
     ),
 }

@@ -1,6 +1,7 @@
 """Example data for a first run and for tests, read from packages and written as CSV: diagnoses and licence texts.
 
-icd10          ICD-10-CM descriptions -> 22 chapters; unit = three-character category; split already
+icd10          ICD-10-CM descriptions -> 22 chapters; unit = three-character category; split already; icd10/small with
+               a quarter of the training rows
 licences       licence texts -> classes of obligation; unit = cluster of near-duplicate versions; one file
 wage-panel     545 men's occupations over 8 years (example_careers.py)
 labour-market  drawn careers whose law is known, and those of another population (example_careers.py)
@@ -138,8 +139,8 @@ def icd10(wheel: Path) -> dict[str, list[Row]]:
     """Splits of ICD-10-CM descriptions by category, one row a category, so that rows are independent.
 
     Categories are drawn within each chapter, so every chapter is in train and test, nearly as often as it has
-    categories. train-1600 holds the 400 training rows, the other training categories and then second rows, for a
-    learning curve.
+    categories. The 1,600 training rows are one of each training category and then second ones; small/ has the first
+    400 of them beside the same validation and test rows.
     """
     by_unit = _one_place_only(_icd10_rows(wheel))
     by_label: dict[str, list[str]] = defaultdict(list)
@@ -156,12 +157,12 @@ def icd10(wheel: Path) -> dict[str, list[Row]]:
         for units, some in ((train, 1), (test, 2))
     )
     more = [by_unit[unit][0] for unit in train] + [row for unit in train for row in by_unit[unit][1:3]]
-    return {
-        "train.csv": more[:400],
+    held_out = {
         "valid.csv": [by_unit[unit][0] for unit in _shuffled(valid)[:64]],
         "test.csv": [by_unit[unit][0] for unit in test[:_TEST_ROWS]],
-        "train-1600.csv": more[:1600],
     }
+    small = {"train.csv": more[:400], **held_out}
+    return {"train.csv": more[:1600], **held_out, **{f"small/{name}": rows for name, rows in small.items()}}
 
 
 def licences(wheel: Path) -> dict[str, list[Row]]:
@@ -267,7 +268,7 @@ EXAMPLES = {
             source="ICD-10-CM, April 2026, from the package simple-icd-10-cm 1.5.0",
             prepare=icd10,
             path=".",
-            revision=2,
+            revision=3,
         ),
         ExampleData(
             name="licences",
