@@ -158,7 +158,7 @@ def _timed(job: Any, multiplied: float, threads: int) -> dict[str, float]:
 
 def _peak(again: bool = False) -> int:
     """Bytes held at most since the last time that it began `again`."""
-    from tunewright.pipeline.machine import peak_memory
+    from tunewright.core.memory import peak_memory
 
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not reset.exists():

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM
 
 import benchmarks.ours  # noqa: F401  (threads wait as the command line has them wait)
 from benchmarks.table.child import cores
+from tunewright.core.memory import peak_memory
 from tunewright.core.progress import silent
 from tunewright.data.dialect import TRAIT_FRAMES, make_pairs
 from tunewright.evaluate.dialect.ask import Texts, ask
@@ -27,7 +28,7 @@ from tunewright.evaluate.dialect.words import read_words
 from tunewright.models.contracts import LoadedModel
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
-from tunewright.pipeline.machine import fix_threads, peak_memory
+from tunewright.pipeline.machine import fix_threads
 
 
 def clocks() -> np.ndarray:

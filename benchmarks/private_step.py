@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tunewright.core.memory import peak_memory
 from tunewright.core.plugins import build
 from tunewright.core.records import Answer, Example, text_part
 from tunewright.core.settings import TrainSettings
@@ -33,7 +34,6 @@ from tunewright.data.encoder import Encoded
 from tunewright.models.contracts import Gradients, LoadedModel
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
-from tunewright.pipeline.machine import peak_memory
 from tunewright.train.optimiser import Optimiser
 
 METHODS: Mapping[str, Any] = {

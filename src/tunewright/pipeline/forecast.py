@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tunewright.core.memory import held_memory, peak_memory
 from tunewright.core.progress import silent
 from tunewright.core.records import Example
 from tunewright.core.words import coarse
@@ -19,7 +20,6 @@ from tunewright.data.encoder import Encoded
 from tunewright.models.precision import measure
 from tunewright.models.stored import within
 from tunewright.pipeline import asked
-from tunewright.pipeline.machine import held_memory, peak_memory
 from tunewright.pipeline.prepare import Prepared
 from tunewright.pipeline.work import Size, Work, countable, of_rows, of_steps, of_validation
 from tunewright.train.below import fault, passable

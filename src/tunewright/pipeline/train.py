@@ -11,6 +11,7 @@ from typing import Any
 
 from tunewright.core.config import Plan, Request
 from tunewright.core.files import flush
+from tunewright.core.memory import peak_memory, release_memory
 from tunewright.core.progress import Progress
 from tunewright.core.store import Run, each_event, require_free
 from tunewright.core.words import coarse, command
@@ -23,7 +24,7 @@ from tunewright.pipeline.forecast import by_dry_step
 from tunewright.pipeline.guarantee import guarantee, privacy_lines, prove
 from tunewright.pipeline.inside import further_lines
 from tunewright.pipeline.jobs import job_of, require_feasible
-from tunewright.pipeline.machine import changed_since, fix_threads, folder_size, info, peak_memory, release_memory
+from tunewright.pipeline.machine import changed_since, fix_threads, folder_size, info
 from tunewright.pipeline.places import absolute
 from tunewright.pipeline.prepare import Prepared, Rows, prepare, read_rows
 from tunewright.pipeline.result import Result

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from tunewright.core.config import Request
+from tunewright.core.memory import peak_memory
 from tunewright.core.progress import Progress, silent
 from tunewright.core.store import Run
 from tunewright.core.words import coarse
 from tunewright.pipeline.evaluate import ask_base, evaluate_stage, further_runs
-from tunewright.pipeline.machine import peak_memory
 from tunewright.pipeline.prepare import Prepared
 from tunewright.pipeline.result import Result
 from tunewright.pipeline.train import begun, train_stage

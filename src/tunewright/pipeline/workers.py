@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from tunewright.core.memory import peak_memory
 from tunewright.core.progress import silent
 from tunewright.core.store import Run
 from tunewright.data.formats import HIDDEN
@@ -19,7 +20,6 @@ from tunewright.pipeline import mitigate
 from tunewright.pipeline.discretion import rows_hidden
 from tunewright.pipeline.guarantee import prove
 from tunewright.pipeline.jobs import job_of
-from tunewright.pipeline.machine import peak_memory
 from tunewright.pipeline.reopen import reopen
 from tunewright.train.engine import ALONE, Alone, Team, together
 from tunewright.train.job import Job

@@ -10,12 +10,17 @@ from typing import Any
 import torch
 
 from tunewright.core.errors import UserError
+from tunewright.core.memory import release_memory
 from tunewright.core.records import unit_name, unit_of
 from tunewright.core.seeds import key
 from tunewright.data.encoder import Encoded
 from tunewright.models.contracts import Batch, Loss, Making
 from tunewright.train.below import Below
 from tunewright.train.job import Job
+
+_RELEASED = 8
+"""Steps after which memory that lies free between blocks is given back: micro-batches differ in width, so it grows from
+step to step, and pages that are taken anew cost time (measured: benchmarks/notes.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,8 @@ def compute(job: Job, making: Making, share: Share, below: Below | None = None) 
         if job.private:
             _same_units(taken, batch)
         making.accumulate(loss, share.count, batch)
+    if share.step % _RELEASED == _RELEASED - 1:
+        release_memory()
     return found
 
 
