@@ -16,6 +16,7 @@ from tunewright.core.settings import TrainSettings
 from tunewright.core.store import Run
 from tunewright.models.contracts import EncodeSettings
 from tunewright.runs import checkpoints
+from tunewright.train import share
 from tunewright.train.job import Job
 from tunewright.train.loop import train
 from tunewright.train.optimiser import Optimiser
@@ -331,6 +332,13 @@ def test_early_stopping_keeps_the_best_weights(open_tiny, tmp_path):
     best = checkpoints.read(run.checkpoints / "best")
     assert best is not None
     assert all(torch.equal(best.trained[name], value) for name, value in weights(job).items())
+
+
+def test_memory_that_lies_free_is_given_back_every_eighth_step(open_tiny, tmp_path, monkeypatch):
+    run, given_back = new_run(tmp_path / "run"), []
+    monkeypatch.setattr(share, "release_memory", lambda: given_back.append(len(list(run.events("step")))))
+    train(make_job(open_tiny, max_steps=17), run, quiet, StopRequest())
+    assert given_back == [7, 15]
 
 
 def test_only_the_newest_checkpoints_are_kept(open_tiny, tmp_path):
