@@ -75,7 +75,7 @@ def compute(job: Job, making: Making, share: Share, below: Below | None = None) 
         if job.private:
             _same_units(taken, batch)
         making.accumulate(loss, share.count, batch)
-    if share.step % _RELEASED == _RELEASED - 1:
+    if (share.step + 1) % _RELEASED == 0:
         release_memory()
     return found
 
