@@ -32,9 +32,11 @@ def assert_close(found, wanted):
 @pytest.mark.parametrize("before", [0, 5])
 @pytest.mark.parametrize("kv_heads", [1, 2, 6])
 @pytest.mark.parametrize("masked", [False, True])
-def test_runs_of_queries_are_attention_by_its_definition(queries, before, kv_heads, masked, monkeypatch):
+@pytest.mark.parametrize("kept", [True, False])
+def test_runs_of_queries_are_attention_by_its_definition(queries, before, kv_heads, masked, kept, monkeypatch):
     torch.manual_seed(queries + before)
     monkeypatch.setattr(chunked, "QUERIES", 8)
+    monkeypatch.setattr(chunked, "KEPT", before + queries - (not kept))
     keys = before + queries
     query, key, value = drawn(6, queries), drawn(kv_heads, keys), drawn(kv_heads, keys, width=24 if masked else 16)
     allowed = torch.ones(queries, keys, dtype=torch.bool).tril(before)
@@ -51,6 +53,20 @@ def test_runs_of_queries_are_attention_by_its_definition(queries, before, kv_hea
     for one, its in zip(gradients, torch.autograd.grad(wanted, exact, back.double()), strict=True):
         assert one.dtype == torch.bfloat16
         assert_close(one, its)
+
+
+def test_weights_of_long_rows_are_made_again_and_those_of_others_kept_with_the_same_gradients(monkeypatch):
+    torch.manual_seed(0)
+    given, made, gradients = [drawn(6, 300), drawn(2, 300), drawn(2, 300)], [], []
+    weights = chunked._weights
+    monkeypatch.setattr(chunked, "_weights", lambda *asked: made.append(1) or weights(*asked))
+    for most in (300, 299):
+        monkeypatch.setattr(chunked, "KEPT", most)
+        answer = chunked.attended(*given, None, 0.3)
+        gradients.append(torch.autograd.grad(answer.float().square().sum(), given))
+        assert len(made) == (3 if most == 300 else 6)
+        made.clear()
+    assert all(map(torch.equal, *gradients))
 
 
 def test_packed_rows_in_bfloat16_go_by_runs_of_queries_and_others_by_torch(monkeypatch):

@@ -3,7 +3,7 @@
 torch's own kernel for CPUs (FlashAttention-2, Dao 2023) multiplies small tiles, which is best in float32; where
 bfloat16 products have instructions of their own, larger ones are three to five times as fast as its tiles
 (benchmarks/notes.md). So each run of queries is one product with all keys that it may see, heads that share keys
-together; its weights are made again in the backward pass instead of kept.
+together. Of rows that are not long the weights are kept for the backward pass, of longer ones they are made again.
 
 Scores are rounded to bfloat16 once, as the library's own `eager` attention has them; sums are float32.
 """
@@ -21,6 +21,8 @@ from torch.autograd import Function
 
 QUERIES = 128
 """In a run (measured: benchmarks/notes.md)."""
+KEPT = 1024
+"""Keys up to which weights are kept: they grow with the square of a row (measured: benchmarks/notes.md)."""
 
 
 _EVERYWHERE = ContextVar("everywhere", default=False)
@@ -63,29 +65,33 @@ class Chunked(Function):
             mask: [Q, K] added to the scores; None = plain causal.
             scale: Of the scores.
         """
-        ctx.save_for_backward(query, key, value, mask)
-        ctx.scale = scale
         key_GKD, value_GKD = key[0].contiguous(), value[0].contiguous()
         _, heads, queries, _ = query.shape
+        keeps = any(ctx.needs_input_grad) and key.shape[2] <= KEPT
+        kept: list[Tensor] = []
         out_QHD = query.new_empty(queries, heads, value.shape[3])
         for run in _runs(queries):
             seen = key.shape[2] - queries + run.stop
             weights_GMK = _weights(_grouped(query, run, len(key_GKD)), key_GKD[:, :seen], mask, run, scale)
             out_QHD[run] = _apart(weights_GMK @ value_GKD[:, :seen], run)
+            if keeps:
+                kept.append(weights_GMK)
+        ctx.save_for_backward(query, key, value, mask, *kept)
+        ctx.scale = scale
         return out_QHD.transpose(0, 1)[None]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         """Gradients of queries, keys and values."""
-        query, key, value, mask = ctx.saved_tensors
+        query, key, value, mask, *kept = ctx.saved_tensors
         key_GKD, value_GKD = key[0].contiguous(), value[0].contiguous()
         _, heads, queries, width = query.shape
         query_grad_QHD = query.new_empty(queries, heads, width)
         key_grad_GKD, value_grad_GKD = (torch.zeros(one.shape, dtype=torch.float32) for one in (key_GKD, value_GKD))
-        for run in _runs(queries):
+        for number, run in enumerate(_runs(queries)):
             seen = key.shape[2] - queries + run.stop
             query_GMD, grad_GMD = (_grouped(one, run, len(key_GKD)) for one in (query, grads[0]))
-            weights_GMK = _weights(query_GMD, key_GKD[:, :seen], mask, run, ctx.scale)
+            weights_GMK = kept[number] if kept else _weights(query_GMD, key_GKD[:, :seen], mask, run, ctx.scale)
             value_grad_GKD[:, :seen] += weights_GMK.transpose(1, 2) @ grad_GMD
             back_GMK = grad_GMD @ value_GKD[:, :seen].transpose(1, 2)
             back_GMK = torch.ops.aten._softmax_backward_data(back_GMK, weights_GMK, -1, weights_GMK.dtype)

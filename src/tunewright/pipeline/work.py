@@ -24,6 +24,7 @@ from tunewright.data.encoder import Encoded
 from tunewright.evaluate.probes._base import Probe
 from tunewright.evaluate.suite import Suite
 from tunewright.models.attention import Layout
+from tunewright.models.chunked import KEPT, QUERIES
 from tunewright.models.contracts import Batch, LoadedModel
 from tunewright.models.head import SLICE, sliced_head
 
@@ -37,7 +38,7 @@ _STEPS = 48
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A stretch of work; sums over its forwards, but for the two largest."""
+    """A stretch of work; sums over its forwards, but for the three largest."""
 
     positions: float = 0.0
     """That go through the layers."""
@@ -52,14 +53,12 @@ class Work:
     """Most positions of a forward."""
     most_predicted: int = 0
     """Most positions of a forward at which the head is computed."""
+    most_kept: float = 0.0
+    """Most pairs of a forward whose weights attention by runs of queries keeps for the backward pass."""
 
     def __add__(self, other: Work) -> Work:
         sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)[:5]}
-        return Work(
-            **sums,
-            widest=max(self.widest, other.widest),
-            most_predicted=max(self.most_predicted, other.most_predicted),
-        )
+        return Work(**sums, **{f.name: max(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)[5:]})
 
     def times(self, factor: float) -> Work:
         """So much work of the same kind."""
@@ -111,6 +110,12 @@ def _pairs(layout: Any, rows: int, length: int) -> float:
             for block in layout.blocks
         )
     )
+
+
+def _kept_pairs(layout: Layout) -> float:
+    """Of the blocks whose weights are kept; a run of queries sees what lies before it, and itself."""
+    runs = ((block.stop - block.start, sum(stop - start for start, stop in block.ancestors)) for block in layout.blocks)
+    return float(sum(own * (before + (own + QUERIES) / 2) for own, before in runs if before + own <= KEPT))
 
 
 def countable(model: LoadedModel) -> bool:
@@ -170,7 +175,8 @@ def of_batch(batch: Batch) -> Work:
     packed = ids is not None and "attention_mask" not in batch.inputs
     layout = Layout.of(batch.attended()) if packed else None
     pairs = _pairs(layout, *(ids.shape if ids is not None else (1, 0)))
-    return Work.of(positions, len(torch.unique(batch.targets.position_T)), pairs)
+    work = Work.of(positions, len(torch.unique(batch.targets.position_T)), pairs)
+    return work if layout is None else replace(work, most_kept=_kept_pairs(layout))
 
 
 def of_steps(job: Any) -> Work:
@@ -210,6 +216,7 @@ class Size:
     """Weights of the output head."""
     trained: int
     width: int
+    heads: int
     layers: int
     feed_forward: int
     """Width between the two products of a feed-forward part."""
@@ -240,6 +247,7 @@ class Size:
             head=head.numel() if isinstance(head, Tensor) else 0,
             trained=trained,
             width=width,
+            heads=told("num_attention_heads", 8),
             layers=told("num_hidden_layers", 4),
             feed_forward=told("intermediate_size", 4 * width),
             said=said,
@@ -253,8 +261,8 @@ class Size:
         )
 
     def backward(self, work: Work) -> float:
-        """Operations of gradients: those of activations as many as forward (attention computes its scores again), and
-        two a trained weight and position."""
+        """Operations of gradients: those of activations as many as forward (where attention computes its scores again,
+        as in float32), and two a trained weight and position."""
         again = 2 * self.width * self.layers * work.pairs
         return self.forward(work) + 2 * again + 2 * self.trained * work.positions
 
@@ -264,10 +272,12 @@ class Size:
         A layer keeps, of each position, its two inputs and their normed forms, queries, keys and values before and
         after rotation, what attention gave, and three of the feed-forward width; with what the backward itself needs
         at its height that is about 14 and 3.5 widths (measured: docs/cost.md). A head that is not read in slices keeps
-        log-probabilities and their gradient. So many `frozen` layers at the bottom keep nothing.
+        log-probabilities and their gradient. So many `frozen` layers at the bottom keep nothing. Attention by runs of
+        queries, which is bfloat16's, keeps its weights.
         """
         a_layer = 14 * self.width + 3.5 * self.feed_forward
-        kept = self.number_bytes * work.widest * (self.layers - frozen) * a_layer
+        weights = work.most_kept * self.heads if self.number_bytes == 2 else 0.0
+        kept = self.number_bytes * (work.widest * a_layer + weights) * (self.layers - frozen)
         return kept + 4.0 * work.most_predicted * self.said
 
     def logits(self, work: Work) -> float:
