@@ -8,7 +8,8 @@ that are there are read, not run again. Beside each baseline stands the 95 % int
 model is from it.
 
 market  480 people, 2,080 test transitions: oracle <= tuned < bigram < untuned, and how much of the way from the bigram
-        to the oracle (in nats a transition) the tuned model goes
+        to the oracle the tuned model goes, in nats a transition (`closed`) and in perplexity
+whole   the same with all weights trained instead of adapters
 pooled  the same with 960 people of another, skewed population in training: by-person interval against target alone
 logits  the runs of market again, with multinomial logits on what the untuned and the tuned model hold of a context
 codes, plain, history  the market with titles as numbers, without demographics, with one earlier record: by-person
@@ -47,6 +48,7 @@ from tunewright.recipes.careers import Careers
 
 FIGURE = "perplexity_renormalised"
 COMMON = ["--recipe", "careers", "--set", "method.r=16", "--set", "method.lora_alpha=32"]
+WHOLE = ["--recipe", "careers", "--set", "method=full", "--set", "train.learning_rate=1e-4"]
 SMALL, LARGE = ["--model", "smollm2"], ["--model", "gemma3-270m"]
 POOLED_ROWS = 960 * 9
 PLAN = Path(__file__).parents[1] / "examples" / "careers.yaml"
@@ -89,6 +91,7 @@ def line(run: Path) -> dict[str, Any]:
     if "oracle" in row:
         gap = math.log(row["bigram"] / row["oracle"])
         row["closed"] = math.log(row["bigram"] / row["tuned"]) / gap
+        row["closed in perplexity"] = (row["bigram"] - row["tuned"]) / (row["bigram"] - row["oracle"])
         row["in order"] = row["oracle"] <= row["tuned"] < row["bigram"] < row["untuned"]
     return row
 
@@ -149,6 +152,11 @@ def market(out: Path, seed: str, model: list[str] = SMALL, name: str = "market")
     """The target population alone."""
     run = out / f"{name}-{seed}"
     return tune(["labour-market", *model, *COMMON, "--set", f"seed={seed}"], run)
+
+
+def whole(out: Path, seed: str) -> dict[str, Any]:
+    """The target population alone, all weights trained."""
+    return tune(["labour-market", *SMALL, *WHOLE, "--set", f"seed={seed}"], out / f"whole-{seed}")
 
 
 def logits(out: Path, seed: str) -> dict[str, Any]:
@@ -263,6 +271,7 @@ ABLATIONS = {
 }
 STAGES: dict[str, Callable[[Path, str], dict[str, Any]]] = {
     "market": market,
+    "whole": whole,
     "logits": logits,
     **{name: partial(ablation, name=name) for name in ABLATIONS},
     "pooled": pooled,
