@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from tunewright.methods._freeze import Overwriting, tied
 from tunewright.models.contracts import LoadedModel
@@ -11,6 +11,7 @@ from tunewright.models.contracts import LoadedModel
 class Full(Overwriting):
     """Trains every weight of the model; tied weights train once."""
 
+    mixed: ClassVar[bool] = True
     tied: Literal["train", "freeze"] = "train"
     """What a table does that is the output layer too. Under privacy it freezes: no unit's gradient of it is known."""
 

@@ -207,6 +207,8 @@ def segment_attention(
         raise NotImplementedError("packed attention needs a layout, no cache and no attention sinks")
     if options.get("sliding_window") is None and _windowed(module):
         raise NotImplementedError("packed attention knows a window only where the layer says it")
+    if torch.is_autocast_enabled("cpu"):  # rotary positions are float32, and the products to come are not
+        query, key, value = (one.to(torch.get_autocast_dtype("cpu")) for one in (query, key, value))
     return layout.attend(module, query, key, value, options).contiguous(), None
 
 

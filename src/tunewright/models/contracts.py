@@ -223,6 +223,8 @@ class Method(Plugin):
     frozen_dtype: ClassVar[Literal["auto", "float32"]] = "auto"
     """In which precision to open the model. `auto`: frozen weights may be bfloat16, the method casts where it must.
     `float32`: all of it, because trained and frozen weights meet in one matrix product or one residual stream."""
+    mixed: ClassVar[bool] = False
+    """Whether steps may multiply trained weights, which are float32, in bfloat16 (Micikevicius et al. 2018)."""
     overwrites: ClassVar[bool] = False
     """Whether the base's own weights change. `off` then refuses, whoever needs the base opens it again from its origin,
     and `save` writes a whole model instead of a change."""

@@ -71,7 +71,9 @@ class RmsNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """Like x."""
         wide = _wide(x)
-        inverse = torch.linalg.vecdot(wide, wide).div_(x.shape[-1]).add_(eps).rsqrt_().unsqueeze(-1)
+        with torch.autocast("cpu", enabled=False):  # it would round the sum of squares
+            squares = torch.linalg.vecdot(wide, wide)
+        inverse = squares.div_(x.shape[-1]).add_(eps).rsqrt_().unsqueeze(-1)
         ctx.save_for_backward(x, weight, inverse)
         normed: Tensor = (wide * inverse).to(x.dtype).mul_(weight)
         return normed

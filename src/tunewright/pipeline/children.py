@@ -26,6 +26,7 @@ from tunewright.evaluate.spread import spread, spread_blocks, spread_sentences
 from tunewright.evaluate.suite import VERSION
 from tunewright.models.contracts import LoadedModel
 from tunewright.pipeline.inside import FEWEST, Child, children_of
+from tunewright.pipeline.machine import multiplied_in
 from tunewright.pipeline.prepare import Prepared, prepare, reread_rows
 from tunewright.pipeline.train import begin_folder, train_stage
 from tunewright.pipeline.under_way import gone_on_from
@@ -71,7 +72,7 @@ def _finish(prepared: Prepared, run: Run, child: Child, judge: Judge, progress: 
     inside = run.child(child.name)
     # A child that an older version began may have measured a precision of its own.
     begun = inside.read("info.json") or run.must_read("info.json")
-    plan = _plan(prepared.plan, child, begun["precision"])
+    plan = _plan(prepared.plan, child, multiplied_in(begun))
     if inside.read("verdict.json") is not None:
         if _judged_alike(inside, plan.settings) or not inside.model.is_dir():
             return

@@ -25,6 +25,7 @@ from tunewright.pipeline.work import Size, Work, countable, of_rows, of_steps, o
 from tunewright.train.below import fault, passable
 from tunewright.train.job import Job
 from tunewright.train.loop import validation_batches
+from tunewright.train.share import loss_of
 
 _STEPPING, _READING = 0.55, 0.7
 """Of the measured speed of a matrix product: what wide micro-batches reach forward and backward, and forward alone."""
@@ -87,14 +88,17 @@ class Rates:
 
 def by_formula(prepared: Prepared, job: Job) -> Forecast:
     """From counted work and the machine's measured speed of matrix products; nothing runs."""
-    speed = measure()["bfloat16" if prepared.dtype == torch.bfloat16 else "float32"] * 1e9
+    training, evaluation = (
+        measure()["bfloat16" if dtype == torch.bfloat16 else "float32"] * 1e9
+        for dtype in (prepared.products, prepared.dtype)
+    )
     size = _size(job)
     layers = passable(job)
-    rates = Rates(_STEPPING * speed, _READING * speed, size.weight_bytes / _BYTES_A_SECOND)
+    rates = Rates(_STEPPING * training, _READING * evaluation, size.weight_bytes / _BYTES_A_SECOND)
     found = _Counted.of(job, layers)
     parts = asked.work(prepared, job, base=True)
-    evaluation = _evaluation_seconds(prepared, size, parts, found, rates)
-    return _forecast(job, found, parts, (found.seconds(size, rates), evaluation, 0.0), "formula")
+    asking = _evaluation_seconds(prepared, size, parts, found, rates)
+    return _forecast(job, found, parts, (found.seconds(size, rates), asking, 0.0), "formula")
 
 
 def by_dry_step(prepared: Prepared, job: Job, spent: float | None = 0.0) -> Forecast:
@@ -150,8 +154,7 @@ def dry_step(job: Job, step: int) -> list[list[Encoded]]:
     job.wake()
     with job.gradients.begin(job.model, trained, "") as making:
         for rows in micro:
-            batch = job.model.family.collate(job.model, rows)
-            loss = job.objective.loss(job.model, batch, 0)
+            batch, loss = loss_of(job, rows, 0, None)
             making.accumulate(loss, max(1.0, float(loss.count_S.sum())), batch)
     for parameter in trained.values():
         parameter.grad = None

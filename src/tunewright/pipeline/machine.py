@@ -87,12 +87,14 @@ def changed_since(found: Mapping[str, Any]) -> list[str]:
     return [f"{name} {was.get(name)}, now {now[name]}" for name in names if was.get(name) != now[name]]
 
 
-def info(origin: Origin, dtype: torch.dtype, threads: int, data_hash: str) -> dict[str, Any]:
-    """What info.json holds."""
+def info(origin: Origin, dtypes: tuple[torch.dtype, torch.dtype], threads: int, data_hash: str) -> dict[str, Any]:
+    """What info.json holds; of the dtypes the first is the model's, the second that in which training multiplies."""
+    precision, products = (str(dtype).removeprefix("torch.") for dtype in dtypes)
     return {
         **surroundings(),
         "threads": threads,
-        "precision": str(dtype).removeprefix("torch."),
+        "precision": precision,
+        "products": products,
         "model": {
             "name": origin.name,
             "folder": str(origin.folder),
@@ -104,6 +106,11 @@ def info(origin: Origin, dtype: torch.dtype, threads: int, data_hash: str) -> di
         "git": _git_state(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def multiplied_in(info: Mapping[str, Any]) -> str:
+    """The precision with which a run trains as it began; older runs multiplied in that of their model."""
+    return str(info.get("products", info["precision"]))
 
 
 def folder_size(folder: Path) -> int:

@@ -59,6 +59,8 @@ class Prepared:
     dataset: Dataset
     model: LoadedModel
     dtype: torch.dtype
+    products: torch.dtype
+    """In which training multiplies; with frozen weights that of the model, and a model that trains whole is float32."""
     method: Method
     objective: Objective
     encoder: Encoder
@@ -171,9 +173,10 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None, op
     if measured.problems:
         raise Unusable(measured.problems, _shown(rows, measured))
     encoding.plant(train, planted)
+    products = resolve_dtype(settings.train.precision) if _mixes(settings, model, method) else dtype
     return Prepared(
-        rows.plan, rows.recipe, rows.dataset, replace(model, opens=encode.opens), dtype, method, objective, encoder,
-        train, valid, test, _shown(rows, measured), canaries, given.train[0], encode,
+        rows.plan, rows.recipe, rows.dataset, replace(model, opens=encode.opens), dtype, products, method, objective,
+        encoder, train, valid, test, _shown(rows, measured), canaries, given.train[0], encode,
     )  # fmt: skip
 
 
@@ -293,6 +296,12 @@ def _dtype(settings: PlanSettings, method: Method) -> torch.dtype:
     if method.frozen_dtype == "float32":
         return torch.float32
     return resolve_dtype(settings.train.precision)
+
+
+def _mixes(settings: PlanSettings, model: LoadedModel, method: Method) -> bool:
+    """Whether trained weights may be multiplied in bfloat16: not under privacy, whose clipping reads what layers are
+    given, and only where attention is known to answer alike in either."""
+    return method.mixed and model.packs and not settings.privacy.on
 
 
 _WORDS = {"train": "training", "valid": "validation", "test": "test"}

@@ -12,7 +12,7 @@ from tunewright.core.settings import PlanSettings
 from tunewright.core.store import Run
 from tunewright.data.canaries import Canaries
 from tunewright.pipeline.discretion import same_rows
-from tunewright.pipeline.machine import fix_threads
+from tunewright.pipeline.machine import fix_threads, multiplied_in
 from tunewright.pipeline.prepare import Prepared, prepare, reread_rows
 from tunewright.runs.made import ASKING, require_as_made
 from tunewright.runs.opening import forget_noise_key, require_same_model
@@ -33,7 +33,7 @@ def reopen(run: Run, overrides: Sequence[str], progress: Progress) -> Prepared:
     if overrides:
         plan = _judged_otherwise(plan, overrides)
     fix_threads(found["threads"])
-    plan = plan.changed({"train.precision": found["precision"]}, "as the run began")
+    plan = plan.changed({"train.precision": multiplied_in(found)}, "as the run began")
     rows = reread_rows(plan, progress)
     if not same_rows(run, rows.dataset.fingerprint):
         raise UserError(

@@ -78,7 +78,8 @@ def set_up(rows: Rows, out: Path | None, verb: str, progress: Progress) -> Itera
 
 def begin_folder(prepared: Prepared, run: Run, verb: str, threads: int) -> None:
     """Writes what a run has from its beginning."""
-    found = info(prepared.model.origin, prepared.dtype, threads, mark_rows(run, prepared.dataset.fingerprint))
+    dtypes = prepared.dtype, prepared.products
+    found = info(prepared.model.origin, dtypes, threads, mark_rows(run, prepared.dataset.fingerprint))
     capabilities = sorted(prepared.model.family.capabilities)
     found |= {} if prepared.encode.opens else {"opens": False}
     run.write("info.json", {**found, "verb": verb, "capabilities": capabilities})

@@ -10,6 +10,7 @@ from tunewright.core.config import Plan, override
 from tunewright.core.progress import Progress, under
 from tunewright.core.store import Run
 from tunewright.evaluate.gates import INCREASES
+from tunewright.pipeline.machine import multiplied_in
 from tunewright.pipeline.prepare import reread_rows
 from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.train import set_up, train_stage
@@ -44,7 +45,8 @@ def twin_of(run: Run, name: str, changes: Mapping[str, Any], progress: Progress)
     plan = override(
         Plan.load(run.plan_file), [f"{key}={json.dumps(value)}" for key, value in {**_ALONE, **changes}.items()]
     )
-    plan = plan.changed({f"train.{name}": found[name] for name in ("precision", "threads")}, "as the run's own")
+    own = {"train.precision": multiplied_in(found), "train.threads": found["threads"]}
+    plan = plan.changed(own, "as the run's own")
     with set_up(reread_rows(plan, tell), child.folder, "train", tell) as (prepared, child):
         train_stage(prepared, child, tell, None)
     return child

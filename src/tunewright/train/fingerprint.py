@@ -21,7 +21,7 @@ their own. Rows that mitigations added are all compared."""
 
 def fingerprint(job: Job) -> str:
     """Equal for equal jobs: what they read, what trains, and how."""
-    made = (job.gradients, job.micro_rows, job.micro_tokens, job.model.packs, job.model.apart)
+    made = (job.gradients, job.micro_rows, job.micro_tokens, job.model.packs, job.model.apart, job.products)
     return digest(content(job), how(job), repr(made))
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 
 import numpy as np
+import torch
 
 from tunewright.core.settings import TrainSettings
 from tunewright.data.encoded_rows import lengths
@@ -39,6 +41,8 @@ class Job:
     """Draws the units of each step, in private training."""
     hidden: bool = False
     """Whether the rows are private though training is not, as in an audit's control."""
+    products: torch.dtype | None = None
+    """In which weights are multiplied though they are kept in another dtype; None = in their own."""
 
     @property
     def woven(self) -> int:
@@ -76,8 +80,8 @@ class Job:
 
     @property
     def micro_tokens(self) -> int:
-        """Most tokens of a micro-batch: twice as many where each takes half the memory."""
-        return MICRO_TOKENS * 4 // self.number_bytes
+        """Most tokens of a micro-batch: twice as many where each takes half the memory, or hardly more than that."""
+        return MICRO_TOKENS * 4 // (self.number_bytes if self.products is None else self.products.itemsize)
 
     @property
     def number_bytes(self) -> int:
@@ -127,6 +131,14 @@ class Job:
     def validations(self) -> int:
         """Passes over the validation rows; none in private training, which they must not steer."""
         return math.ceil(self.steps / self.eval_every) if self.valid and not self.private else 0
+
+    def multiplying(self) -> AbstractContextManager[None]:
+        """Within it the model's products are made in `products`: weights are rounded for them, sums and all that lies
+        between them stay as they are."""
+        found: AbstractContextManager[None] = (
+            nullcontext() if self.products is None else torch.autocast("cpu", self.products)
+        )
+        return found
 
     def wake(self) -> None:
         """The model as it trains: with its dropout, but for private training.

@@ -98,7 +98,7 @@ def _same_units(rows: Sequence[Encoded], batch: Batch) -> None:
 def loss_of(job: Job, rows: Sequence[Encoded], seed: int, below: Below | None) -> tuple[Batch, Loss]:
     """Rows in one forward, and their loss."""
     batch = job.model.family.collate(job.model, rows)
-    with below.entered(batch, rows) if below else nullcontext():
+    with below.entered(batch, rows) if below else nullcontext(), job.multiplying():
         return batch, job.objective.loss(job.model, batch, seed)
 
 
