@@ -11,11 +11,13 @@ from tiny import save_tiny
 from tunewright.core.config import Request
 from tunewright.core.progress import silent
 from tunewright.core.store import Run
+from tunewright.models.families.causal_lm import CausalLM
 from tunewright.pipeline import prepare as preparing
 from tunewright.pipeline.jobs import job_of
 from tunewright.pipeline.prepare import prepare, read_rows
 from tunewright.pipeline.reopen import reopen
 from tunewright.pipeline.train import train
+from tunewright.pipeline.twins import twin_of
 
 HALF, WHOLE = torch.bfloat16, torch.float32
 
@@ -43,6 +45,7 @@ def plan(tmp_path, monkeypatch):
         (("method=full", "train.packing=false"), (WHOLE, WHOLE)),
         (("method=norm",), (WHOLE, WHOLE)),
         (("method=lora",), (HALF, HALF)),
+        (("method=full", "objective={name: constrained}"), (WHOLE, WHOLE)),
         (("method=full", "data.unit=who", "privacy.target_epsilon=8"), (WHOLE, WHOLE)),
     ],
 )
@@ -61,4 +64,22 @@ def test_a_run_goes_on_in_the_precision_in_which_it_began(plan, tmp_path, monkey
     again = reopen(run, (), silent)
     assert (again.dtype, again.products) == (WHOLE, HALF), "though the machine would now decide otherwise"
     run.write("info.json", {name: value for name, value in info.items() if name != "products"})
+    monkeypatch.setattr(preparing, "resolve_dtype", lambda setting: WHOLE if setting == "float32" else HALF)
     assert reopen(run, (), silent).products == WHOLE, "a run of an older version"
+
+
+def test_a_layer_that_minds_mixed_precision_is_trained_in_float32(plan, monkeypatch):
+    def torn(model, batch):
+        raise RuntimeError("index_add_(): self and source expected to have the same dtype")
+
+    monkeypatch.setattr(CausalLM, "token_log_probs", torn)
+    assert prepare(read_rows(plan("method=full"), silent), silent).products == WHOLE
+
+
+def test_a_twin_multiplies_as_its_run_does(plan, tmp_path):
+    train(plan("method=full"), silent)
+    run = Run.open(tmp_path / "run")
+    assert twin_of(run, "other", {"seed": 3}, silent).must_read("info.json")["products"] == "bfloat16"
+    info = run.must_read("info.json")
+    run.write("info.json", {name: value for name, value in info.items() if name != "products"})
+    assert twin_of(run, "older", {"seed": 3}, silent).must_read("info.json")["products"] == "float32"

@@ -12,10 +12,12 @@ from transformers import AutoModelForCausalLM
 
 from train.test_loop import StopAfter, make_job, new_run, quiet, timeless, weights
 from tunewright.core.errors import Interrupted
-from tunewright.models import chunked
+from tunewright.models import chunked, head
 from tunewright.models.fused import RmsNorm
+from tunewright.pipeline.forecast import dry_step
 from tunewright.train.fingerprint import fingerprint
-from tunewright.train.loop import train
+from tunewright.train.job import Job
+from tunewright.train.loop import train, validation_loss
 from tunewright.train.share import Share, compute
 from tunewright.train.stopping import StopRequest
 
@@ -108,9 +110,32 @@ def test_in_mixed_precision_too_interrupted_equals_uninterrupted(answers, open_t
     assert timeless(run) == timeless(torn)
 
 
-def test_a_worker_that_multiplies_otherwise_has_another_job(open_tiny):
+def test_a_worker_that_multiplies_otherwise_has_another_job(open_tiny, monkeypatch):
+    monkeypatch.setattr(Job, "micro_tokens", 1024)
     job = make_job(open_tiny, {"name": "full"})
     assert fingerprint(job) != fingerprint(mixed(job))
+
+
+def test_validation_and_the_dry_step_multiply_as_steps_do(open_tiny):
+    job, seen = mixed(make_job(open_tiny, {"name": "full"}, valid=4)), []
+    job.model.module.model.layers[0].mlp.up_proj.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    validation_loss(job)
+    dry_step(job, 0)
+    assert len(seen) >= 2
+    assert set(seen) == {torch.bfloat16}
+
+
+def test_a_head_in_slices_multiplies_in_mixed_precision_as_the_whole_head_does(open_tiny):
+    job, answers = make_job(open_tiny, {"name": "full"}), []
+    rows = job.train[:4]
+    batch = job.model.family.collate(job.model, rows)
+    for learns in (True, False):
+        with mixed(job).multiplying(), chunked.everywhere(), torch.set_grad_enabled(learns):
+            assert (head.sliced_head(job.model) is None) is learns
+            answers.append(job.model.family.token_log_probs(job.model, batch).detach())
+    with torch.no_grad():
+        exact = job.model.family.token_log_probs(job.model, batch)
+    assert (answers[0] - answers[1]).abs().max() < 1e-4 < (answers[0] - exact).abs().max()
 
 
 def test_micro_batches_are_as_wide_as_those_of_a_bfloat16_model(open_tiny):

@@ -111,8 +111,8 @@ class TrainSettings(Section):
     packing: bool = True
     """Rows lie end to end without seeing one another, where the model can; false = padded rows."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of frozen weights, and of products where all weights train; trained ones are kept in float32. auto = bfloat16
-    where measured to be faster."""
+    """Of frozen weights, and, under method full without privacy, of products with packed rows; trained weights are
+    float32. auto = bfloat16 where measured to be faster."""
     threads: int | None = Field(None, gt=0, le=1024)
     """None = one a core, of a container as many as its share of time pays for. Far more than the machine can start end
     the process without a word."""

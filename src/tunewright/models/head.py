@@ -112,6 +112,8 @@ def _accurate(values: Tensor) -> Tensor:
 def _slices(head: nn.Linear, hidden_KH: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Logits [rows, slice] of consecutive slices with their first word; one's memory is the next one's."""
     weight_VH, hidden_KH = head.weight.detach(), hidden_KH.detach()
+    if torch.is_autocast_enabled("cpu"):  # which leaves a product alone that is told where to put its result
+        weight_VH, hidden_KH = (one.to(torch.get_autocast_dtype("cpu")) for one in (weight_VH, hidden_KH))
     room_KS = hidden_KH.new_empty(len(hidden_KH) * SLICE)
     for start in range(0, len(weight_VH), SLICE):
         weight_SH = weight_VH[start : start + SLICE]

@@ -210,7 +210,8 @@ class _Stored:
 
 def _size(job: Job) -> Size:
     size = Size.of(job.model, sum(p.numel() for p in job.method.trained(job.model).values()))
-    return replace(size, number_bytes=job.number_bytes)
+    half = job.products is not None or next(job.model.module.parameters()).dtype == torch.bfloat16
+    return replace(size, number_bytes=job.number_bytes, half_attention=half and job.model.packs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,8 @@ class _Counted:
     stored: _Stored
     share: float
     """Of the passes over rows, in which the frozen layers are computed: what is stored is computed once."""
+    mixed: bool
+    """Whether training multiplies in another precision than what comes after it."""
 
     @classmethod
     def of(cls, job: Job, layers: Sequence[nn.Module]) -> _Counted:
@@ -234,7 +237,16 @@ class _Counted:
         frozen = sum(p.numel() for layer in layers for p in layer.parameters())
         once = of_validation(job, validation_batches(job)) if job.validations else Work()
         share = stored.tokens_below / max(1.0, _Stored.of(job, ()).tokens_below)
-        return cls(of_steps(job), once.times(job.validations), job.steps, frozen, len(layers), stored, share)
+        return cls(
+            of_steps(job),
+            once.times(job.validations),
+            job.steps,
+            frozen,
+            len(layers),
+            stored,
+            share,
+            job.products is not None,
+        )
 
     def step_operations(self, size: Size, work: Work, share: float) -> float:
         """Forward and backward, with what each micro-batch costs beside; frozen layers without backward, and in a share
@@ -247,7 +259,8 @@ class _Counted:
         steps = self.step_operations(size, self.steps, self.share) / rates.training
         below = 2 * self.frozen * self.validation.positions * (1 - self.share)
         update = _UPDATE * size.trained / _BYTES_A_SECOND
-        return steps + self.updates * update + (size.forward(self.validation) - below) / rates.evaluation
+        reading = rates.training * _READING / _STEPPING if self.mixed else rates.evaluation
+        return steps + self.updates * update + (size.forward(self.validation) - below) / reading
 
 
 def _evaluation_seconds(

@@ -41,7 +41,7 @@ def _job(prepared: Prepared, model: LoadedModel) -> Job:
         prepared.settings.seed,
         by,
         hidden=HIDDEN.get(),
-        products=None if prepared.products == prepared.dtype else prepared.products,
+        products=prepared.mixed,
     )
     if not prepared.settings.privacy.on:
         return job

@@ -205,7 +205,9 @@ def _one_step(job: Job, objective: ReadsBeside, step: int) -> tuple[int, int, in
     job.model.module.train()
     started = time.perf_counter()
     for ids in micro:
-        torch.autograd.backward(objective.apart(job.model, ids, seed).sum())
+        with job.multiplying():
+            apart = objective.apart(job.model, ids, seed).sum()
+        torch.autograd.backward(apart)
     seconds = time.perf_counter() - started
     for weight in job.method.trained(job.model).values():
         weight.grad = None

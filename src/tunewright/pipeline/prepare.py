@@ -32,6 +32,7 @@ from tunewright.models.contracts import EncodeSettings, LoadedModel, Method, Obj
 from tunewright.models.embedded import resolve_model
 from tunewright.models.opening import open_model
 from tunewright.models.precision import resolve as resolve_dtype
+from tunewright.models.reference import Refers
 from tunewright.pipeline import mitigate
 from tunewright.pipeline.discretion import hide, public
 from tunewright.pipeline.example_data import EXAMPLES, example, shipped
@@ -60,7 +61,7 @@ class Prepared:
     model: LoadedModel
     dtype: torch.dtype
     products: torch.dtype
-    """In which training multiplies; with frozen weights that of the model, and a model that trains whole is float32."""
+    """In which training multiplies: that of the model, unless all of it trains."""
     method: Method
     objective: Objective
     encoder: Encoder
@@ -81,6 +82,11 @@ class Prepared:
     def settings(self) -> PlanSettings:
         """The resolved plan."""
         return self.plan.settings
+
+    @property
+    def mixed(self) -> torch.dtype | None:
+        """In which training multiplies weights that are kept in another precision; None = in their own."""
+        return None if self.products == self.dtype else self.products
 
     @property
     def rows_given(self) -> int:
@@ -173,7 +179,8 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None, op
     if measured.problems:
         raise Unusable(measured.problems, _shown(rows, measured))
     encoding.plant(train, planted)
-    products = resolve_dtype(settings.train.precision) if _mixes(settings, model, method) else dtype
+    mixes = _mixes(settings, method, objective) and _answers_mixed(model, train[0])
+    products = resolve_dtype(settings.train.precision) if mixes else dtype
     return Prepared(
         rows.plan, rows.recipe, rows.dataset, replace(model, opens=encode.opens), dtype, products, method, objective,
         encoder, train, valid, test, _shown(rows, measured), canaries, given.train[0], encode,
@@ -298,10 +305,22 @@ def _dtype(settings: PlanSettings, method: Method) -> torch.dtype:
     return resolve_dtype(settings.train.precision)
 
 
-def _mixes(settings: PlanSettings, model: LoadedModel, method: Method) -> bool:
+def _mixes(settings: PlanSettings, method: Method, objective: Objective) -> bool:
     """Whether trained weights may be multiplied in bfloat16: not under privacy, whose clipping reads what layers are
-    given, and only where attention is known to answer alike in either."""
-    return method.mixed and model.packs and not settings.privacy.on
+    given, nor beside a reference that answered in float32."""
+    return method.mixed and not settings.privacy.on and not isinstance(objective, Refers)
+
+
+def _answers_mixed(model: LoadedModel, row: Encoded) -> bool:
+    """Whether the model answers under mixed precision: only where attention is packed, and no layer minds it."""
+    if not model.packs:
+        return False
+    try:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            model.family.token_log_probs(model, model.family.collate(model, [row]))
+    except (RuntimeError, TypeError):
+        return False
+    return True
 
 
 _WORDS = {"train": "training", "valid": "validation", "test": "test"}

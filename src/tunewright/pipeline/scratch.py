@@ -38,6 +38,7 @@ def scratch_outcomes(prepared: Prepared, run: Run, suite: Suite, progress: Progr
         no_validation,
         settings,
         prepared.settings.seed,
+        products=prepared.mixed,
     )
     with gone_on_from(run), StopRequest().listening() as stop:
         loop(job, child, under(progress, "from scratch"), stop)

@@ -115,7 +115,7 @@ def _pairs(layout: Any, rows: int, length: int) -> float:
 def _kept_pairs(layout: Layout) -> float:
     """Of the blocks whose weights are kept; a run of queries sees what lies before it, and itself."""
     runs = ((block.stop - block.start, sum(stop - start for start, stop in block.ancestors)) for block in layout.blocks)
-    return float(sum(own * (before + (own + QUERIES) / 2) for own, before in runs if before + own <= KEPT))
+    return float(sum(own * (before + (own + min(own, QUERIES)) / 2) for own, before in runs if before + own <= KEPT))
 
 
 def countable(model: LoadedModel) -> bool:
@@ -225,6 +225,8 @@ class Size:
     weight_bytes: int
     number_bytes: int = 4
     """Of a number that a layer keeps for its gradient."""
+    half_attention: bool = False
+    """Whether attention is bfloat16's, which keeps its weights."""
 
     @classmethod
     def of(cls, model: LoadedModel, trained: int) -> Size:
@@ -276,8 +278,8 @@ class Size:
         queries, which is bfloat16's, keeps its weights.
         """
         a_layer = 14 * self.width + 3.5 * self.feed_forward
-        weights = work.most_kept * self.heads if self.number_bytes == 2 else 0.0
-        kept = self.number_bytes * (work.widest * a_layer + weights) * (self.layers - frozen)
+        weights = 2 * work.most_kept * self.heads if self.half_attention else 0.0
+        kept = (self.number_bytes * work.widest * a_layer + weights) * (self.layers - frozen)
         return kept + 4.0 * work.most_predicted * self.said
 
     def logits(self, work: Work) -> float:
