@@ -198,7 +198,7 @@ def test_from_scratch_there_is_nothing_to_hold_to_so_the_plain_loss_trains(open_
     run.append({"type": "end", "step": 2})
     held = build("objectives", {"name": "constrained", "loss_on": "last"})
     prepared = SimpleNamespace(
-        model=open_tiny("qwen2"), settings=PlanSettings(), objective=held, train=(), test=()
+        model=open_tiny("qwen2"), settings=PlanSettings(), objective=held, train=(), test=(), mixed=None
     )  # fmt: skip
     scratch.scratch_outcomes(prepared, run, SimpleNamespace(ask=lambda *_: []), lambda *_: None)
     assert asked == [build("objectives", {"name": "next_token", "loss_on": "last"})]

@@ -313,7 +313,7 @@ def _mixes(settings: PlanSettings, method: Method, objective: Objective) -> bool
 
 def _answers_mixed(model: LoadedModel, row: Encoded) -> bool:
     """Whether the model answers under mixed precision: only where attention is packed, and no layer minds it."""
-    if not model.packs:
+    if not model.packs or "token_log_probs" not in model.family.capabilities:
         return False
     try:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
