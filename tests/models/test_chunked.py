@@ -8,6 +8,7 @@ import torch
 from tunewright.models import chunked
 from tunewright.models.attention import Layout
 from tunewright.models.contracts import Segment
+from tunewright.pipeline.work import _kept_pairs
 
 CLOSE = 1e-2
 """Largest difference of an output or a gradient, as a share of its size."""
@@ -67,6 +68,17 @@ def test_weights_of_long_rows_are_made_again_and_those_of_others_kept_with_the_s
         assert len(made) == (3 if most == 300 else 6)
         made.clear()
     assert all(map(torch.equal, *gradients))
+
+
+def test_the_forecast_counts_the_pairs_whose_weights_are_kept(monkeypatch):
+    made, weights = [], chunked._weights
+    monkeypatch.setattr(chunked, "_weights", lambda *asked: made.append(weights(*asked)) or made[-1])
+    segments = [Segment(-1, None, -1, 0, 60), Segment(0, None, 0, 60, 256, 0), Segment(1, None, 1, 256, 260, 0)]
+    layout = Layout.of([*segments, Segment(2, None, 2, 260, 1540)])
+    given = [drawn(6, 1540), drawn(2, 1540), drawn(2, 1540)]
+    layout.attend(torch.nn.Module(), *given, {"scaling": 0.25})
+    last = 1280 // chunked.QUERIES  # runs of the last row, which is too long to be kept
+    assert _kept_pairs(layout) == sum(one.numel() / 6 for one in made[:-last])
 
 
 def test_packed_rows_in_bfloat16_go_by_runs_of_queries_and_others_by_torch(monkeypatch):

@@ -179,8 +179,9 @@ def prepare(rows: Rows, progress: Progress, canaries: Canaries | None = None, op
     if measured.problems:
         raise Unusable(measured.problems, _shown(rows, measured))
     encoding.plant(train, planted)
-    mixes = _mixes(settings, method, objective) and _answers_mixed(model, train[0])
-    products = resolve_dtype(settings.train.precision) if mixes else dtype
+    products = resolve_dtype(settings.train.precision) if _mixes(settings, method, objective) else dtype
+    if products != dtype and not _answers_mixed(model, train[0], products):
+        products = dtype
     return Prepared(
         rows.plan, rows.recipe, rows.dataset, replace(model, opens=encode.opens), dtype, products, method, objective,
         encoder, train, valid, test, _shown(rows, measured), canaries, given.train[0], encode,
@@ -311,12 +312,12 @@ def _mixes(settings: PlanSettings, method: Method, objective: Objective) -> bool
     return method.mixed and not settings.privacy.on and not isinstance(objective, Refers)
 
 
-def _answers_mixed(model: LoadedModel, row: Encoded) -> bool:
+def _answers_mixed(model: LoadedModel, row: Encoded, products: torch.dtype) -> bool:
     """Whether the model answers under mixed precision: only where attention is packed, and no layer minds it."""
     if not model.packs or "token_log_probs" not in model.family.capabilities:
         return False
     try:
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), torch.autocast("cpu", products):
             model.family.token_log_probs(model, model.family.collate(model, [row]))
     except (RuntimeError, TypeError):
         return False

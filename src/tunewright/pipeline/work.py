@@ -103,19 +103,19 @@ def _pairs(layout: Any, rows: int, length: int) -> float:
         return float(rows * length**2)
     if not isinstance(layout, Layout):
         return 0.0
-    return float(
-        sum(
-            (block.stop - block.start)
-            * (block.stop - block.start + sum(stop - start for start, stop in block.ancestors))
-            for block in layout.blocks
-        )
-    )
+    return float(sum(own * (before + own) for own, before in _blocks(layout)))
 
 
 def _kept_pairs(layout: Layout) -> float:
     """Of the blocks whose weights are kept; a run of queries sees what lies before it, and itself."""
-    runs = ((block.stop - block.start, sum(stop - start for start, stop in block.ancestors)) for block in layout.blocks)
-    return float(sum(own * (before + (own + min(own, QUERIES)) / 2) for own, before in runs if before + own <= KEPT))
+    kept = [(own, before) for own, before in _blocks(layout) if before + own <= KEPT]
+    return float(sum(own * (before + (own + min(own, QUERIES)) / 2) for own, before in kept))
+
+
+def _blocks(layout: Layout) -> Iterator[tuple[int, int]]:
+    """Of each block its own positions, and those of its ancestors."""
+    for block in layout.blocks:
+        yield block.stop - block.start, sum(stop - start for start, stop in block.ancestors)
 
 
 def countable(model: LoadedModel) -> bool:
